@@ -1,0 +1,1 @@
+"""Public cardiac MR data sets to nnU-Net's raw format."""

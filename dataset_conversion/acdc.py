@@ -1,0 +1,83 @@
+"""ACDC: 150 patients, short-axis cine MR, ED and ES labelled (Bernard et al., IEEE TMI 37(11), 2018)."""
+
+from pathlib import Path
+
+from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, write_dataset
+from nnunet_cardiac.errors import UserError
+
+NAME = "ACDC"
+DATASET_ID = 27
+LABELS = {"background": 0, "RV": 1, "MYO": 2, "LV": 3}
+REFERENCE = "Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac ..., IEEE TMI 37(11), 2018"
+SPLITS = {"training": "train", "testing": "test"}
+
+
+def convert(source: Path, dataset_id: int = DATASET_ID, n_folds: int = 5, n_processes: int = 2) -> Conversion:
+    """Converts ACDC as its owners ship it: ``[ACDC/database/]{training,testing}/patientNNN``.
+
+    Args:
+        source: the folder with ``training``, or one above it
+        dataset_id: NNN of ``DatasetNNN_ACDC``
+        n_folds: folds over the training patients, stratified by their group
+        n_processes: cases converted at a time
+
+    Raises:
+        UserError: the layout was not found, or nothing could be converted
+    """
+    cases, problems = [], []
+    for folder in _patients(source):
+        try:
+            cases += _cases(folder)
+        except UserError as e:
+            problems.append(str(e))
+    if not any(case.split == "train" for case in cases):
+        raise UserError(f"No training patient in {source} can be used: {problems[0] if problems else 'there is none.'}")
+    result = write_dataset(cases, dataset_id, NAME, LABELS, REFERENCE, n_folds, n_processes)
+    result.problems = problems + result.problems
+    return result
+
+
+def _patients(source: Path) -> list[Path]:
+    if not source.is_dir():
+        raise UserError(f"{source} is not a folder: give -i the folder that ACDC was unpacked into.")
+    for root in (source, source / "database", source / "ACDC", source / "ACDC" / "database"):
+        patients = [p for split in SPLITS for p in sorted((root / split).glob("patient*")) if p.is_dir()]
+        if patients:
+            return patients
+    raise UserError(
+        f"No folder 'training/patientNNN' or 'testing/patientNNN' in {source}, nor in ACDC/database below it: "
+        "give -i the folder that ACDC was unpacked into."
+    )
+
+
+def _cases(folder: Path) -> list[Case]:
+    """A patient's ED and ES, as far as ``Info.cfg`` names them. Phases come from there: ED is not always frame 1."""
+    info_file = folder / "Info.cfg"
+    if not info_file.is_file():
+        raise UserError(f"{info_file} is missing; it tells which frames are ED and ES.")
+    info = dict(line.split(":", 1) for line in info_file.read_text().splitlines() if ":" in line)
+    info = {key.strip(): value.strip() for key, value in info.items()}
+    split = SPLITS[folder.parent.name]
+    cases = []
+    for phase in ("ED", "ES"):
+        if not info.get(phase, "").isdigit():
+            raise UserError(f"{info_file} has no line '{phase}: FRAME'.")
+        stem = f"{folder.name}_frame{int(info[phase]):02d}"
+        label = _nifti(folder, f"{stem}_gt")
+        if label is None and split == "train":
+            raise UserError(f"{folder / stem}_gt.nii.gz is missing: {folder.name} has no label at {phase}.")
+        image = _nifti(folder, stem) or folder / f"{stem}.nii.gz"
+        group = info.get("Group", "unknown")
+        cases.append(Case(f"{folder.name}_{phase}", folder.name, phase, group, "Siemens", split, image, label))
+    return cases
+
+
+def _nifti(folder: Path, stem: str) -> Path | None:
+    """``stem.nii.gz`` or ``stem.nii``, which some copies hold in a folder of the same name."""
+    for path in (folder / f"{stem}.nii.gz", folder / f"{stem}.nii"):
+        if path.is_file():
+            return path
+        inside = sorted(path.glob("*.nii*")) if path.is_dir() else []
+        if inside:
+            return inside[0]
+    return None

@@ -1,0 +1,1 @@
+"""Published cardiac-MR segmentation architectures inside an unmodified nnU-Net v2."""

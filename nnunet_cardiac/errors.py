@@ -1,0 +1,5 @@
+"""The one exception that means: the user can mend this."""
+
+
+class UserError(RuntimeError):
+    """Bad input. The message is one sentence that names the file or value and the way out."""

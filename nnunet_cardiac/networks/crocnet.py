@@ -1,0 +1,177 @@
+"""The second stage of CroCNet: coupled specialist networks on a crop (Khan et al., ISBI 2024, section 3.3).
+
+One encoder and one decoder, shared by all anatomies; cross-E-2A blocks, shared by none, after the embedding and after
+each downsampling. At the paper's widths this has 5.25 M parameters, as the public code without its flaws.
+
+Decided here, where the paper is silent: cross-E-2A stands in front of a stage's conv block; the decoder has conv
+blocks alone. The single network of the ablation sees the image and all masks, and returns all anatomies.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from nnunet_cardiac.networks.e2a import CrossE2A, E2ABlock
+from nnunet_cardiac.networks.e2a_unet import EmbeddingEncoder
+from nnunet_cardiac.networks.heart_crop import HeartCrop
+
+VARIANTS = ("specialists", "uncoupled", "single")
+
+
+class SpecialistEncoder(EmbeddingEncoder):
+    """The shared encoder; samples of a batch come in groups of ``n_networks``, which cross-E-2A couples."""
+
+    def __init__(self, n_networks: int, coupled: bool, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.n_networks = n_networks
+        self.cross_e2a_blocks = nn.ModuleList(
+            E2ABlock(
+                CrossE2A(n_networks, f, self.conv_op, coupled), n_networks * f, self.conv_op, self.norm_op,
+                self.norm_op_kwargs, groups=n_networks,
+            )
+            for f in self.output_channels
+        )  # fmt: skip
+
+    def couple(self, x: torch.Tensor, stage: int) -> torch.Tensor:
+        """Cross-E-2A between the networks: (B * n_networks, C, \\*spatial) to the same shape."""
+        side_by_side = x.reshape(-1, self.n_networks * x.shape[1], *x.shape[2:])
+        return self.cross_e2a_blocks[stage](side_by_side).reshape(x.shape)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(B * n_networks, C, \\*spatial) to one map for each stage, highest resolution first."""
+        x = self.couple(self.embedding(x), 0)
+        maps = []
+        for stage, (conv_block, downsampling) in enumerate(zip(self.conv_blocks, self.downsamplings, strict=True), 1):
+            maps.append(conv_block(x))
+            x = self.couple(downsampling(maps[-1]), stage)
+        return [*maps, x]
+
+
+class SpecialistNetworks(nn.Module):
+    """LV-Net, RV-Net and MYO-Net, or the single network of the ablation, on an image that is cropped already.
+
+    Args:
+        image_channels: channels of the image, in front of the masks
+        n_anatomies: masks in the input, maps in the output
+        variant: "specialists", "uncoupled" (no cross-E-2A) or "single" (one network for all anatomies)
+        others: as in ``E2AUNet``
+    """
+
+    def __init__(
+        self, image_channels: int, n_anatomies: int, variant: str, n_conv_per_stage_decoder: Sequence[int], **kwargs
+    ):
+        super().__init__()
+        self.image_channels, self.single = image_channels, variant == "single"
+        n_networks, channels = (1, image_channels + n_anatomies) if self.single else (n_anatomies, image_channels + 1)
+        self.encoder = SpecialistEncoder(n_networks, variant == "specialists", channels, **kwargs)
+        self.decoder = UNetDecoder(
+            self.encoder, n_anatomies if self.single else 1, n_conv_per_stage_decoder, deep_supervision=False
+        )
+        self.decoder.seg_layers = self.decoder.seg_layers[-1:]  # no auxiliary outputs, so none without a gradient
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Image and masks (B, image_channels + n_anatomies, \\*spatial) to logits (B, n_anatomies, \\*spatial)."""
+        image, masks = x[:, : self.image_channels], x[:, self.image_channels :]
+        if not self.single:
+            images = image.unsqueeze(1).expand(-1, masks.shape[1], *image.shape[1:])
+            x = torch.cat((images, masks.unsqueeze(2)), 2).flatten(0, 1)
+        return self.decoder(self.encoder(x)).reshape(masks.shape)
+
+
+class CroCNetRefiner(nn.Module):
+    """CroCNet's second stage as a cascaded network of nnU-Net's: crops, refines, returns full-size logits.
+
+    The background's logit is 0 everywhere. An anatomy's logit is that of its specialist's sigmoid inside the crop and
+    ``OUTSIDE_LOGIT`` outside, so the argmax is the threshold at a probability of 0.5, ties to the strongest.
+
+    Args:
+        input_channels: image channels and one mask for each anatomy, in nnU-Net's order
+        num_classes: background and anatomies
+        crop_size: window around the heart in training, pixels, divisible by the product of the strides
+        crop_margin: pixels around the heart's box (paper: 15)
+        variant: "specialists", "uncoupled" or "single", see ``SpecialistNetworks``
+        deep_supervision: must be off
+        others: as in ``E2AUNet`` (paper: features 16, 32, 64, 128, 256)
+
+    Raises:
+        ValueError: deep supervision, an unknown variant, or an input without masks
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        n_stages: int,
+        features_per_stage: Sequence[int],
+        conv_op: type[_ConvNd],
+        kernel_sizes: Sequence,
+        strides: Sequence,
+        num_classes: int,
+        n_conv_per_stage: Sequence[int],
+        n_conv_per_stage_decoder: Sequence[int],
+        crop_size: Sequence[int],
+        crop_margin: Sequence[int],
+        variant: str = "specialists",
+        conv_bias: bool = True,
+        norm_op: type[nn.Module] = nn.BatchNorm2d,
+        norm_op_kwargs: dict | None = None,
+        dropout_op: type[nn.Module] | None = None,
+        dropout_op_kwargs: dict | None = None,
+        nonlin: type[nn.Module] = nn.ReLU,
+        nonlin_kwargs: dict | None = None,
+        deep_supervision: bool = False,
+    ):
+        super().__init__()
+        n_anatomies = num_classes - 1
+        self.image_channels = input_channels - n_anatomies
+        if deep_supervision:
+            raise ValueError(
+                "CroCNetRefiner has no deep supervision: train it with nnUNetTrainerCroCNet, or with "
+                "nnUNetTrainerNoDeepSupervision for nnU-Net's own recipe."
+            )
+        if variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got '{variant}'.")
+        if n_anatomies < 1 or self.image_channels < 1:
+            raise ValueError(
+                f"CroCNetRefiner needs the image and one mask of the previous stage for each of {n_anatomies} "
+                f"anatomies; got {input_channels} input channels. Is previous_stage missing in the plans?"
+            )
+        specialists = SpecialistNetworks(
+            self.image_channels, n_anatomies, variant, n_conv_per_stage_decoder, n_stages=n_stages,
+            features_per_stage=features_per_stage, conv_op=conv_op, kernel_sizes=kernel_sizes, strides=strides,
+            n_conv_per_stage=n_conv_per_stage, conv_bias=conv_bias, norm_op=norm_op, norm_op_kwargs=norm_op_kwargs,
+            dropout_op=dropout_op, dropout_op_kwargs=dropout_op_kwargs, nonlin=nonlin, nonlin_kwargs=nonlin_kwargs,
+        )  # fmt: skip
+        divisible_by = np.prod(specialists.encoder.strides, axis=0).tolist()
+        self.crop = HeartCrop(specialists, crop_size, crop_margin, divisible_by)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """What nnU-Net's trainers set ``deep_supervision`` on."""
+        return self.crop.network.decoder
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Image and masks (B, input_channels, \\*spatial) to logits (B, num_classes, \\*spatial)."""
+        foreground = (x[:, self.image_channels :] > 0.5).any(1)
+        anatomies = self.crop(x, foreground)
+        return torch.cat((torch.zeros_like(anatomies[:, :1]), anatomies), 1)
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
+        """Elements that convolutions write for one sample. The crop is what is computed on, whatever the input."""
+        encoder, decoder = self.crop.network.encoder, self.crop.network.decoder
+        sizes, features = encoder.map_sizes(self.crop.crop_size), encoder.output_channels
+        total = encoder.compute_conv_feature_map_size(self.crop.crop_size)
+        for conv_block, size, f in zip(decoder.stages, sizes[-2::-1], features[-2::-1], strict=True):
+            total += conv_block.compute_conv_feature_map_size(size) + f * np.prod(size, dtype=np.int64)
+        total += decoder.seg_layers[-1].out_channels * np.prod(sizes[0], dtype=np.int64)
+        total += sum(9 * f * np.prod(s, dtype=np.int64) for f, s in zip(features, sizes, strict=True))
+        return encoder.n_networks * total
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """He initialisation of convolutions, as nnU-Net's U-Nets; attention sets its own weights when built."""
+        InitWeights_He(1e-2)(module)

@@ -1,0 +1,137 @@
+"""Efficient additive attention (E-2A) and its coupled form (cross-E-2A).
+
+Khan et al., "Crop and Couple: cardiac image segmentation using interlinked specialist networks", ISBI 2024,
+sections 3.2 and 3.3; the attention is that of Shaker et al., "SwiftFormer", ICCV 2023.
+
+Symbols: D features, N tokens (pixels or voxels), t the target and s the source anatomy. Everything is linear in N.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+
+def l2_normalise(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """``x`` with unit L2 norm along ``dim``, computed in at least float32: squares of small numbers vanish in float16."""
+    y = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (y * torch.rsqrt(y.square().sum(dim, keepdim=True).clamp_min(1e-12))).to(x.dtype)
+
+
+def global_query(q: torch.Tensor, w_a: torch.Tensor) -> torch.Tensor:
+    """The global query q* of equation 1: the sum of all queries, weighted by learned, normalised attention.
+
+    Args:
+        q: queries (..., D, N)
+        w_a: learned attention vector (D,), or one for each anatomy (T, D) where ``q`` is (B, T, D, N)
+
+    Returns:
+        q* (..., D)
+    """
+    a = torch.einsum("...dn,...d->...n", q, w_a) / math.sqrt(q.shape[-2])
+    return torch.einsum("...n,...dn->...d", l2_normalise(a, -1), q)
+
+
+class E2A(nn.Module):
+    """Efficient additive attention (section 3.2, equations 1 and 2) over all pixels of a feature map.
+
+    Args:
+        features: D
+        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``; its 1x1 form is the linear layer on tokens
+    """
+
+    def __init__(self, features: int, conv_op: type[_ConvNd]):
+        super().__init__()
+        self.w_q = conv_op(features, features, 1)
+        self.w_k = conv_op(features, features, 1)
+        self.w_a = nn.Parameter(torch.randn(features))
+        self.w_p = conv_op(features, features, 1)
+        self.w_o = conv_op(features, features, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, D, \\*spatial) to the same shape."""
+        q = l2_normalise(self.w_q(x), 1)
+        k = l2_normalise(self.w_k(x), 1)
+        q_star = global_query(q.flatten(2), self.w_a)
+        return self.w_o(self.w_p(q_star.view(*q_star.shape, *[1] * (x.ndim - 2)) * k) + q)
+
+
+class CrossE2A(nn.Module):
+    """Cross-E-2A (section 3.3): each anatomy's global query meets the keys of all anatomies.
+
+    For target t the output is W_o[t]( sum_s W_p[t, s](q*_t * K_s) + Q_t ). No weight is shared between anatomies.
+    Uncoupled, the sum has the one term s = t, and every anatomy attends to itself alone (the paper's ablation).
+
+    Args:
+        n_anatomies: T
+        features: D of each anatomy
+        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``
+        coupled: whether anatomies see each other
+    """
+
+    def __init__(self, n_anatomies: int, features: int, conv_op: type[_ConvNd], coupled: bool = True):
+        super().__init__()
+        self.n_anatomies = n_anatomies
+        self.coupled = coupled
+        all_features = n_anatomies * features
+        n_sources = n_anatomies if coupled else 1
+        self.w_q = conv_op(all_features, all_features, 1, groups=n_anatomies)
+        self.w_k = conv_op(all_features, all_features, 1, groups=n_anatomies)
+        self.w_a = nn.Parameter(torch.randn(n_anatomies, features))
+        std = math.sqrt(2 / (n_sources * features))  # He et al. 2015, as nnU-Net initialises the convolutions beside it
+        self.w_p = nn.Parameter(std * torch.randn(n_anatomies, n_sources, features, features))
+        self.b_p = nn.Parameter(torch.zeros(n_anatomies, features, 1))
+        self.w_o = conv_op(all_features, all_features, 1, groups=n_anatomies)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T * D, \\*spatial), anatomy by anatomy, to the same shape."""
+        q, k = (
+            l2_normalise(w(x).unflatten(1, (self.n_anatomies, -1)).flatten(3), 2) for w in (self.w_q, self.w_k)
+        )  # (B, T, D, N)
+        q_star = global_query(q, self.w_a)
+        if self.coupled:
+            context = torch.einsum("tsod,btd,bsdn->bton", self.w_p, q_star, k)
+        else:
+            context = torch.einsum("tod,btd,btdn->bton", self.w_p[:, 0], q_star, k)
+        return self.w_o((context + self.b_p + q).reshape(x.shape))
+
+
+class E2ABlock(nn.Module):
+    """x + g1 * attention(x), then x + g2 * MLP(x); g1 and g2 are learned per channel and start at 1e-5.
+
+    The MLP is norm, 1x1 conv to four times the features, GELU, 1x1 conv back.
+
+    Args:
+        attention: an ``E2A`` or ``CrossE2A`` of ``features`` channels in all
+        features: channels of the map
+        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``
+        norm_op: normalisation in front of the MLP
+        norm_op_kwargs: its arguments
+        groups: number of anatomies that keep to themselves in the MLP
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        features: int,
+        conv_op: type[_ConvNd],
+        norm_op: type[nn.Module],
+        norm_op_kwargs: dict | None = None,
+        groups: int = 1,
+    ):
+        super().__init__()
+        self.attention = attention
+        self.mlp = nn.Sequential(
+            norm_op(features, **(norm_op_kwargs or {})),
+            conv_op(features, 4 * features, 1, groups=groups),
+            nn.GELU(),
+            conv_op(4 * features, features, 1, groups=groups),
+        )
+        per_channel = (features, *[1] * (2 if conv_op is nn.Conv2d else 3))
+        self.g1 = nn.Parameter(torch.full(per_channel, 1e-5))
+        self.g2 = nn.Parameter(torch.full(per_channel, 1e-5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.g1 * self.attention(x)
+        return x + self.g2 * self.mlp(x)

@@ -1,0 +1,134 @@
+"""The crop around the heart, as a part of the network (Khan et al., ISBI 2024, section 3.3, "Cropping").
+
+A cascaded network of nnU-Net's gets the image and the previous stage's one-hot foreground. Here the largest connected
+foreground component is found, its box grown by a margin, and only a window around it is segmented; the logits come back
+at full size. So training, validation and every way to predict crop alike.
+"""
+
+from collections.abc import Sequence
+
+import cc3d
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+OUTSIDE_LOGIT = -10.0
+"""Foreground logit outside the window: probability 5e-5, and harmless in nnU-Net's half-precision accumulation."""
+
+Window = tuple[tuple[int, int], ...]
+"""(start, size) for each axis, in pixels. The window may reach over the image's border, where zeros are read."""
+
+
+def heart_box(foreground: np.ndarray) -> list[tuple[int, int]] | None:
+    """Box of the largest connected component, by number of pixels; diagonal neighbours are connected.
+
+    Args:
+        foreground: bool, 2D or 3D
+
+    Returns:
+        (start, stop) for each axis, or None where there is no foreground
+    """
+    components, n = cc3d.connected_components(foreground, connectivity=8 if foreground.ndim == 2 else 26, return_N=True)
+    if n == 0:
+        return None
+    statistics = cc3d.statistics(components)
+    largest = 1 + int(np.argmax(statistics["voxel_counts"][1 : n + 1]))
+    return [(int(s.start), int(s.stop)) for s in statistics["bounding_boxes"][largest]]
+
+
+class HeartCrop(nn.Module):
+    """Runs a network on a window around the heart and puts its logits back into the full image.
+
+    In training the window has one fixed size. In evaluation it grows, in steps of ``divisible_by``, until the heart's
+    box and margin are inside; where there is no foreground it is the whole input. In training such a sample gets a
+    window at a random place, since a batch has one size. Pixels outside the window never reach the network.
+
+    The public code of the paper zeroes what lies beyond box and margin; here the window shows the image, as it is,
+    around every heart that is smaller than it (the paper says nothing of batching).
+
+    Args:
+        network: maps (B, C, \\*window) to (B, K, \\*window), for any window divisible by ``divisible_by``
+        crop_size: the window in training, pixels
+        margin: pixels on each side of the heart's box (paper: 15)
+        divisible_by: what window sizes must be divisible by
+
+    Raises:
+        ValueError: ``crop_size`` is not divisible
+    """
+
+    def __init__(
+        self, network: nn.Module, crop_size: Sequence[int], margin: Sequence[int], divisible_by: Sequence[int]
+    ):
+        super().__init__()
+        if any(c % d for c, d in zip(crop_size, divisible_by, strict=True)):
+            raise ValueError(f"crop_size {tuple(crop_size)} must be divisible by {tuple(divisible_by)}.")
+        self.network = network
+        self.crop_size = tuple(crop_size)
+        self.margin = tuple(margin)
+        self.divisible_by = tuple(divisible_by)
+
+    def window(self, foreground: np.ndarray) -> Window:
+        """The window for one sample's foreground (bool, \\*spatial)."""
+        box = heart_box(foreground)
+        if box is None:
+            if self.training:
+                return tuple(
+                    (int(torch.randint(max(length - size, 0) + 1, ())), size)
+                    for length, size in zip(foreground.shape, self.crop_size, strict=True)
+                )
+            box = [(0, length) for length in foreground.shape]
+        window = []
+        for (start, stop), length, size, margin, divisor in zip(
+            box, foreground.shape, self.crop_size, self.margin, self.divisible_by, strict=True
+        ):
+            start, stop = max(start - margin, 0), min(stop + margin, length)
+            if not self.training:
+                size = max(size, -(-(stop - start) // divisor) * divisor)
+            first = (start + stop - size) // 2
+            # inside the image where it is large enough, centred on it where it is not
+            first = min(max(first, 0), length - size) if length >= size else (length - size) // 2
+            window.append((first, size))
+        return tuple(window)
+
+    @torch.compiler.disable
+    def windows(self, foreground: torch.Tensor) -> list[Window]:
+        """A window for each sample of ``foreground`` (bool, (B, \\*spatial))."""
+        return [self.window(sample) for sample in foreground.cpu().numpy()]
+
+    @torch.compiler.disable
+    def cut(self, x: torch.Tensor, windows: list[Window]) -> torch.Tensor:
+        """The windows of ``x`` (B, C, \\*spatial), all of one size, as (B, C, \\*window)."""
+        return torch.stack([F.pad(sample, self._padding(w, x, -1)) for sample, w in zip(x, windows, strict=True)])
+
+    @torch.compiler.disable
+    def paste(self, logits: torch.Tensor, windows: list[Window], x: torch.Tensor) -> torch.Tensor:
+        """Inverse of ``cut``: ``logits`` (B, K, \\*window) in an image of the size of ``x``, ``OUTSIDE_LOGIT`` around."""
+        return torch.stack(
+            [F.pad(y, self._padding(w, x, 1), value=OUTSIDE_LOGIT) for y, w in zip(logits, windows, strict=True)]
+        )
+
+    @staticmethod
+    def _padding(window: Window, x: torch.Tensor, sign: int) -> list[int]:
+        """Arguments of ``F.pad``, last axis first: sign 1 pads a window to the image, -1 the image to the window."""
+        pairs = [
+            (sign * first, sign * (length - first - size))
+            for (first, size), length in zip(window, x.shape[2:], strict=True)
+        ]
+        return [amount for pair in reversed(pairs) for amount in pair]
+
+    def forward(self, x: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: input (B, C, \\*spatial)
+            foreground: where the heart was seen, bool (B, \\*spatial)
+
+        Returns:
+            logits (B, K, \\*spatial)
+        """
+        windows = self.windows(foreground)
+        sizes = [tuple(size for _, size in w) for w in windows]
+        if len(set(sizes)) == 1:
+            return self.paste(self.network(self.cut(x, windows)), windows, x)
+        # evaluation, windows of several sizes: sample by sample, so that no result depends on its batch
+        return torch.cat([self(x[i : i + 1], foreground[i : i + 1]) for i in range(len(x))])

@@ -1,0 +1,1 @@
+"""What the trainers' recipes are made of: losses, augmentation, schedules."""

@@ -1,0 +1,71 @@
+"""Training augmentation of the papers, from batchgeneratorsv2's transforms."""
+
+import numpy as np
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
+from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+CROCNET_ROTATION = (-np.pi / 6, np.pi / 6)
+"""30 degrees to either side, in radians."""
+
+
+def crocnet_augmentation(
+    patch_size, rotation, mirror_axes, do_dummy_2d_data_aug: bool, use_mask_for_norm
+) -> list[BasicTransform]:
+    """CroCNet's augmentation (section 4.2): flips, elastic deformation, affine, blur, gamma, noise.
+
+    Kinds are the paper's; how often and how strong, which it does not say, follow nnU-Net: each intensity transform
+    keeps nnU-Net's range, rotation and scaling nnU-Net's probability of 0.2, and elastic deformation gets that too.
+    Arguments are those of ``nnUNetTrainer.get_training_transforms``.
+    """
+    spatial = SpatialTransform(
+        patch_size[1:] if do_dummy_2d_data_aug else patch_size,
+        patch_center_dist_from_border=0,
+        random_crop=False,
+        p_elastic_deform=0.2,
+        elastic_deform_scale=(0.1, 0.3),
+        elastic_deform_magnitude=(2, 6),
+        p_rotation=0.2,
+        rotation=rotation,
+        p_scaling=0.2,
+        scaling=(0.7, 1.4),
+        p_synchronize_scaling_across_axes=1,
+        border_mode_seg="constant",
+        padding_value_seg=-1,
+    )
+    transforms = [Convert3DTo2DTransform(), spatial, Convert2DTo3DTransform()] if do_dummy_2d_data_aug else [spatial]
+    transforms += [
+        RandomTransform(
+            GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),
+            apply_probability=0.1,
+        ),
+        RandomTransform(
+            GaussianBlurTransform(
+                blur_sigma=(0.5, 1.0), synchronize_channels=False, synchronize_axes=False, p_per_channel=0.5
+            ),
+            apply_probability=0.2,
+        ),
+        RandomTransform(
+            GammaTransform(
+                gamma=(0.7, 1.5), p_invert_image=0, synchronize_channels=False, p_per_channel=1, p_retain_stats=1
+            ),
+            apply_probability=0.3,
+        ),
+    ]
+    if mirror_axes:
+        transforms.append(MirrorTransform(allowed_axes=mirror_axes))
+    if use_mask_for_norm is not None and any(use_mask_for_norm):
+        transforms.append(
+            MaskImageTransform(
+                apply_to_channels=[i for i, use in enumerate(use_mask_for_norm) if use],
+                channel_idx_in_seg=0,
+                set_outside_to=0,
+            )
+        )
+    return transforms

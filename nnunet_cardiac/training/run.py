@@ -1,0 +1,140 @@
+"""Training of everything that a configuration needs: the folds of the stages before it, then its own.
+
+The training itself is nnU-Net's: the same trainer objects, run as ``nnUNetv2_train`` runs them, with the same folders.
+"""
+
+import math
+import multiprocessing
+import os
+from collections.abc import Sequence
+from os.path import isfile, join
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_cardiac.errors import UserError
+
+BUDGET_EPOCHS = 20
+"""Epochs that a training with a budget is divided into: points of its learning curve, and of resuming."""
+
+
+def train(
+    dataset_name: str,
+    trainer_name: str,
+    plans_name: str,
+    configuration: str,
+    folds: Sequence[int | str] | None = None,
+    device: str = "cuda",
+    num_gpus: int = 1,
+    budget: int | None = None,
+    scale_schedule: bool = True,
+    npz: bool = False,
+) -> None:
+    """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of ``configuration``.
+
+    Finished folds are skipped, unfinished ones continue from their last checkpoint.
+
+    Args:
+        dataset_name: ``DatasetNNN_NAME``
+        trainer_name, plans_name, configuration: as ``-tr``, ``-p`` and ``-c`` of nnU-Net's commands
+        folds: of ``configuration``; None for all in ``splits_final.json``
+        device: "cuda", "cpu" or "mps"
+        num_gpus: more than one trains with DDP
+        budget: optimiser steps of each fold; None for the recipe's own
+        scale_schedule: whether the recipe's schedule shrinks to the budget, or is cut off by it
+        npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
+
+    Raises:
+        UserError: unknown configuration or fold, or a budget with more than one GPU
+    """
+    if budget and num_gpus > 1:
+        raise UserError("--budget works with one GPU: leave away one of --budget and -num_gpus.")
+    preprocessed = join(nnUNet_preprocessed, dataset_name)
+    manager = PlansManager(join(preprocessed, plans_name + ".json"))
+    all_folds = list(range(len(load_json(join(preprocessed, "splits_final.json")))))
+    for fold in folds or ():
+        if fold != "all" and fold not in all_folds:
+            raise UserError(f"There is no fold {fold}: {dataset_name} has folds {all_folds[0]} to {all_folds[-1]}.")
+
+    jobs: list[tuple[str, int | str]] = [(configuration, fold) for fold in folds or all_folds]
+    stage = manager.get_configuration(configuration).previous_stage_name
+    while stage is not None:
+        jobs = [(stage, fold) for fold in all_folds] + jobs
+        stage = manager.get_configuration(stage).previous_stage_name
+    for i, (stage, fold) in enumerate(jobs, 1):
+        folder = join(nnUNet_results, dataset_name, f"{trainer_name}__{plans_name}__{stage}")
+        what = f"[{i}/{len(jobs)}] {trainer_name} {plans_name} {stage}, fold {fold}"
+        if is_finished(folder, fold, manager, stage, dataset_name):
+            print(f"{what}: finished already")
+            continue
+        print(f"{what}: training", flush=True)
+        if num_gpus > 1:
+            trained = isfile(join(folder, f"fold_{fold}", "checkpoint_final.pth"))
+            run_training(
+                dataset_name, stage, fold, trainer_name, plans_name, num_gpus=num_gpus, continue_training=not trained,
+                only_run_validation=trained, export_validation_probabilities=npz, device=torch.device(device),
+            )  # fmt: skip
+        else:
+            trainer = _get_trainer(dataset_name, stage, fold, trainer_name, plans_name, torch.device(device))
+            if budget is not None:
+                limit_steps(trainer, budget, scale_schedule)
+            _train_fold(trainer, npz)
+
+
+def is_finished(folder: str, fold: int | str, manager: PlansManager, configuration: str, dataset_name: str) -> bool:
+    """Whether a fold has its final checkpoint, its validation, and its predictions for the next stages."""
+    fold_folder = join(folder, f"fold_{fold}")
+    if not all(isfile(join(fold_folder, f)) for f in ("checkpoint_final.pth", join("validation", "summary.json"))):
+        return False
+    if fold == "all":
+        return True
+    val = load_json(join(nnUNet_preprocessed, dataset_name, "splits_final.json"))[fold]["val"]
+    return all(
+        any(isfile(join(folder, "predicted_next_stage", stage, case + ending)) for ending in (".b2nd", ".npz"))
+        for stage in manager.get_configuration(configuration).next_stage_names or ()
+        for case in val
+    )
+
+
+def _get_trainer(dataset_name, configuration, fold, trainer_name, plans_name, device: torch.device):
+    """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
+    torch.set_num_threads(cores if device.type == "cpu" else 1)
+    return get_trainer_from_args(
+        dataset_name, configuration, fold, trainer_name, plans_name, continue_training=True, device=device
+    )
+
+
+def _train_fold(trainer, npz: bool) -> None:
+    """What ``nnUNetv2_train --c`` does with its trainer."""
+    _set_unreadable_checkpoints_aside(trainer.output_folder)
+    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
+        trainer.run_training()
+    trainer.perform_actual_validation(npz)
+
+
+def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
+    """Limits a trainer that is not initialised yet to ``budget`` optimiser steps in all."""
+    trainer.num_iterations_per_epoch = math.ceil(budget / BUDGET_EPOCHS)
+    trainer.num_val_iterations_per_epoch = math.ceil(trainer.num_iterations_per_epoch / 10)
+    trainer.save_every = 1
+    epochs = round(budget / trainer.num_iterations_per_epoch)
+    if not scale_schedule:
+        trainer.initialize()  # the schedule is made for the epochs that the recipe has
+    trainer.num_epochs = epochs
+
+
+def _set_unreadable_checkpoints_aside(folder: str) -> None:
+    """A checkpoint that was cut off by a kill must not stop the training from continuing at the one before."""
+    for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
+        file = join(folder, name)
+        if isfile(file):
+            try:
+                torch.load(file, map_location="cpu", weights_only=False)
+            except Exception as e:  # torch raises many kinds for a cut-off file
+                os.replace(file, file + ".unreadable")
+                print(f"{file} cannot be read ({type(e).__name__}) and was set aside as {name}.unreadable.")

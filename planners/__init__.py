@@ -1,0 +1,1 @@
+"""ExperimentPlanner subclasses: what ``-pl`` names."""

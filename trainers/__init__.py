@@ -1,0 +1,1 @@
+"""nnUNetTrainer subclasses: what ``-tr`` names. nnU-Net finds them through ``nnUNet_extTrainer``."""
