@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import shutil
+import warnings
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -104,12 +106,12 @@ def write_dataset(
         jobs = {pool.submit(_convert_case, case, result.folder, labels): case for case in cases}
         for job in tqdm(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
             try:
-                converted, warnings, volume = job.result()
+                converted, remarks, volume = job.result()
             except UserError as e:
                 result.problems.append(str(e))
                 continue
             done.append(jobs[job])
-            result.warnings += warnings
+            result.warnings += remarks
             if converted:
                 result.converted += 1
                 volumes[jobs[job]] = volume
@@ -147,16 +149,16 @@ def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> li
     Raises:
         UserError: fewer patients than folds, or fewer than two folds
     """
-    patients = {case.patient: f"{case.group} {case.vendor}" for case in cases}
-    if not 2 <= n_folds <= len(patients):
-        raise UserError(f"{n_folds} folds cannot be made of {len(patients)} training patients: choose 2 to {len(patients)}.")
+    patients = {case.patient: f"{case.group} {case.vendor}" for case in sorted(cases, key=lambda case: case.case)}
+    n = len(patients)
+    if not 2 <= n_folds <= n:
+        raise UserError(f"{n_folds} folds cannot be made of {n} training patients: choose --folds from 2 to {n}.")
     names, strata = np.array(list(patients)), np.array(list(patients.values()))
-    # groups with fewer patients than folds cannot be in every fold; StratifiedKFold wants one that can
-    kinds, counts = np.unique(strata, return_counts=True)
-    strata = np.where(np.isin(strata, kinds[counts >= n_folds]), strata, "rare")
-    if (strata == "rare").sum() < n_folds:
-        strata = np.where(strata == "rare", strata[strata != "rare"][0] if (strata != "rare").any() else "", strata)
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(names, strata)
+    if max(Counter(strata.tolist()).values()) < n_folds:
+        strata[:] = ""  # StratifiedKFold wants at least one stratum that can be in every fold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of strata smaller than that; they are spread as far as they go
+        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(names, strata))
     return [
         {
             "train": sorted(case.case for case in cases if case.patient in names[train]),
@@ -195,10 +197,10 @@ def _convert_case(case: Case, folder: Path, labels: dict[str, int]) -> tuple[boo
         raise UserError(f"{case.image} has {voxels.ndim} dimensions where 3 were expected.")
     if not np.isfinite(voxels).all():
         raise UserError(f"{case.image} has {np.count_nonzero(~np.isfinite(voxels))} voxels that are NaN or infinite.")
-    warnings = []
+    remarks = []
     spacing = np.array(image.header.get_zooms()[:3], dtype=float)
     if (spacing < PLAUSIBLE_SPACING[0]).any() or (spacing > PLAUSIBLE_SPACING[1]).any():
-        warnings.append(f"{case.image} has an unusual voxel spacing of {' x '.join(f'{s:g}' for s in spacing)} mm.")
+        remarks.append(f"{case.image} has an unusual voxel spacing of {' x '.join(f'{s:g}' for s in spacing)} mm.")
     written = {targets[case.image]: nib.Nifti1Image(voxels, image.affine, image.header)}
     volume = None
     if case.label is not None:
@@ -220,7 +222,7 @@ def _convert_case(case: Case, folder: Path, labels: dict[str, int]) -> tuple[boo
             os.replace(partial, target)
         except OSError as e:
             raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
-    return True, warnings, volume
+    return True, remarks, volume
 
 
 def _swapped_phases(volumes: dict[Case, np.ndarray], labels: dict[str, int]) -> list[str]:
@@ -235,10 +237,7 @@ def _swapped_phases(volumes: dict[Case, np.ndarray], labels: dict[str, int]) -> 
 
 
 def _cases_csv(cases: Sequence[Case]) -> str:
-    rows = [
-        (c.case, c.patient, c.phase, c.group, c.vendor, c.image.name, c.split)
-        for c in cases
-    ]  # fmt: skip
+    rows = [(c.case, c.patient, c.phase, c.group, c.vendor, c.image.name, c.split) for c in cases]
     lines = [("case", "patient", "phase", "group", "vendor", "source", "split"), *rows]
     return "".join(",".join(line) + "\n" for line in lines)
 

@@ -113,9 +113,9 @@ class CroCNetPlanner(ExperimentPlanner):
                 "previous_stage": "2d",
                 "next_stage": None,
                 "patch_size": [int(p) for p in patch_size],
-                "batch_size": 8 if self.paper else self._stage_2_batch_size(
-                    architecture, patch_size, plans["transpose_forward"][0]
-                ),
+                "batch_size": 8
+                if self.paper
+                else self._stage_2_batch_size(architecture, patch_size, plans["transpose_forward"][0]),
                 "architecture": architecture,
             }
 

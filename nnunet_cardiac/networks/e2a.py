@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 
 def l2_normalise(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """``x`` with unit L2 norm along ``dim``, computed in at least float32: squares of small numbers vanish in float16."""
+    """``x`` with unit L2 norm along ``dim``, in at least float32: squares of small numbers vanish in float16."""
     y = x.to(torch.promote_types(x.dtype, torch.float32))
     return (y * torch.rsqrt(y.square().sum(dim, keepdim=True).clamp_min(1e-12))).to(x.dtype)
 

@@ -103,7 +103,7 @@ class HeartCrop(nn.Module):
 
     @torch.compiler.disable
     def paste(self, logits: torch.Tensor, windows: list[Window], x: torch.Tensor) -> torch.Tensor:
-        """Inverse of ``cut``: ``logits`` (B, K, \\*window) in an image of the size of ``x``, ``OUTSIDE_LOGIT`` around."""
+        """Inverse of ``cut``: ``logits`` (B, K, \\*window) in an image as large as ``x``, ``OUTSIDE_LOGIT`` around."""
         return torch.stack(
             [F.pad(y, self._padding(w, x, 1), value=OUTSIDE_LOGIT) for y, w in zip(logits, windows, strict=True)]
         )

@@ -1,4 +1,4 @@
-"""Learning-rate schedules in nnU-Net's manner: ``step(epoch)`` sets the rate of that epoch, so resuming needs no state."""
+"""Learning-rate schedules in nnU-Net's manner: ``step(epoch)`` sets that epoch's rate, so resuming needs no state."""
 
 from collections.abc import Sequence
 

@@ -64,9 +64,7 @@ class RecipeTrainer(nnUNetTrainer):
             UserError: a case of this fold has no readable prediction of the previous stage; names the folds to run
         """
         cases = [case for part in self.do_split() for case in part]
-        dataset = self.dataset_class(
-            self.preprocessed_dataset_folder, cases, self.folder_with_segs_from_previous_stage
-        )
+        dataset = self.dataset_class(self.preprocessed_dataset_folder, cases, self.folder_with_segs_from_previous_stage)
         missing = {case for case in cases if not _has_previous_stage(dataset, case)}
         if not missing:
             return

@@ -1,0 +1,120 @@
+"""Where things are: nnU-Net's folders, data sets, plans, trained models, and the trainers of this project.
+
+Every function answers bad input with one sentence, before nnU-Net meets it.
+"""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+from nnunet_cardiac.errors import UserError
+
+PURPOSES = {
+    "nnUNet_raw": "raw data sets",
+    "nnUNet_preprocessed": "plans and preprocessed data",
+    "nnUNet_results": "trained models",
+}
+
+
+def trainers_folder() -> str:
+    """The folder with this project's trainers."""
+    return str(Path(importlib.util.find_spec("nnunet_cardiac.trainers").origin).parent)
+
+
+def ext_trainer() -> str:
+    """Value of ``nnUNet_extTrainer`` that lets nnU-Net find this project's trainers beside those it already knows."""
+    paths = [p for p in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if p]
+    return os.pathsep.join(dict.fromkeys([*paths, trainers_folder()]))
+
+
+def folder(variable: str) -> Path:
+    """nnU-Net's folder ``nnUNet_raw``, ``nnUNet_preprocessed`` or ``nnUNet_results``.
+
+    Raises:
+        UserError: the variable is not set
+    """
+    value = os.environ.get(variable)
+    if not value:
+        raise UserError(f"{variable} is not set: export {variable}=FOLDER, where nnU-Net keeps {PURPOSES[variable]}.")
+    return Path(value)
+
+
+def dataset_name(name_or_id: str, variable: str) -> str:
+    """Full name of a data set, given by ID or name, that exists below the folder ``variable``.
+
+    Raises:
+        UserError: there is none, or the ID has several
+    """
+    parent = folder(variable)
+    pattern = name_or_id if name_or_id.startswith("Dataset") else f"Dataset{name_or_id:0>3}_*"
+    found = sorted(p.name for p in parent.glob(pattern) if p.is_dir())
+    if not found:
+        before = {
+            "nnUNet_raw": "convert it first",
+            "nnUNet_preprocessed": "run nnunet_cardiac plan_and_preprocess first",
+            "nnUNet_results": "train a model first",
+        }
+        raise UserError(f"There is no data set {name_or_id} in {parent} ({variable}): {before[variable]}.")
+    if len(found) > 1:
+        raise UserError(f"Data set ID {name_or_id} is ambiguous in {parent}: {', '.join(found)}; give the whole name.")
+    return found[0]
+
+
+def load_plans(dataset: str, plans_name: str, configuration: str) -> dict:
+    """The plans of a preprocessed data set, known to have ``configuration``.
+
+    Raises:
+        UserError: no such plans, made for another data set, or without the configuration
+    """
+    file = folder("nnUNet_preprocessed") / dataset / f"{plans_name}.json"
+    if not file.is_file():
+        plans = sorted(p.stem for p in file.parent.glob("*lans.json"))
+        raise UserError(
+            f"{file} does not exist: run nnunet_cardiac plan_and_preprocess"
+            + (f", or choose from {', '.join(plans)}." if plans else ".")
+        )
+    plans = json.loads(file.read_text())
+    if plans["dataset_name"] != dataset:
+        raise UserError(f"{file} was made for {plans['dataset_name']}, not for {dataset}: plan {dataset} itself.")
+    if configuration not in plans["configurations"]:
+        raise UserError(f"{file} has no configuration '{configuration}': it has {', '.join(plans['configurations'])}.")
+    return plans
+
+
+def check_trainer(name: str) -> None:
+    """Makes this project's trainers known to nnU-Net, and makes sure that one is called ``name``.
+
+    Raises:
+        UserError: there is none
+    """
+    from contextlib import redirect_stdout
+
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    os.environ["nnUNet_extTrainer"] = ext_trainer()
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            recursive_find_trainer_class_by_name(name)
+    except RuntimeError as e:
+        ours = sorted(p.stem for p in Path(trainers_folder()).glob("nnUNetTrainer*.py"))
+        raise UserError(
+            f"There is no trainer '{name}': ours are {', '.join(ours)}, nnU-Net's work too, and others are found in "
+            "the folders of nnUNet_extTrainer."
+        ) from e
+
+
+def model_folder(dataset: str, trainer: str, plans_name: str, configuration: str) -> Path:
+    """Folder of a trained model.
+
+    Raises:
+        UserError: it was not trained
+    """
+    path = folder("nnUNet_results") / dataset / f"{trainer}__{plans_name}__{configuration}"
+    if not (path / "plans.json").is_file():
+        models = sorted(p.parent.name for p in path.parent.glob("*/plans.json"))
+        raise UserError(
+            f"There is no trained model {path}: train it with nnunet_cardiac train"
+            + (f", or choose from {', '.join(models)}." if models else ".")
+        )
+    return path

@@ -1,0 +1,1 @@
+"""Prediction in one call."""

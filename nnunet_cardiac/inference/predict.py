@@ -1,0 +1,261 @@
+"""Segmentation of images with a trained model, a cascade's stages one after the other in one call.
+
+Per case, this does what nnU-Net's commands do, with nnU-Net's own preprocessing, sliding window and export; a stage
+gets its predecessor's segmentation in memory instead of from a folder. One case is in memory at a time.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import save_json
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+    export_prediction_from_logits,
+)
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from tqdm import tqdm
+
+from nnunet_cardiac.environment import check_trainer, model_folder
+from nnunet_cardiac.errors import UserError
+
+PARTIAL = ".partial"
+"""Folder in the output where files are written before they are moved into place."""
+
+
+@dataclass
+class Prediction:
+    """What came of it: cases ``segmented`` now, ``kept`` from before, and ``problems`` in sentences."""
+
+    segmented: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class StagePredictor:
+    """One stage of a model, loaded once.
+
+    Args:
+        folder: the model's folder, ``TRAINER__PLANS__CONFIGURATION``
+        folds: whose networks are averaged; None for all that are there
+        checkpoint: file name of the weights
+        others: as in ``nnUNetPredictor``
+
+    Raises:
+        UserError: a fold was not trained, or the trainer is not installed
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        folds: Sequence[int | str] | None,
+        checkpoint: str,
+        device: torch.device,
+        use_mirroring: bool,
+        tile_step_size: float,
+    ):
+        if folds is None:
+            folds = sorted(int(p.parent.name[5:]) for p in folder.glob(f"fold_[0-9]*/{checkpoint}"))
+        missing = [str(f) for f in folds if not (folder / f"fold_{f}" / checkpoint).is_file()]
+        if missing or not folds:
+            raise UserError(
+                f"{folder} has no {checkpoint} for fold {', '.join(missing)}: train what is missing with "
+                "nnunet_cardiac train, or choose folds with -f."
+                if missing
+                else f"{folder} has no fold with a {checkpoint}: finish its training with nnunet_cardiac train."
+            )
+        check_trainer(folder.name.split("__")[0])
+        self.predictor = nnUNetPredictor(
+            tile_step_size=tile_step_size,
+            use_mirroring=use_mirroring,
+            perform_everything_on_device=device.type == "cuda",
+            device=device,
+            allow_tqdm=False,
+        )
+        self.predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+        self.plans, self.configuration = self.predictor.plans_manager, self.predictor.configuration_manager
+        self.dataset_json = self.predictor.dataset_json
+
+    def logits(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
+        """Logits in the model's spacing, and what is needed to bring them back to the image's.
+
+        Args:
+            image: (C, Z, Y, X), as nnU-Net's reader gives it
+            properties: of the reader
+            previous: the previous stage's segmentation (Z, Y, X), for a cascaded stage
+        """
+        preprocessor = self.configuration.preprocessor_class(verbose=False)
+        data, seg, properties = preprocessor.run_case_npy(
+            image,
+            None if previous is None else previous[None].astype(np.float32),
+            deepcopy(properties),
+            self.plans,
+            self.configuration,
+            self.dataset_json,
+        )
+        if previous is not None:
+            labels = self.predictor.label_manager.foreground_labels
+            data = np.vstack((data, convert_labelmap_to_one_hot(seg[0], labels, data.dtype)))
+        data = torch.from_numpy(data).to(torch.float32, memory_format=torch.contiguous_format)
+        return self.predictor.predict_logits_from_preprocessed_data(data).cpu(), properties
+
+    def segment(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> np.ndarray:
+        """Segmentation (Z, Y, X) on the image's own grid; arguments as in ``logits``."""
+        logits, properties = self.logits(image, properties, previous)
+        return convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits, self.plans, self.configuration, self.predictor.label_manager, properties
+        )
+
+    def export(self, image, properties, previous, target: Path, save_probabilities: bool) -> None:
+        """Writes what ``nnUNetv2_predict`` writes for a case: ``target`` and, if asked for, ``.npz`` and ``.pkl``."""
+        logits, properties = self.logits(image, properties, previous)
+        ending = self.dataset_json["file_ending"]
+        partial = target.parent / PARTIAL
+        partial.mkdir(exist_ok=True)
+        truncated = target.name.removesuffix(ending)
+        export_prediction_from_logits(
+            logits, properties, self.configuration, self.plans, self.dataset_json, str(partial / truncated),
+            save_probabilities,
+        )  # fmt: skip
+        for file in sorted(partial.glob(f"{truncated}.*"), key=lambda f: f.name.endswith(ending)):  # image last
+            os.replace(file, target.parent / file.name)
+
+
+def load_stages(
+    dataset: str,
+    trainer: str,
+    plans_name: str,
+    configuration: str,
+    folds: Sequence[int | str] | None,
+    checkpoint: str,
+    device: torch.device,
+    use_mirroring: bool,
+    tile_step_size: float,
+) -> list[StagePredictor]:
+    """The stages that lead to ``configuration``, first stage first. Arguments and errors as in ``predict``."""
+    stages: list[StagePredictor] = []
+    stage = configuration
+    while stage is not None:
+        model = model_folder(dataset, trainer, plans_name, stage)
+        stages.insert(0, StagePredictor(model, folds, checkpoint, device, use_mirroring, tile_step_size))
+        stage = stages[0].configuration.previous_stage_name
+    return stages
+
+
+def predict(
+    source: Path,
+    output: Path,
+    dataset: str,
+    trainer: str,
+    plans_name: str,
+    configuration: str,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    device: str = "cuda",
+    use_mirroring: bool = True,
+    tile_step_size: float = 0.5,
+    save_probabilities: bool = False,
+    continue_prediction: bool = False,
+    overwrite: bool = False,
+) -> Prediction:
+    """Segments an image or a folder of images.
+
+    Args:
+        source: an image, or a folder of images named as nnU-Net's (``CASE_0000.nii.gz``); with one channel also
+            without the channel's number
+        output: folder for ``CASE.nii.gz``
+        dataset, trainer, plans_name, configuration: the trained model; previous stages are found by its plans
+        folds: whose networks are averaged, in every stage; None for all that are trained
+        checkpoint: file name of the weights
+        device: "cuda", "cpu" or "mps"
+        use_mirroring: average over mirrored copies
+        tile_step_size: step of the sliding window, as a share of the patch
+        save_probabilities: also write ``CASE.npz``
+        continue_prediction: keep segmentations that are in ``output`` already and do the others
+        overwrite: replace them
+
+    Raises:
+        UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
+    """
+    stages = load_stages(
+        dataset, trainer, plans_name, configuration, folds, checkpoint, torch.device(device), use_mirroring,
+        tile_step_size,
+    )  # fmt: skip
+    last = stages[-1]
+    ending = last.dataset_json["file_ending"]
+    channels = last.dataset_json["channel_names"]
+    cases = find_cases(source, ending)
+    targets = {case: output / f"{case}{ending}" for case in cases}
+    present = [case for case, target in targets.items() if target.exists()]
+    if present and not (continue_prediction or overwrite):
+        raise UserError(
+            f"{len(present)} of {len(cases)} segmentations are already in {output}, {targets[present[0]].name} first: "
+            "use --continue_prediction to keep them and do the rest, or --overwrite to replace them."
+        )
+    result = Prediction(kept=present if continue_prediction else [])
+    output.mkdir(parents=True, exist_ok=True)
+    save_json(last.dataset_json, output / "dataset.json", sort_keys=False)
+    save_json(last.plans.plans, output / "plans.json", sort_keys=False)
+
+    reader = last.plans.image_reader_writer_class()
+    for case in tqdm([case for case in cases if case not in result.kept], desc="Segmenting", unit="case"):
+        try:
+            image, properties = _read(case, cases[case], reader, channels)
+        except UserError as e:
+            result.problems.append(str(e))
+            continue
+        previous = None
+        for stage in stages[:-1]:
+            previous = stage.segment(image, properties, previous)
+        last.export(image, properties, previous, targets[case], save_probabilities)
+        result.segmented.append(case)
+    shutil.rmtree(output / PARTIAL, ignore_errors=True)
+    return result
+
+
+def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
+    """Files of each case, by channel.
+
+    Raises:
+        UserError: nothing there, or names of both kinds, with and without the channel's number
+    """
+    if not source.exists():
+        raise UserError(f"{source} does not exist: give -i an image or a folder of images.")
+    files = [source] if source.is_file() else sorted(p for p in source.iterdir() if p.is_file())
+    images = [f for f in files if f.name.endswith(ending)]
+    if not images:
+        raise UserError(f"{source} holds no image that ends in {ending}, as the images that the model was trained on.")
+    cases: dict[str, list[Path]] = {}
+    numbered = {f: re.fullmatch(r"(.+)_(\d{4})", f.name.removesuffix(ending)) for f in images}
+    plain = [f for f, match in numbered.items() if not match]
+    if plain and len(plain) < len(images):
+        raise UserError(
+            f"{source} holds images with a channel number and images without, {plain[0].name} among them: name all "
+            f"of them CASE_0000{ending}, or none."
+        )
+    for file, match in numbered.items():
+        cases.setdefault(match[1] if match else file.name.removesuffix(ending), []).append(file)
+    return cases
+
+
+def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndarray, dict]:
+    if len(files) != len(channels):
+        raise UserError(
+            f"{case} has {len(files)} image{'s' * (len(files) != 1)} ({', '.join(f.name for f in files)}), but the "
+            f"model wants {len(channels)}: {', '.join(channels.values())}."
+        )
+    try:
+        image, properties = reader.read_images([str(f) for f in files])
+    except (RuntimeError, OSError, AssertionError) as e:
+        reason = " ".join(str(e).split())[-200:]
+        raise UserError(f"{files[0]} cannot be read ({reason}): get the file again.") from e
+    if not np.isfinite(image).all():
+        raise UserError(f"{files[0]} has voxels that are NaN or infinite: repair the image.")
+    return image, properties

@@ -1,0 +1,74 @@
+"""Phantom data, planned and trained once for all tests that need it."""
+
+import json
+import os
+from pathlib import Path
+
+os.environ.update(nnUNet_n_proc_DA="0", nnUNet_def_n_proc="1", nnUNet_compile="f")  # before nnU-Net is imported
+
+import pytest
+import torch
+
+from nnunet_cardiac.cli import main
+from nnunet_cardiac.environment import ext_trainer
+from nnunet_cardiac.phantom.acdc import write_patients
+
+DATASET = "Dataset027_ACDC"
+CASCADE = ("-d", "27", "-tr", "nnUNetTrainerCroCNet", "-p", "nnUNetCroCNetPlans", "-c", "2d_cascade")
+LOOKS = {"shape": (64, 56), "spacing": 4.2, "n_slices": 4}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nnunet_folders(tmp_path_factory) -> Path:
+    """nnU-Net's three folders, set for the whole session."""
+    root = tmp_path_factory.mktemp("nnunet")
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (root / name).mkdir()
+        os.environ[name] = str(root / name)
+    os.environ["nnUNet_extTrainer"] = ext_trainer()
+    torch.set_num_threads(1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def phantom_acdc(tmp_path_factory) -> Path:
+    """Four training patients and one test patient in ACDC's layout; leave them as they are."""
+    source = tmp_path_factory.mktemp("ACDC")
+    write_patients(source / "training", range(1, 5), **LOOKS)
+    write_patients(source / "testing", [101], **LOOKS)
+    return source
+
+
+@pytest.fixture(scope="session")
+def dataset(phantom_acdc, nnunet_folders) -> Path:
+    """The phantom in nnU-Net's raw format, with two folds."""
+    main(["convert", "acdc", "-i", str(phantom_acdc), "--folds", "2"])
+    return nnunet_folders / "nnUNet_raw" / DATASET
+
+
+@pytest.fixture(scope="session")
+def planned(dataset, nnunet_folders) -> Path:
+    """Plans of nnU-Net and of CroCNet, with tiny networks; preprocessed."""
+    folder = nnunet_folders / "nnUNet_preprocessed" / DATASET
+    for planner, plans in (("ExperimentPlanner", "nnUNetPlans"), ("CroCNetPlanner", "nnUNetCroCNetPlans")):
+        main(["plan_and_preprocess", "-d", "27", "-pl", planner, "--small"])
+        shrink_further(folder / f"{plans}.json")
+    return folder
+
+
+def shrink_further(plans_file: Path) -> None:
+    """A few features and batches of 2: nothing is learned, everything is run."""
+    plans = json.loads(plans_file.read_text())
+    for configuration in plans["configurations"].values():
+        kwargs = configuration["architecture"]["arch_kwargs"]
+        kwargs["features_per_stage"] = [max(2, f // 4) for f in kwargs["features_per_stage"]]
+        configuration["batch_size"] = 2
+    plans_file.write_text(json.dumps(plans))
+
+
+@pytest.fixture(scope="session")
+def trained(planned, nnunet_folders) -> Path:
+    """CroCNet's cascade on both folds, and nnU-Net's baseline on one, for a few steps."""
+    main(["train", *CASCADE, "-device", "cpu", "--budget", "4", "--npz"])
+    main(["train", "-d", "27", "-c", "2d", "-f", "0", "-device", "cpu", "--budget", "4"])
+    return nnunet_folders / "nnUNet_results" / DATASET
