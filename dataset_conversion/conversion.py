@@ -93,6 +93,7 @@ def write_dataset(
     Raises:
         UserError: no case could be converted, fewer patients than folds, or the target cannot be written
     """
+    patient_splits([case for case in cases if case.split == "train"], n_folds)  # in vain? then before the work
     result = Conversion(dataset_folder(dataset_id, name))
     try:
         for folder in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):

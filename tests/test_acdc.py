@@ -1,0 +1,255 @@
+"""Conversion of ACDC, and what all converters owe."""
+
+import gzip
+import json
+import os
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nnunet_cardiac.cli import main
+from nnunet_cardiac.dataset_conversion import acdc
+from nnunet_cardiac.dataset_conversion.conversion import Case, patient_splits, read_cases
+from nnunet_cardiac.errors import UserError
+
+DATASET = "Dataset027_ACDC"
+
+
+@pytest.fixture
+def source(phantom_acdc, tmp_path):
+    return shutil.copytree(phantom_acdc, tmp_path / "ACDC")
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(folder))
+    return folder
+
+
+def patient_file(source, ending, patient="patient002"):
+    return sorted((source / "training" / patient).glob(f"*{ending}"))[0]
+
+
+def rewrite(path, change):
+    """Replaces a NIfTI file by ``change(array, affine)``."""
+    image = nib.load(path)
+    array, affine = change(np.array(image.dataobj), image.affine.copy())
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def snapshot(folder):
+    return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_result(source, raw):
+    before = snapshot(source)
+    result = acdc.convert(source, n_folds=2)
+    assert (result.converted, result.kept, result.problems) == (10, 0, [])
+    dataset = raw / DATASET
+    description = json.loads((dataset / "dataset.json").read_text())
+    assert description["labels"] == {"background": 0, "RV": 1, "MYO": 2, "LV": 3}
+    assert description["numTraining"] == 8
+    for images, labels, n in (("imagesTr", "labelsTr", 8), ("imagesTs", "labelsTs", 2)):
+        names = {p.name.replace("_0000", "") for p in (dataset / images).iterdir()}
+        assert names == {p.name for p in (dataset / labels).iterdir()} and len(names) == n
+    original = nib.load(patient_file(source, "frame01.nii.gz"))
+    written = nib.load(dataset / "imagesTr" / "patient002_ED_0000.nii.gz")
+    assert np.array_equal(np.asanyarray(written.dataobj), np.asanyarray(original.dataobj))
+    assert np.allclose(written.affine, original.affine)
+    assert snapshot(source) == before, "source files were touched"
+    assert not (dataset / ".partial").exists()
+
+
+def test_cases_csv(source, raw):
+    acdc.convert(source, n_folds=2)
+    rows = {row["case"]: row for row in read_cases(raw / DATASET)}
+    assert rows["patient002_ES"]["phase"] == "ES" and rows["patient002_ES"]["group"] == "MINF"
+    assert rows["patient101_ED"]["split"] == "test" and rows["patient001_ED"]["split"] == "train"
+    assert rows["patient001_ED"]["source"] == "patient001_frame01.nii.gz"
+
+
+def test_patients_stay_together_and_every_case_is_validated_once(source, raw):
+    acdc.convert(source, n_folds=2)
+    splits = json.loads((raw / DATASET / "splits_final.json").read_text())
+    assert len(splits) == 2
+    for split in splits:
+        patients = [{case.split("_")[0] for case in split[part]} for part in ("train", "val")]
+        assert not patients[0] & patients[1]
+    assert sorted(splits[0]["val"] + splits[1]["val"]) == sorted(splits[0]["train"] + splits[0]["val"])
+
+
+def test_folds_are_stratified_by_group():
+    cases = [
+        Case(f"p{i:03d}_{phase}", f"p{i:03d}", phase, f"group{i % 5}", "Siemens", "train", None, None)
+        for i in range(100)
+        for phase in ("ED", "ES")
+    ]
+    for split in patient_splits(cases, 5):
+        groups = [int(case[1:4]) % 5 for case in split["val"]]
+        assert [groups.count(g) for g in range(5)] == [8] * 5  # 4 patients of 20, two phases each
+
+
+def test_second_run_changes_nothing(source, raw):
+    acdc.convert(source, n_folds=2)
+    before = snapshot(raw)
+    result = acdc.convert(source, n_folds=2)
+    assert (result.converted, result.kept) == (0, 10)
+    assert snapshot(raw) == before
+
+
+def test_newer_source_is_converted_again(source, raw):
+    acdc.convert(source, n_folds=2)
+    os.utime(patient_file(source, "frame01.nii.gz"), (4e9, 4e9))
+    assert acdc.convert(source, n_folds=2).converted == 1
+
+
+def test_an_interrupted_run_is_completed(source, raw):
+    acdc.convert(source, n_folds=2)
+    complete = {p: content for p, (_, content) in snapshot(raw).items()}
+    dataset = raw / DATASET
+    for name in ("cases.csv", "dataset.json", "labelsTr/patient002_ED.nii.gz", "imagesTr/patient003_ES_0000.nii.gz"):
+        (dataset / name).unlink()
+    (dataset / ".partial").mkdir()
+    (dataset / ".partial" / "patient003_ES_0000.nii.gz").write_bytes(b"half")
+    assert acdc.convert(source, n_folds=2).converted == 2
+    assert {p: content for p, (_, content) in snapshot(raw).items()} == complete
+
+
+@pytest.mark.parametrize("nested", ["database", "ACDC/database"])
+def test_layout_is_found_below(source, raw, tmp_path, nested):
+    parent = tmp_path / "download"
+    (parent / nested).parent.mkdir(parents=True)
+    source.rename(parent / nested)
+    assert acdc.convert(parent, n_folds=2).converted == 10
+
+
+def test_uncompressed_and_nested_files(source, raw):
+    packed = patient_file(source, "frame01.nii.gz")
+    plain = packed.with_suffix("")
+    plain.mkdir()
+    (plain / plain.name).write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    assert acdc.convert(source, n_folds=2).problems == []
+
+
+def test_phases_come_from_info_and_swapped_ones_are_noticed(source, raw):
+    info = source / "training" / "patient002" / "Info.cfg"
+    lines = dict(line.split(": ") for line in info.read_text().splitlines())
+    lines["ED"], lines["ES"] = lines["ES"], lines["ED"]
+    info.write_text("".join(f"{key}: {value}\n" for key, value in lines.items() if key in ("ED", "ES")))
+    result = acdc.convert(source, n_folds=2)
+    assert result.problems == []
+    assert len(result.warnings) == 1 and "patient002" in result.warnings[0] and "larger at ES" in result.warnings[0]
+    rows = {row["case"]: row for row in read_cases(raw / DATASET)}
+    assert rows["patient002_ES"]["source"] == "patient002_frame01.nii.gz"
+    assert rows["patient002_ES"]["group"] == "unknown"
+
+
+def remove_label(source):
+    patient_file(source, "_gt.nii.gz").unlink()
+
+
+def truncate(source):
+    file = patient_file(source, "frame01.nii.gz")
+    file.write_bytes(file.read_bytes()[:-400])
+
+
+def not_nifti(source):
+    patient_file(source, "frame01.nii.gz").write_bytes(b"<html>404</html>")
+
+
+def fourth_label(source):
+    def change(array, affine):
+        array[0, 0, 0] = 4
+        return array, affine
+
+    rewrite(patient_file(source, "frame01_gt.nii.gz"), change)
+
+
+def other_size(source):
+    rewrite(patient_file(source, "frame01_gt.nii.gz"), lambda array, affine: (array[:-1], affine))
+
+
+def other_geometry(source):
+    rewrite(patient_file(source, "frame01_gt.nii.gz"), lambda array, affine: (array, affine * 1.1))
+
+
+def not_a_number(source):
+    def change(array, affine):
+        array = array.astype(np.float32)
+        array[1, 2, 0] = np.nan
+        return array, affine
+
+    rewrite(patient_file(source, "frame01.nii.gz"), change)
+
+
+def no_info(source):
+    (source / "training" / "patient002" / "Info.cfg").unlink()
+
+
+def no_phase(source):
+    (source / "training" / "patient002" / "Info.cfg").write_text("ED: 1\n")
+
+
+FAULTS = {
+    remove_label: ("patient002 has no label at ED", 8),
+    truncate: ("cannot be read as NIfTI", 9),
+    not_nifti: ("cannot be read as NIfTI", 9),
+    fourth_label: ("unknown labels [4]; known are [0, 1, 2, 3]", 9),
+    other_size: ("its image", 9),
+    other_geometry: ("another geometry", 9),
+    not_a_number: ("1 voxels that are NaN or infinite", 9),
+    no_info: ("Info.cfg is missing", 8),
+    no_phase: ("has no line 'ES: FRAME'", 8),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_faults_are_named_and_the_rest_is_converted(source, raw, capsys, fault):
+    message, converted = FAULTS[fault]
+    fault(source)
+    with pytest.raises(SystemExit) as exit_status:
+        main(["convert", "acdc", "-i", str(source), "--folds", "2"])
+    assert exit_status.value.code == 1
+    output = capsys.readouterr()
+    reasons = [line for line in output.err.splitlines() if line.startswith("left out: ")]
+    assert len(reasons) == 1 and message in reasons[0] and "patient002" in reasons[0]
+    assert f"{converted} cases converted" in output.out
+    cases = {row["case"] for row in read_cases(raw / DATASET)}
+    assert len(cases) == converted and "patient003_ED" in cases
+
+
+def test_testing_patients_may_lack_labels(source, raw):
+    for label in (source / "testing" / "patient101").glob("*_gt.nii.gz"):
+        label.unlink()
+    result = acdc.convert(source, n_folds=2)
+    assert result.problems == [] and result.converted == 10
+    assert (raw / DATASET / "imagesTs").is_dir() and not (raw / DATASET / "labelsTs").exists()
+
+
+def test_unusual_spacing_is_warned_of(source, raw):
+    def change(array, affine):
+        return array, affine @ np.diag([10, 10, 1, 1])
+
+    for ending in ("frame01.nii.gz", "frame01_gt.nii.gz"):
+        rewrite(patient_file(source, ending), change)
+    assert any("unusual voxel spacing" in warning for warning in acdc.convert(source, n_folds=2).warnings)
+
+
+def test_nothing_to_convert(tmp_path, raw, source, monkeypatch):
+    with pytest.raises(UserError, match="is not a folder"):
+        acdc.convert(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="No folder 'training/patientNNN'"):
+        acdc.convert(raw)
+    with pytest.raises(UserError, match="9 folds cannot be made of 4"):
+        acdc.convert(source, n_folds=9)
+    (raw / "Dataset027_Other").mkdir()
+    with pytest.raises(UserError, match="already belongs to Dataset027_Other"):
+        acdc.convert(source)
+    monkeypatch.delenv("nnUNet_raw")
+    with pytest.raises(UserError, match="nnUNet_raw is not set"):
+        acdc.convert(source)

@@ -1,0 +1,143 @@
+import json
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_cardiac.networks import CroCNetRefiner, E2AUNet
+from nnunet_cardiac.networks.heart_crop import heart_box
+from nnunet_cardiac.planners.crocnet_planner import CROP_MARGIN, CroCNetPlanner
+from nnunet_cardiac.planners.plan_and_preprocess import our_planners
+from nnunet_cardiac.planners.small import shrink
+
+DATASET = "Dataset027_ACDC"
+STAGE_2 = {"2d_cascade": "specialists", "2d_cascade_uncoupled": "uncoupled", "2d_cascade_single": "single"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def augmentation_workers():
+    """nnU-Net's planners fail on nnUNet_n_proc_DA=0; our command shields them, here they are called without it."""
+    os.environ["nnUNet_n_proc_DA"] = "1"
+    yield
+    os.environ["nnUNet_n_proc_DA"] = "0"
+
+
+@pytest.fixture(scope="module")
+def plans(planned):
+    """Plans as CroCNetPlanner makes them, under a name of their own."""
+    planner = CroCNetPlanner(DATASET, plans_name="nnUNetTestPlans")
+    yield planner.plan_experiment()
+    (planned / "nnUNetTestPlans.json").unlink()
+
+
+@pytest.fixture(scope="module")
+def paper_plans(planned):
+    planner = CroCNetPlanner(DATASET, plans_name="nnUNetPaperPlans", paper=True)
+    yield planner.plan_experiment()
+    (planned / "nnUNetPaperPlans.json").unlink()
+
+
+def network(plans, configuration):
+    manager = PlansManager(plans).get_configuration(configuration)
+    channels = 1 + 3 * (manager.previous_stage_name is not None)
+    return get_network_from_plans(
+        manager.network_arch_class_name, manager.network_arch_init_kwargs,
+        manager.network_arch_init_kwargs_req_import, channels, 4, deep_supervision=False,
+    )  # fmt: skip
+
+
+def test_stages_point_at_each_other(plans):
+    manager = PlansManager(plans)
+    assert manager.available_configurations == ["2d", *STAGE_2]
+    assert manager.get_configuration("2d").next_stage_names == list(STAGE_2)
+    for name in STAGE_2:
+        configuration = manager.get_configuration(name)
+        assert configuration.previous_stage_name == "2d" and configuration.next_stage_names is None
+        assert configuration.data_identifier == manager.get_configuration("2d").data_identifier
+
+
+def test_plans_name_the_networks(plans):
+    assert plans["configurations"]["2d"]["architecture"]["network_class_name"] == "nnunet_cardiac.networks.E2AUNet"
+    assert isinstance(network(plans, "2d"), E2AUNet)
+    for name, variant in STAGE_2.items():
+        refiner = network(plans, name)
+        assert isinstance(refiner, CroCNetRefiner)
+        assert plans["configurations"][name]["architecture"]["arch_kwargs"]["variant"] == variant
+
+
+def test_stage_2_has_half_the_width_of_stage_1(plans):
+    def first_features(name):
+        return plans["configurations"][name]["architecture"]["arch_kwargs"]["features_per_stage"][0]
+
+    assert first_features("2d_cascade") == first_features("2d") / 2 == 16
+
+
+def test_crop_holds_the_hearts_and_the_patch_the_largest_image(plans, dataset):
+    configuration = PlansManager(plans).get_configuration("2d_cascade")
+    crop_size = configuration.network_arch_init_kwargs["crop_size"]
+    scale_to = np.array(configuration.spacing)
+    held, largest = [], np.zeros(2)
+    for file in sorted((dataset / "labelsTr").iterdir()):
+        image = nib.load(file)
+        spacing = np.array(image.header.get_zooms())[1::-1]  # of rows and columns, as SimpleITK has them
+        labels = np.asanyarray(image.dataobj).transpose(2, 1, 0)
+        largest = np.maximum(largest, np.round(np.array(labels.shape[1:]) * spacing / scale_to))
+        for heart in labels > 0:
+            box = heart_box(np.ascontiguousarray(heart))
+            if box:
+                size = np.array([stop - start for start, stop in box]) * spacing / scale_to
+                held.append((size + 2 * CROP_MARGIN <= crop_size).all())
+    assert np.mean(held) >= 0.95
+    assert (np.array(configuration.patch_size) >= largest).all()
+    divisor = np.prod(configuration.network_arch_init_kwargs["strides"], axis=0)
+    assert not (np.array(crop_size) % divisor).any()
+
+
+def test_batch_follows_the_memory_target(planned):
+    batches = []
+    for target in (1, 8):
+        planner = CroCNetPlanner(DATASET, gpu_memory_target_in_gb=target, plans_name="nnUNetTargetPlans")
+        planner.max_dataset_covered = 1e6
+        plans = planner.plan_experiment()
+        batches.append([plans["configurations"][name]["batch_size"] for name in ("2d", "2d_cascade")])
+    (planned / "nnUNetTargetPlans.json").unlink()
+    assert all(large == pytest.approx(8 * small, rel=0.05) for small, large in zip(*batches, strict=True))
+
+
+def test_paper_sizes(paper_plans):
+    manager = PlansManager(paper_plans)
+    stage_1, stage_2 = manager.get_configuration("2d"), manager.get_configuration("2d_cascade")
+    assert (stage_1.patch_size, stage_1.batch_size, stage_2.batch_size) == ([256, 256], 8, 8)
+    assert stage_1.network_arch_init_kwargs["features_per_stage"] == [32, 64, 128, 256, 512]
+    assert stage_2.network_arch_init_kwargs["features_per_stage"] == [16, 32, 64, 128, 256]
+    assert sum(p.numel() for p in network(paper_plans, "2d_cascade").parameters()) == pytest.approx(5.25e6, rel=0.01)
+
+
+def test_hand_made_configurations_survive_planning_again(planned):
+    planner = CroCNetPlanner(DATASET, plans_name="nnUNetMinePlans")
+    file = planned / "nnUNetMinePlans.json"
+    planner.plan_experiment()
+    plans = json.loads(file.read_text())
+    plans["configurations"]["mine"] = {"inherits_from": "2d", "batch_size": 3}
+    file.write_text(json.dumps(plans))
+    CroCNetPlanner(DATASET, plans_name="nnUNetMinePlans").plan_experiment()
+    assert PlansManager(load_json(str(file))).get_configuration("mine").batch_size == 3
+    file.unlink()
+
+
+def test_shrunk_plans_build_and_run(plans, paper_plans):
+    for full in (plans, paper_plans):
+        small = shrink(json.loads(json.dumps(full)))
+        for name in ("2d", *STAGE_2):
+            kwargs = PlansManager(small).get_configuration(name).network_arch_init_kwargs
+            assert kwargs["n_stages"] <= 4 and len(kwargs["n_conv_per_stage_decoder"]) == kwargs["n_stages"] - 1
+            assert sum(p.numel() for p in network(small, name).parameters()) < 1e6
+        assert max(PlansManager(small).get_configuration("2d").patch_size) <= 128
+
+
+def test_our_planners_are_found():
+    assert our_planners()["CroCNetPlanner"] is CroCNetPlanner

@@ -1,0 +1,174 @@
+"""Prediction in one call against nnU-Net's own commands, and what can be wrong with its input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from conftest import CASCADE
+from nnunet_cardiac.cli import main
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.inference.predict import find_cases
+
+STAGE_1 = tuple("2d" if argument == "2d_cascade" else argument for argument in CASCADE)
+NNUNET = Path(sys.executable).parent
+
+
+@pytest.fixture
+def images(dataset, tmp_path):
+    return shutil.copytree(dataset / "imagesTs", tmp_path / "images")
+
+
+def read(path):
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def run(*arguments):
+    main(["predict", *map(str, arguments), "-device", "cpu"])
+
+
+def error_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_status:
+        run(*arguments)
+    assert exit_status.value.code not in (0, None)
+    return str(exit_status.value.code) + capsys.readouterr().err
+
+
+def test_agrees_with_two_calls_of_nnunetv2_predict(trained, images, tmp_path):
+    run("-i", images, "-o", tmp_path / "ours", *CASCADE)
+    run("-i", images, "-o", tmp_path / "ours_stage_1", *STAGE_1)
+    stock = [str(NNUNET / "nnUNetv2_predict"), "-device", "cpu", "-npp", "1", "-nps", "1", "-f", "0", "1"]
+    for arguments in (
+        ("-i", images, "-o", tmp_path / "stock_stage_1", *STAGE_1),
+        ("-i", images, "-o", tmp_path / "stock", *CASCADE, "-prev_stage_predictions", tmp_path / "stock_stage_1"),
+    ):
+        subprocess.run([*stock, *map(str, arguments)], check=True, capture_output=True, env=os.environ)
+    labels = set()
+    for ours, theirs in (("ours", "stock"), ("ours_stage_1", "stock_stage_1")):
+        for file in sorted((tmp_path / theirs).glob("*.nii.gz")):
+            one, two = read(tmp_path / ours / file.name), read(file)
+            assert (one == two).mean() >= 0.999
+            assert np.allclose(nib.load(tmp_path / ours / file.name).affine, nib.load(file).affine)
+            labels |= set(np.unique(two))
+    assert len(labels) > 1, "an empty segmentation proves nothing"
+
+
+def test_output_of_a_prediction(trained, images, tmp_path):
+    output = tmp_path / "out"
+    run("-i", images, "-o", output, *STAGE_1, "-f", "0", "--save_probabilities", "--disable_tta")
+    names = {p.name for p in output.iterdir()}
+    cases = {"patient101_ED", "patient101_ES"}
+    assert names == {"dataset.json", "plans.json"} | {f"{c}{e}" for c in cases for e in (".nii.gz", ".npz", ".pkl")}
+    probabilities = np.load(output / "patient101_ED.npz")["probabilities"]
+    segmentation = read(output / "patient101_ED.nii.gz").transpose(2, 1, 0)
+    assert np.array_equal(probabilities.argmax(0), segmentation)
+
+
+def test_a_single_image_without_channel_number(trained, images, tmp_path):
+    image = tmp_path / "somebody.nii.gz"
+    shutil.copy(images / "patient101_ED_0000.nii.gz", image)
+    run("-i", image, "-o", tmp_path / "out", *CASCADE, "-f", "0", "--disable_tta")
+    assert (tmp_path / "out" / "somebody.nii.gz").is_file()
+
+
+def test_output_that_exists(trained, images, tmp_path, capsys):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "patient101_ED.nii.gz").write_bytes(b"precious")
+    arguments = ("-i", images, "-o", output, *STAGE_1, "-f", "0", "--disable_tta")
+    message = error_of(capsys, *arguments)
+    assert "1 of 2 segmentations are already in" in message and "--continue_prediction" in message
+    assert (output / "patient101_ED.nii.gz").read_bytes() == b"precious"
+    run(*arguments, "--continue_prediction")
+    assert (output / "patient101_ED.nii.gz").read_bytes() == b"precious"
+    assert (output / "patient101_ES.nii.gz").is_file()
+    run(*arguments, "--overwrite")
+    assert (output / "patient101_ED.nii.gz").read_bytes() != b"precious"
+
+
+def test_faulty_images_are_named_and_the_others_segmented(trained, images, tmp_path, capsys):
+    good = images / "patient101_ED_0000.nii.gz"
+    voxels = read(good).astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(voxels, nib.load(good).affine), images / "nan_0000.nii.gz")
+    (images / "truncated_0000.nii.gz").write_bytes(good.read_bytes()[:300])
+    shutil.copy(good, images / "two_0000.nii.gz")
+    shutil.copy(good, images / "two_0001.nii.gz")
+    message = error_of(capsys, "-i", images, "-o", tmp_path / "out", *STAGE_1, "-f", "0", "--disable_tta")
+    assert "nan_0000.nii.gz has voxels that are NaN" in message
+    assert "truncated_0000.nii.gz cannot be read" in message
+    assert "two has 2 images" in message and "the model wants 1: cineMRI" in message
+    assert {p.name for p in (tmp_path / "out").glob("*.nii.gz")} == {
+        "patient101_ED.nii.gz", "patient101_ES.nii.gz",
+    }  # fmt: skip
+
+
+def test_models_that_are_not_there(trained, images, tmp_path, capsys):
+    options = ("-i", images, "-o", tmp_path / "out")
+    for arguments, expected in (
+        (("-d", "99", *CASCADE[2:]), "no data set 99"),
+        ((*CASCADE[:2], "-tr", "nnUNetTrainerDADU", *CASCADE[4:]), "no trained model"),
+        ((*CASCADE[:-1], "3d_fullres"), "no trained model"),
+        ((*CASCADE, "-f", "4"), "no checkpoint_final.pth for fold 4"),
+        ((*CASCADE, "-chk", "checkpoint_other.pth"), "no fold with a checkpoint_other.pth"),
+    ):
+        assert expected in error_of(capsys, *options, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_whose_trainer_is_not_installed(trained, images, tmp_path, capsys):
+    model = trained / "nnUNetTrainerOfSomebody__nnUNetPlans__2d"
+    shutil.copytree(trained / "nnUNetTrainer__nnUNetPlans__2d", model)
+    message = error_of(
+        capsys, "-i", images, "-o", tmp_path / "out", "-d", "27", "-tr", "nnUNetTrainerOfSomebody", "-c", "2d"
+    )
+    shutil.rmtree(model)
+    assert "There is no trainer 'nnUNetTrainerOfSomebody'" in message and "nnUNet_extTrainer" in message
+
+
+def test_find_cases(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        find_cases(tmp_path / "nowhere", ".nii.gz")
+    with pytest.raises(UserError, match=r"no image that ends in \.nii\.gz"):
+        find_cases(tmp_path, ".nii.gz")
+    for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    assert {case: len(files) for case, files in find_cases(tmp_path, ".nii.gz").items()} == {"a": 2, "b": 1}
+    (tmp_path / "c.nii.gz").touch()
+    with pytest.raises(UserError, match="c.nii.gz among them"):
+        find_cases(tmp_path, ".nii.gz")
+
+
+def test_exported_model_predicts_the_same(trained, images, tmp_path):
+    """nnUNetv2_export_model_to_zip and nnUNetv2_install_pretrained_model_from_zip on our plans."""
+    archive = tmp_path / "model.zip"
+    names = ("-d", "27", "-f", "0", "1", "-c", "2d", "2d_cascade", "-tr", CASCADE[3], "-p", CASCADE[5])
+    command = [NNUNET / "nnUNetv2_export_model_to_zip", *names, "-o", archive, "--not_strict"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
+    elsewhere = os.environ | {"nnUNet_results": str(tmp_path / "results")}
+    (tmp_path / "results").mkdir()
+    command = [NNUNET / "nnUNetv2_install_pretrained_model_from_zip", archive]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=elsewhere)
+    command = [sys.executable, "-m", "nnunet_cardiac", "predict", "-i", images, "-o", tmp_path / "there", *CASCADE]
+    subprocess.run(
+        [*map(str, command), "-device", "cpu", "--disable_tta"], check=True, capture_output=True, env=elsewhere
+    )
+    run("-i", images, "-o", tmp_path / "here", *CASCADE, "--disable_tta")
+    for file in (tmp_path / "here").glob("*.nii.gz"):
+        assert np.array_equal(read(file), read(tmp_path / "there" / file.name))
+
+
+def test_find_best_configuration_works_on_our_plans(trained):
+    command = [
+        NNUNET / "nnUNetv2_find_best_configuration", "27", "-p", CASCADE[5], "-tr", CASCADE[3],
+        "-c", "2d", "2d_cascade", "-f", "0", "1", "-np", "1",
+    ]  # fmt: skip
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
+    information = json.loads((trained / "inference_information.json").read_text())
+    assert information["dataset_name_or_id"] in ("27", "Dataset027_ACDC")
