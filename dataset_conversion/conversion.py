@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,11 +13,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.nifti import read_nifti
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
@@ -169,21 +168,6 @@ def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> li
     ]
 
 
-def read_nifti(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
-    """Voxels and image of a NIfTI file.
-
-    Raises:
-        UserError: the file is missing, cut off, or no NIfTI
-    """
-    try:
-        image = nib.load(path)
-        return np.asanyarray(image.dataobj), image
-    except FileNotFoundError as e:
-        raise UserError(f"{path} is missing.") from e
-    except (EOFError, OSError, ValueError, zlib.error, ImageFileError) as e:
-        raise UserError(f"{path} cannot be read as NIfTI ({e}): get the file again.") from e
-
-
 def _convert_case(case: Case, folder: Path, labels: dict[str, int]) -> tuple[bool, list[str], np.ndarray | None]:
     """Whether files were written, warnings, and mm^3 of every label value."""
     suffix = "Tr" if case.split == "train" else "Ts"
@@ -196,8 +180,6 @@ def _convert_case(case: Case, folder: Path, labels: dict[str, int]) -> tuple[boo
     voxels, image = read_nifti(case.image)
     if voxels.ndim != 3:
         raise UserError(f"{case.image} has {voxels.ndim} dimensions where 3 were expected.")
-    if not np.isfinite(voxels).all():
-        raise UserError(f"{case.image} has {np.count_nonzero(~np.isfinite(voxels))} voxels that are NaN or infinite.")
     remarks = []
     spacing = np.array(image.header.get_zooms()[:3], dtype=float)
     if (spacing < PLAUSIBLE_SPACING[0]).any() or (spacing > PLAUSIBLE_SPACING[1]).any():

@@ -37,9 +37,7 @@ def test_ignored_pixels_count_nowhere():
     changed = logits.clone()
     changed[:, :, :3] = torch.randn(2, 3, 3, 6)
     assert loss(changed, labels) == loss(logits, labels)
-    torch.testing.assert_close(
-        loss(logits, labels), SigmoidDiceLoss(True, True)(logits[:, :, 3:], labels[:, :, 3:])
-    )
+    torch.testing.assert_close(loss(logits, labels), SigmoidDiceLoss(True, True)(logits[:, :, 3:], labels[:, :, 3:]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

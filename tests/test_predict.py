@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-
 from conftest import CASCADE
+
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import find_cases
@@ -101,7 +101,7 @@ def test_faulty_images_are_named_and_the_others_segmented(trained, images, tmp_p
     shutil.copy(good, images / "two_0000.nii.gz")
     shutil.copy(good, images / "two_0001.nii.gz")
     message = error_of(capsys, "-i", images, "-o", tmp_path / "out", *STAGE_1, "-f", "0", "--disable_tta")
-    assert "nan_0000.nii.gz has voxels that are NaN" in message
+    assert "nan_0000.nii.gz has 1 voxels that are NaN" in message
     assert "truncated_0000.nii.gz cannot be read" in message
     assert "two has 2 images" in message and "the model wants 1: cineMRI" in message
     assert {p.name for p in (tmp_path / "out").glob("*.nii.gz")} == {

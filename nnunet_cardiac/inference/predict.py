@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from nnunet_cardiac.environment import check_trainer, model_folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.nifti import read_nifti
 
 PARTIAL = ".partial"
 """Folder in the output where files are written before they are moved into place."""
@@ -251,6 +252,9 @@ def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndar
             f"{case} has {len(files)} image{'s' * (len(files) != 1)} ({', '.join(f.name for f in files)}), but the "
             f"model wants {len(channels)}: {', '.join(channels.values())}."
         )
+    for file in files:
+        if file.name.endswith((".nii", ".nii.gz")):
+            read_nifti(file)
     try:
         image, properties = reader.read_images([str(f) for f in files])
     except (RuntimeError, OSError, AssertionError) as e:

@@ -1,0 +1,115 @@
+"""The command that trains what is missing: order, skipping, killing and going on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import CASCADE, DATASET
+
+from nnunet_cardiac.cli import main
+
+STAGE_1, STAGE_2 = (f"nnUNetTrainerCroCNet__nnUNetCroCNetPlans__{c}" for c in ("2d", "2d_cascade"))
+
+
+def error_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_status:
+        main(["train", *arguments])
+    return str(exit_status.value.code)
+
+
+def test_everything_that_the_cascade_needs_is_there(trained):
+    for stage in (STAGE_1, STAGE_2):
+        for fold in ("fold_0", "fold_1"):
+            assert (trained / stage / fold / "checkpoint_final.pth").is_file()
+            assert (trained / stage / fold / "validation" / "summary.json").is_file()
+    assert len(list((trained / STAGE_1 / "predicted_next_stage" / "2d_cascade").glob("*.b2nd"))) == 8
+
+
+def test_finished_folds_are_skipped(trained, capsys):
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
+    main(["train", *CASCADE, "-device", "cpu", "--budget", "4"])
+    assert capsys.readouterr().out.count("finished already") == 4
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()} == before
+
+
+def test_killed_in_stage_1_and_in_stage_2_and_started_again(planned, tmp_path):
+    """The run is killed hard three times, each time as soon as something new has been written."""
+    results = tmp_path / "results" / DATASET
+    environment = os.environ | {"nnUNet_results": str(results.parent)}
+    command = [sys.executable, "-m", "nnunet_cardiac", "train", *CASCADE, "-device", "cpu", "--budget", "20"]
+    moments = (
+        results / STAGE_1 / "fold_0" / "checkpoint_latest.pth",
+        results / STAGE_1 / "fold_1" / "validation",
+        results / STAGE_2 / "fold_0" / "checkpoint_latest.pth",
+    )
+    for moment in moments:
+        with open(tmp_path / "log", "w") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            while not moment.exists():
+                assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    latest = results / STAGE_2 / "fold_0" / "checkpoint_latest.pth"
+    latest.write_bytes(latest.read_bytes()[:1000])  # and the last kill cut a checkpoint off
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "[1/4] nnUNetTrainerCroCNet nnUNetCroCNetPlans 2d, fold 0: finished already" in finished.stdout
+    assert "was set aside as checkpoint_latest.pth.unreadable" in finished.stdout
+    for stage in (STAGE_1, STAGE_2):
+        for fold in ("fold_0", "fold_1"):
+            checkpoint = torch.load(results / stage / fold / "checkpoint_final.pth", weights_only=False)
+            assert checkpoint["current_epoch"] == 20
+            assert (results / stage / fold / "validation" / "summary.json").is_file()
+
+
+def test_missing_next_stage_predictions_are_made_again(trained, tmp_path, monkeypatch, capsys):
+    results = shutil.copytree(trained, tmp_path / "results" / DATASET)
+    monkeypatch.setenv("nnUNet_results", str(results.parent))
+    predictions = sorted((results / STAGE_1 / "predicted_next_stage" / "2d_cascade_single").glob("*.b2nd"))
+    predictions[0].unlink()
+    shutil.rmtree(results / STAGE_2)
+    single = [*CASCADE[:-1], "2d_cascade_single"]
+    main(["train", *single, "-f", "0", "-device", "cpu", "--budget", "2"])
+    assert predictions[0].is_file()
+    assert (results / STAGE_1.replace("__2d", "__2d_cascade_single") / "fold_0" / "checkpoint_final.pth").is_file()
+
+
+def test_bad_input(planned, capsys, monkeypatch):
+    for arguments, expected in (
+        (("-d", "99", "-c", "2d"), "There is no data set 99"),
+        (("-d", "27", "-c", "2d", "-p", "nnUNetOtherPlans"), "nnUNetOtherPlans.json does not exist"),
+        (("-d", "27", "-c", "3d_cascade", "-p", "nnUNetCroCNetPlans"), "no configuration '3d_cascade'"),
+        (("-d", "27", "-c", "2d", "-tr", "nnUNetTrainerNobody"), "no trainer 'nnUNetTrainerNobody': ours are nnUNet"),
+        (("-d", "27", "-c", "2d", "-f", "7", "-device", "cpu"), "There is no fold 7"),
+        (("-d", "27", "-c", "2d", "-num_gpus", "2", "--budget", "4", "-device", "cpu"), "--budget works with one GPU"),
+    ):
+        assert expected in error_of(capsys, *arguments)
+    if not torch.cuda.is_available():
+        assert "PyTorch sees no GPU" in error_of(capsys, "-d", "27", "-c", "2d", "-device", "cuda")
+    monkeypatch.delenv("nnUNet_results")
+    assert "nnUNet_results is not set" in error_of(capsys, "-d", "27", "-c", "2d")
+
+
+def test_plans_of_another_data_set(planned, tmp_path, capsys, monkeypatch):
+    other = tmp_path / "pre" / "Dataset028_Other"
+    other.mkdir(parents=True)
+    shutil.copy(planned / "nnUNetPlans.json", other)
+    monkeypatch.setenv("nnUNet_preprocessed", str(other.parent))
+    assert f"was made for {DATASET}, not for Dataset028_Other" in error_of(capsys, "-d", "28", "-c", "2d")
+
+
+def test_nnunetv2_train_does_the_same_work(trained, planned, tmp_path):
+    """Stock nnUNetv2_train refuses stage 2 before stage 1 with our sentence; the trainer is the same class."""
+    environment = os.environ | {"nnUNet_results": str(tmp_path)}
+    command = os.path.join(os.path.dirname(sys.executable), "nnUNetv2_train")
+    arguments = ["27", "2d_cascade", "0", "-tr", CASCADE[3], "-p", CASCADE[5], "-device", "cpu"]
+    refused = subprocess.run([command, *arguments], env=environment, capture_output=True, text=True)
+    assert refused.returncode != 0 and "first train 2d, folds 0, 1" in refused.stderr
+    validated = subprocess.run([command, *arguments, "--val"], capture_output=True, text=True)
+    assert validated.returncode == 0 and "Mean Validation Dice" in validated.stdout
