@@ -92,8 +92,8 @@ def write_dataset(
     Raises:
         UserError: no case could be converted, fewer patients than folds, or the target cannot be written
     """
-    patient_splits([case for case in cases if case.split == "train"], n_folds)  # in vain? then before the work
     result = Conversion(dataset_folder(dataset_id, name))
+    patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     try:
         for folder in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
             (result.folder / folder).mkdir(parents=True, exist_ok=True)

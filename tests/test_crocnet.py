@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_cardiac.networks import CroCNetRefiner
@@ -120,3 +121,14 @@ def test_bad_arguments_are_refused():
         build(input_channels=3)
     with pytest.raises(ValueError, match="divisible"):
         build(crop_size=(30, 32))
+
+
+def test_compiles_once_whatever_the_windows_are():
+    counter = CompileCounter()
+    network = build()
+    compiled = torch.compile(network, backend=counter)
+    frames = []
+    for shift in (0, 3, 7, 11):
+        compiled(heart(64, 56).roll((shift, -shift), (2, 3))).sum().backward()
+        frames.append(counter.frame_count)
+    assert frames[0] > 0 and len(set(frames)) == 1

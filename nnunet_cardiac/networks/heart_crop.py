@@ -117,6 +117,7 @@ class HeartCrop(nn.Module):
         ]
         return [amount for pair in reversed(pairs) for amount in pair]
 
+    @torch.compiler.disable(recursive=False)  # the network is compiled; windows differ in every batch and are not
     def forward(self, x: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
         """
         Args:

@@ -98,6 +98,12 @@ class RecipeTrainer(nnUNetTrainer):
         if os.path.isfile(filename + ".tmp"):
             os.replace(filename + ".tmp", filename)
 
+    def load_checkpoint(self, filename_or_checkpoint) -> None:
+        super().load_checkpoint(filename_or_checkpoint)
+        # nnU-Net writes checkpoint_latest before it updates the best score of the same epoch
+        scores = self.logger.get_value("ema_fg_dice", step=None)
+        self._best_ema = max(scores, default=None)
+
     def perform_actual_validation(self, save_probabilities: bool = False):
         if self.fold == "all":
             # these predictions are of cases that were trained on; the next stage must not learn from them
