@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-num_gpus", type=_positive, default=1, metavar="N", help="more than one trains with DDP")
     p.add_argument("--npz", action="store_true", help="save the validation's probabilities too")
     p.add_argument("--budget", type=_positive, metavar="STEPS", help="optimiser steps of each fold, schedule scaled")
+    p.add_argument("--initial_lr", type=float, metavar="LR", help="learning rate in place of the recipe's")
     p.add_argument("--unscaled_schedule", action="store_true", help="with --budget: cut the schedule off instead")
 
     p = command(
@@ -198,7 +199,7 @@ def train(options: argparse.Namespace) -> None:
 
     run.train(
         name, options.tr, options.p, options.c, options.f, _device(options), options.num_gpus, options.budget,
-        not options.unscaled_schedule, options.npz,
+        not options.unscaled_schedule, options.initial_lr, options.npz,
     )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ BATCH = 8
 STAGES = 4
 
 
-def shrink(plans: dict) -> dict:
+def shrink(plans: dict, patch: int = PATCH) -> dict:
     """``plans`` of any planner, with networks that train in minutes on a CPU.
 
-    Half the width, at most four resolutions, batches of 8; patches of at most 128 x 128, but for cascaded stages, whose
-    patch must show the whole heart. The same for every planner, so that results can still be compared; 3D
+    Half the width, at most four resolutions, batches of 8; patches of at most ``patch`` pixels a side, but for cascaded
+    stages, whose patch must show the whole heart. The same for every planner, so that results can still be compared; 3D
     configurations are dropped.
     """
     configurations = {name: c for name, c in plans["configurations"].items() if not name.startswith("3d")}
@@ -26,5 +26,5 @@ def shrink(plans: dict) -> dict:
         kwargs["n_stages"] = n_stages
         configuration["batch_size"] = BATCH
         if "previous_stage" not in configuration:
-            configuration["patch_size"] = [min(p, PATCH) for p in configuration["patch_size"]]
+            configuration["patch_size"] = [min(p, patch) for p in configuration["patch_size"]]
     return plans | {"configurations": configurations}

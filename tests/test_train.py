@@ -87,7 +87,10 @@ def test_bad_input(planned, capsys, monkeypatch):
         (("-d", "27", "-c", "3d_cascade", "-p", "nnUNetCroCNetPlans"), "no configuration '3d_cascade'"),
         (("-d", "27", "-c", "2d", "-tr", "nnUNetTrainerNobody"), "no trainer 'nnUNetTrainerNobody': ours are nnUNet"),
         (("-d", "27", "-c", "2d", "-f", "7", "-device", "cpu"), "There is no fold 7"),
-        (("-d", "27", "-c", "2d", "-num_gpus", "2", "--budget", "4", "-device", "cpu"), "--budget works with one GPU"),
+        (
+            ("-d", "27", "-c", "2d", "-num_gpus", "2", "--budget", "4", "-device", "cpu"),
+            "--budget and --initial_lr work with one GPU",
+        ),
     ):
         assert expected in error_of(capsys, *arguments)
     if not torch.cuda.is_available():

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 from collections.abc import Sequence
+from contextlib import contextmanager
 from os.path import isfile, join
 
 import torch
@@ -14,6 +15,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
 
@@ -31,6 +33,7 @@ def train(
     num_gpus: int = 1,
     budget: int | None = None,
     scale_schedule: bool = True,
+    initial_lr: float | None = None,
     npz: bool = False,
 ) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of ``configuration``.
@@ -45,13 +48,14 @@ def train(
         num_gpus: more than one trains with DDP
         budget: optimiser steps of each fold; None for the recipe's own
         scale_schedule: whether the recipe's schedule shrinks to the budget, or is cut off by it
+        initial_lr: learning rate to start from; None for the recipe's own
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
 
     Raises:
-        UserError: unknown configuration or fold, or a budget with more than one GPU
+        UserError: unknown fold, or a changed recipe with more than one GPU
     """
-    if budget and num_gpus > 1:
-        raise UserError("--budget works with one GPU: leave away one of --budget and -num_gpus.")
+    if (budget or initial_lr) and num_gpus > 1:
+        raise UserError("--budget and --initial_lr work with one GPU: leave them away, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, dataset_name)
     manager = PlansManager(join(preprocessed, plans_name + ".json"))
     all_folds = list(range(len(load_json(join(preprocessed, "splits_final.json")))))
@@ -79,6 +83,8 @@ def train(
             )  # fmt: skip
         else:
             trainer = _get_trainer(dataset_name, stage, fold, trainer_name, plans_name, torch.device(device))
+            if initial_lr is not None:
+                trainer.initial_lr = initial_lr
             if budget is not None:
                 limit_steps(trainer, budget, scale_schedule)
             _train_fold(trainer, npz)
@@ -113,8 +119,27 @@ def _train_fold(trainer, npz: bool) -> None:
     _set_unreadable_checkpoints_aside(trainer.output_folder)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
-        trainer.run_training()
+        with _progress_bar(trainer):
+            trainer.run_training()
     trainer.perform_actual_validation(npz)
+
+
+@contextmanager
+def _progress_bar(trainer):
+    """Shows epochs done and to do, with the last online Dice, on standard error."""
+    with tqdm(total=trainer.num_epochs, initial=trainer.current_epoch, desc="Training", unit="epoch") as bar:
+        on_epoch_end = trainer.on_epoch_end
+
+        def on_epoch_end_with_bar():
+            on_epoch_end()
+            bar.set_postfix(dice=f"{trainer.logger.get_value('mean_fg_dice', step=-1):.3f}", refresh=False)
+            bar.update()
+
+        trainer.on_epoch_end = on_epoch_end_with_bar
+        try:
+            yield
+        finally:
+            trainer.on_epoch_end = on_epoch_end
 
 
 def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
