@@ -20,7 +20,9 @@ from tqdm import tqdm
 from nnunet_cardiac.errors import UserError
 
 BUDGET_EPOCHS = 20
-"""Epochs that a training with a budget is divided into: points of its learning curve, and of resuming."""
+"""Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
+BUDGET_STEPS_PER_EPOCH = 40
+"""Steps, at least, of such an epoch: its end costs as much as some steps."""
 
 
 def train(
@@ -144,7 +146,7 @@ def _progress_bar(trainer):
 
 def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
     """Limits a trainer that is not initialised yet to ``budget`` optimiser steps in all."""
-    trainer.num_iterations_per_epoch = math.ceil(budget / BUDGET_EPOCHS)
+    trainer.num_iterations_per_epoch = min(budget, max(BUDGET_STEPS_PER_EPOCH, math.ceil(budget / BUDGET_EPOCHS)))
     trainer.num_val_iterations_per_epoch = math.ceil(trainer.num_iterations_per_epoch / 10)
     trainer.save_every = 1
     epochs = round(budget / trainer.num_iterations_per_epoch)
