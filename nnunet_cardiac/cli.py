@@ -6,6 +6,7 @@ Heavy imports stand in the functions, so that ``--help`` and mistakes are answer
 import argparse
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 from nnunet_cardiac.environment import check_trainer, dataset_name, ext_trainer, folder, load_plans
@@ -14,6 +15,7 @@ from nnunet_cardiac.errors import UserError
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     options = parser().parse_args(arguments)
     try:
         failures = options.run(options)

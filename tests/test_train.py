@@ -1,5 +1,6 @@
 """The command that trains what is missing: order, skipping, killing and going on."""
 
+import json
 import os
 import shutil
 import signal
@@ -97,6 +98,19 @@ def test_bad_input(planned, capsys, monkeypatch):
         assert "PyTorch sees no GPU" in error_of(capsys, "-d", "27", "-c", "2d", "-device", "cuda")
     monkeypatch.delenv("nnUNet_results")
     assert "nnUNet_results is not set" in error_of(capsys, "-d", "27", "-c", "2d")
+
+
+def test_data_that_are_not_preprocessed_and_data_without_folds(planned, tmp_path, capsys, monkeypatch):
+    copy = tmp_path / "pre" / DATASET
+    copy.mkdir(parents=True)
+    shutil.copy(planned / "nnUNetPlans.json", copy)
+    monkeypatch.setenv("nnUNet_preprocessed", str(copy.parent))
+    arguments = ("-d", "27", "-c", "2d", "-f", "7", "-device", "cpu")
+    assert "nnUNetPlans_2d does not exist: run nnunet_cardiac plan_and_preprocess" in error_of(capsys, *arguments)
+    shutil.copytree(planned / "nnUNetPlans_2d", copy / "nnUNetPlans_2d")
+    assert f"{DATASET} has folds 0 to 4" in error_of(capsys, *arguments)
+    splits = json.loads((copy / "splits_final.json").read_text())
+    assert len(splits) == 5 and sum(len(split["val"]) for split in splits) == 8
 
 
 def test_plans_of_another_data_set(planned, tmp_path, capsys, monkeypatch):

@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import save_json
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape,
     export_prediction_from_logits,
@@ -73,14 +74,15 @@ class StagePredictor:
                 else f"{folder} has no fold with a {checkpoint}: finish its training with nnunet_cardiac train."
             )
         check_trainer(folder.name.split("__")[0])
-        self.predictor = nnUNetPredictor(
-            tile_step_size=tile_step_size,
-            use_mirroring=use_mirroring,
-            perform_everything_on_device=device.type == "cuda",
-            device=device,
-            allow_tqdm=False,
-        )
-        self.predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
+            self.predictor = nnUNetPredictor(
+                tile_step_size=tile_step_size,
+                use_mirroring=use_mirroring,
+                perform_everything_on_device=device.type == "cuda",
+                device=device,
+                allow_tqdm=False,
+            )
+            self.predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
         self.plans, self.configuration = self.predictor.plans_manager, self.predictor.configuration_manager
         self.dataset_json = self.predictor.dataset_json
 
@@ -185,13 +187,8 @@ def predict(
     Raises:
         UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
     """
-    stages = load_stages(
-        dataset, trainer, plans_name, configuration, folds, checkpoint, torch.device(device), use_mirroring,
-        tile_step_size,
-    )  # fmt: skip
-    last = stages[-1]
-    ending = last.dataset_json["file_ending"]
-    channels = last.dataset_json["channel_names"]
+    dataset_json = load_json(model_folder(dataset, trainer, plans_name, configuration) / "dataset.json")
+    ending = dataset_json["file_ending"]
     cases = find_cases(source, ending)
     targets = {case: output / f"{case}{ending}" for case in cases}
     present = [case for case, target in targets.items() if target.exists()]
@@ -200,15 +197,20 @@ def predict(
             f"{len(present)} of {len(cases)} segmentations are already in {output}, {targets[present[0]].name} first: "
             "use --continue_prediction to keep them and do the rest, or --overwrite to replace them."
         )
+    stages = load_stages(
+        dataset, trainer, plans_name, configuration, folds, checkpoint, torch.device(device), use_mirroring,
+        tile_step_size,
+    )  # fmt: skip
+    last = stages[-1]
     result = Prediction(kept=present if continue_prediction else [])
     output.mkdir(parents=True, exist_ok=True)
-    save_json(last.dataset_json, output / "dataset.json", sort_keys=False)
+    save_json(dataset_json, output / "dataset.json", sort_keys=False)
     save_json(last.plans.plans, output / "plans.json", sort_keys=False)
 
     reader = last.plans.image_reader_writer_class()
     for case in tqdm([case for case in cases if case not in result.kept], desc="Segmenting", unit="case"):
         try:
-            image, properties = _read(case, cases[case], reader, channels)
+            image, properties = _read(case, cases[case], reader, dataset_json["channel_names"])
         except UserError as e:
             result.problems.append(str(e))
             continue

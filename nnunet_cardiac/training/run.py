@@ -8,12 +8,14 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
-from os.path import isfile, join
+from os.path import isdir, isfile, join
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
@@ -54,13 +56,13 @@ def train(
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
 
     Raises:
-        UserError: unknown fold, or a changed recipe with more than one GPU
+        UserError: unknown fold, data that are not preprocessed, or a changed recipe with more than one GPU
     """
     if (budget or initial_lr) and num_gpus > 1:
         raise UserError("--budget and --initial_lr work with one GPU: leave them away, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, dataset_name)
     manager = PlansManager(join(preprocessed, plans_name + ".json"))
-    all_folds = list(range(len(load_json(join(preprocessed, "splits_final.json")))))
+    all_folds = list(range(len(_splits(preprocessed, manager, configuration))))
     for fold in folds or ():
         if fold != "all" and fold not in all_folds:
             raise UserError(f"There is no fold {fold}: {dataset_name} has folds {all_folds[0]} to {all_folds[-1]}.")
@@ -90,6 +92,26 @@ def train(
             if budget is not None:
                 limit_steps(trainer, budget, scale_schedule)
             _train_fold(trainer, npz)
+
+
+def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:
+    """The data set's folds; where it came without, those that nnU-Net would make in its first training.
+
+    Raises:
+        UserError: the data are not preprocessed
+    """
+    identifier = manager.get_configuration(configuration).data_identifier
+    if not isdir(join(preprocessed, identifier)):
+        raise UserError(
+            f"{join(preprocessed, identifier)} does not exist: run nnunet_cardiac plan_and_preprocess with "
+            f"-c {configuration}."
+        )
+    file = join(preprocessed, "splits_final.json")
+    if not isfile(file):
+        dataset_class = infer_dataset_class(join(preprocessed, identifier))
+        cases = sorted(dataset_class.get_identifiers(join(preprocessed, identifier)))
+        save_json(generate_crossval_split(cases, seed=12345, n_splits=5), file)
+    return load_json(file)
 
 
 def is_finished(folder: str, fold: int | str, manager: PlansManager, configuration: str, dataset_name: str) -> bool:
