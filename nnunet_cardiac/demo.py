@@ -52,7 +52,7 @@ def run(output: Path, device: str = "cpu") -> None:
     )
     warnings.simplefilter("ignore")  # of libraries among each other
     start = time.monotonic()
-    print(f"Everything of this demo goes to {output}; nnU-Net's own output to {output / 'demo.log'}.")
+    print(f"Everything goes to {output}, nnU-Net's three folders too; what nnU-Net prints goes to demo.log there.")
     with open(output / "demo.log", "w", buffering=1) as log:
         results = _steps(output, device, log)
     print(

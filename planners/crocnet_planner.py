@@ -7,8 +7,10 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks import CroCNetRefiner, E2AUNet
 from nnunet_cardiac.networks.heart_crop import heart_box
 
@@ -113,9 +115,7 @@ class CroCNetPlanner(ExperimentPlanner):
                 "previous_stage": "2d",
                 "next_stage": None,
                 "patch_size": [int(p) for p in patch_size],
-                "batch_size": 8
-                if self.paper
-                else self._stage_2_batch_size(architecture, patch_size, plans["transpose_forward"][0]),
+                "batch_size": 8 if self.paper else self._stage_2_batch_size(architecture, patch_size, plans),
                 "architecture": architecture,
             }
 
@@ -125,15 +125,16 @@ class CroCNetPlanner(ExperimentPlanner):
             "2d_cascade_single": configuration("single"),
         }
 
-    def _stage_2_batch_size(self, architecture: dict, patch_size, through_plane: int) -> int:
+    def _stage_2_batch_size(self, architecture: dict, patch_size, plans: dict) -> int:
         """nnU-Net's rule for the batch: what the memory target holds, at most 5 % of the data, at least 2."""
-        n_anatomies = len(self.dataset_json["labels"]) - 1
+        n_anatomies = len(PlansManager(plans).get_label_manager(self.dataset_json).foreground_labels)
         n_channels = len(self.dataset_json["channel_names"])
         feature_maps = self.static_estimate_VRAM_usage(
             patch_size, n_channels + n_anatomies, n_anatomies + 1, architecture["network_class_name"],
             architecture["arch_kwargs"], architecture["_kw_requires_import"],
         )  # fmt: skip
         budget = self.UNet_reference_val_2d * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB
+        through_plane = plans["transpose_forward"][0]
         slices = sum(shape[through_plane] for shape in self.dataset_fingerprint["shapes_after_crop"])
         batch_size = round(budget / feature_maps * self.UNet_reference_val_corresp_bs_2d)
         return max(min(batch_size, round(self.max_dataset_covered * slices)), self.UNet_min_batch_size)
@@ -149,6 +150,8 @@ class CroCNetPlanner(ExperimentPlanner):
             heart = (labels > 0) & (labels != self.dataset_json["labels"].get("ignore", -1))
             boxes = (heart_box(np.ascontiguousarray(s)) for s in heart)
             sizes += [scale * [stop - start for start, stop in box] for box in boxes if box is not None]
+        if not sizes:
+            raise UserError(f"No label in {self.raw_dataset_folder} has any foreground: there is no heart to crop to.")
         return np.percentile(sizes, CROP_PERCENTILE, axis=0) + 2 * CROP_MARGIN
 
     def _largest_image(self, plans: dict) -> list[int]:
