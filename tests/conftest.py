@@ -56,6 +56,16 @@ def planned(dataset, nnunet_folders) -> Path:
     return folder
 
 
+def unet_arguments(conv_op, norm_op, features) -> dict:
+    """What networks of n resolutions are built with: 3x3 convolutions, strides of 2, four classes."""
+    dim, n = (2 if conv_op is torch.nn.Conv2d else 3), len(features)
+    return {
+        "n_stages": n, "features_per_stage": list(features), "conv_op": conv_op, "kernel_sizes": [[3] * dim] * n,
+        "strides": [[1] * dim] + [[2] * dim] * (n - 1), "num_classes": 4, "n_conv_per_stage": [2] * n,
+        "n_conv_per_stage_decoder": [2] * (n - 1), "norm_op": norm_op,
+    }  # fmt: skip
+
+
 def shrink_further(plans_file: Path) -> None:
     """A few features and batches of 2: nothing is learned, everything is run."""
     plans = json.loads(plans_file.read_text())

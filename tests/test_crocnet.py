@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import unet_arguments
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,15 +13,8 @@ CASES = [(nn.Conv2d, nn.BatchNorm2d, (64, 56), (32, 32)), (nn.Conv3d, nn.BatchNo
 
 
 def build(conv_op=nn.Conv2d, norm_op=nn.BatchNorm2d, features=(4, 8, 16), crop_size=(32, 32), **kwargs):
-    dim = 2 if conv_op is nn.Conv2d else 3
-    n = len(features)
-    arguments = {
-        "input_channels": 4, "n_stages": n, "features_per_stage": list(features), "conv_op": conv_op,
-        "kernel_sizes": [[3] * dim] * n, "strides": [[1] * dim] + [[2] * dim] * (n - 1), "num_classes": 4,
-        "n_conv_per_stage": [2] * n, "n_conv_per_stage_decoder": [2] * (n - 1), "norm_op": norm_op,
-        "crop_size": list(crop_size), "crop_margin": [3] * dim,
-    }  # fmt: skip
-    return CroCNetRefiner(**(arguments | kwargs))
+    crop = {"input_channels": 4, "crop_size": list(crop_size), "crop_margin": [3] * len(crop_size)}
+    return CroCNetRefiner(**(unet_arguments(conv_op, norm_op, features) | crop | kwargs))
 
 
 def heart(*size, batch=2):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import unet_arguments
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -9,14 +10,7 @@ CASES = [(nn.Conv2d, nn.BatchNorm2d, (32, 48)), (nn.Conv3d, nn.BatchNorm3d, (8, 
 
 
 def build(conv_op=nn.Conv2d, norm_op=nn.BatchNorm2d, features=(4, 8, 16), **kwargs):
-    dim = 2 if conv_op is nn.Conv2d else 3
-    n = len(features)
-    arguments = {
-        "input_channels": 2, "n_stages": n, "features_per_stage": list(features), "conv_op": conv_op,
-        "kernel_sizes": [[3] * dim] * n, "strides": [[1] * dim] + [[2] * dim] * (n - 1), "num_classes": 4,
-        "n_conv_per_stage": [2] * n, "n_conv_per_stage_decoder": [2] * (n - 1), "norm_op": norm_op,
-    }  # fmt: skip
-    return E2AUNet(**(arguments | kwargs))
+    return E2AUNet(**({"input_channels": 2} | unet_arguments(conv_op, norm_op, features) | kwargs))
 
 
 @pytest.mark.parametrize("conv_op, norm_op, size", CASES)
