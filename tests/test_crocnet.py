@@ -87,11 +87,17 @@ def test_paper_size():
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(5.25e6, rel=0.01)
 
 
-def test_encoder_and_decoder_are_one_set_of_weights():
-    per_anatomy = {"specialists": 42, "uncoupled": 36}  # weights of D x D: 3 * (W_q, W_k, W_o, 8 of the MLP, W_p)
-    sizes = {v: sum(p.numel() for p in build(variant=v).parameters()) for v in per_anatomy}
-    squares = sum(f**2 for f in (4, 8, 16))
-    assert sizes["specialists"] - sizes["uncoupled"] == (42 - 36) * squares
+def test_anatomies_share_all_but_cross_attention():
+    def shapes(n_anatomies):
+        network = build(num_classes=n_anatomies + 1, input_channels=n_anatomies + 1)
+        return {name: p.shape for name, p in network.named_parameters() if "cross_e2a" not in name}
+
+    assert shapes(3) == shapes(2)
+
+
+def test_coupling_adds_the_projections_of_other_sources_alone():
+    coupled, uncoupled = (sum(p.numel() for p in build(variant=v).parameters()) for v in ("specialists", "uncoupled"))
+    assert coupled - uncoupled == 6 * sum(f**2 for f in (4, 8, 16))  # W_p[t, s] with s other than t
 
 
 def test_cost_is_that_of_the_crop():
