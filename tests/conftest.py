@@ -6,6 +6,7 @@ from pathlib import Path
 
 os.environ.update(nnUNet_n_proc_DA="0", nnUNet_def_n_proc="1", nnUNet_compile="f")  # before nnU-Net is imported
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +29,13 @@ def nnunet_folders(tmp_path_factory) -> Path:
     os.environ["nnUNet_extTrainer"] = ext_trainer()
     torch.set_num_threads(1)
     return root
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers in every run of a test."""
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")
