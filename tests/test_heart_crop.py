@@ -70,15 +70,22 @@ def test_window_grows_in_evaluation_only():
     assert [size for _, size in crop(training=True).window(mask)] == [32, 32]
 
 
-def test_without_foreground_the_input_is_whole():
-    module = crop()
-    logits = run(module, foreground()[None])
-    assert module.network.seen.shape[2:] == (104, 96)  # 100 x 90, to multiples of 8
-    assert logits.shape[2:] == (100, 90) and not (logits == OUTSIDE_LOGIT).any()
+@pytest.mark.parametrize("size", [(100, 90), (32, 70), (20, 24)])
+def test_without_foreground_the_whole_input_is_segmented_in_tiles(size):
+    module, image = crop(), torch.randn(1, 1, *size)
+    assert torch.equal(run(module, foreground(size=size)[None], image), image)
+    assert module.network.seen.shape[2:] == (32, 32)
+
+
+def test_tiles_are_few_and_inside():
+    tiles = crop().tiles((100, 90))
+    assert len(tiles) == 4 * 3
+    assert all(0 <= y <= 68 and 0 <= x <= 58 for (y, _), (x, _) in tiles)
 
 
 def test_without_foreground_training_windows_are_inside_and_differ():
-    windows = {crop(training=True).window(foreground()) for _ in range(20)}
+    empty = torch.zeros(20, 100, 90, dtype=torch.bool)
+    windows = set(crop(training=True).windows(empty))
     assert len(windows) > 5
     assert all(0 <= y <= 68 and 0 <= x <= 58 for (y, _), (x, _) in windows)
 

@@ -6,6 +6,7 @@ at full size. So training, validation and every way to predict crop alike.
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import cc3d
 import numpy as np
@@ -41,8 +42,9 @@ class HeartCrop(nn.Module):
     """Runs a network on a window around the heart and puts its logits back into the full image.
 
     In training the window has one fixed size. In evaluation it grows, in steps of ``divisible_by``, until the heart's
-    box and margin are inside; where there is no foreground it is the whole input. In training such a sample gets a
-    window at a random place, since a batch has one size. Pixels outside the window never reach the network.
+    box and margin are inside. Where there is no foreground the whole input is segmented, tile by tile of the planned
+    size: attention over a much larger map than any in training sees hearts everywhere. In training such a sample gets
+    one window at a random place. Pixels outside the window never reach the network.
 
     The public code of the paper zeroes what lies beyond box and margin; here the window shows the image, as it is,
     around every heart that is smaller than it (the paper says nothing of batching).
@@ -68,16 +70,11 @@ class HeartCrop(nn.Module):
         self.margin = tuple(margin)
         self.divisible_by = tuple(divisible_by)
 
-    def window(self, foreground: np.ndarray) -> Window:
-        """The window for one sample's foreground (bool, \\*spatial)."""
+    def window(self, foreground: np.ndarray) -> Window | None:
+        """The window around one sample's heart (foreground: bool, \\*spatial), None where there is no foreground."""
         box = heart_box(foreground)
         if box is None:
-            if self.training:
-                return tuple(
-                    (int(torch.randint(max(length - size, 0) + 1, ())), size)
-                    for length, size in zip(foreground.shape, self.crop_size, strict=True)
-                )
-            box = [(0, length) for length in foreground.shape]
+            return None
         window = []
         for (start, stop), length, size, margin, divisor in zip(
             box, foreground.shape, self.crop_size, self.margin, self.divisible_by, strict=True
@@ -91,10 +88,29 @@ class HeartCrop(nn.Module):
             window.append((first, size))
         return tuple(window)
 
+    def random_window(self, spatial: Sequence[int]) -> Window:
+        """A window of the planned size at a random place of the image."""
+        return tuple(
+            (int(torch.randint(length - size + 1, ())) if length >= size else (length - size) // 2, size)
+            for length, size in zip(spatial, self.crop_size, strict=True)
+        )
+
+    def tiles(self, spatial: Sequence[int]) -> list[Window]:
+        """As few windows of the planned size as cover the whole image, evenly spread."""
+        axes = []
+        for length, size in zip(spatial, self.crop_size, strict=True):
+            n = -(-length // size)
+            last = length - size
+            axes.append([(round(i * last / (n - 1)) if n > 1 else last // 2, size) for i in range(n)])
+        return list(product(*axes))
+
     @torch.compiler.disable
-    def windows(self, foreground: torch.Tensor) -> list[Window]:
-        """A window for each sample of ``foreground`` (bool, (B, \\*spatial))."""
-        return [self.window(sample) for sample in foreground.cpu().numpy()]
+    def windows(self, foreground: torch.Tensor) -> list[Window | None]:
+        """A window for each sample of ``foreground`` (bool, (B, \\*spatial)); None, in evaluation, for all of it."""
+        windows = [self.window(sample) for sample in foreground.cpu().numpy()]
+        if self.training:
+            windows = [self.random_window(foreground.shape[1:]) if w is None else w for w in windows]
+        return windows
 
     @torch.compiler.disable
     def cut(self, x: torch.Tensor, windows: list[Window]) -> torch.Tensor:
@@ -128,8 +144,14 @@ class HeartCrop(nn.Module):
             logits (B, K, \\*spatial)
         """
         windows = self.windows(foreground)
-        sizes = [tuple(size for _, size in w) for w in windows]
-        if len(set(sizes)) == 1:
+        if None not in windows and len({tuple(size for _, size in w) for w in windows}) == 1:
             return self.paste(self.network(self.cut(x, windows)), windows, x)
-        # evaluation, windows of several sizes: sample by sample, so that no result depends on its batch
-        return torch.cat([self(x[i : i + 1], foreground[i : i + 1]) for i in range(len(x))])
+        if len(windows) > 1:
+            # evaluation, windows of several sizes: sample by sample, so that no result depends on its batch
+            return torch.cat([self(x[i : i + 1], foreground[i : i + 1]) for i in range(len(x))])
+        # no heart: the whole input, in tiles of the size that the network knows; where they overlap, the last counts
+        whole = None
+        for tile in self.tiles(x.shape[2:]):
+            logits = self.paste(self.network(self.cut(x, [tile])), [tile], x)
+            whole = logits if whole is None else torch.where(logits == OUTSIDE_LOGIT, whole, logits)
+        return whole
