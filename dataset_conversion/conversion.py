@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
+from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import read_nifti
 
@@ -56,14 +57,12 @@ def dataset_folder(dataset_id: int, name: str) -> Path:
     Raises:
         UserError: nnUNet_raw is not set, or the ID belongs to another data set
     """
-    raw = os.environ.get("nnUNet_raw")
-    if not raw:
-        raise UserError("nnUNet_raw is not set: export nnUNet_raw=FOLDER, where nnU-Net keeps its raw data sets.")
-    folder = Path(raw) / f"Dataset{dataset_id:03d}_{name}"
-    others = [p.name for p in Path(raw).glob(f"Dataset{dataset_id:03d}_*") if p != folder]
+    raw = folder("nnUNet_raw")
+    path = raw / f"Dataset{dataset_id:03d}_{name}"
+    others = [p.name for p in raw.glob(f"Dataset{dataset_id:03d}_*") if p != path]
     if others:
         raise UserError(f"Data set ID {dataset_id} already belongs to {others[0]} in {raw}: choose another with -d.")
-    return folder
+    return path
 
 
 def write_dataset(
@@ -95,8 +94,8 @@ def write_dataset(
     result = Conversion(dataset_folder(dataset_id, name))
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     try:
-        for folder in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
-            (result.folder / folder).mkdir(parents=True, exist_ok=True)
+        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
+            (result.folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
 
@@ -125,9 +124,9 @@ def write_dataset(
         raise UserError(f"No training case could be converted; the first reason: {result.problems[0]}")
 
     result.warnings += _swapped_phases(volumes, labels)
-    for folder in ("imagesTs", "labelsTs"):
-        if not any((result.folder / folder).iterdir()):
-            (result.folder / folder).rmdir()
+    for part in ("imagesTs", "labelsTs"):
+        if not any((result.folder / part).iterdir()):
+            (result.folder / part).rmdir()
     _write_text(result.folder / "cases.csv", _cases_csv(done))
     splits = patient_splits(training, n_folds)
     _write_text(result.folder / "splits_final.json", json.dumps(splits, indent=2))
@@ -168,12 +167,12 @@ def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> li
     ]
 
 
-def _convert_case(case: Case, folder: Path, labels: dict[str, int]) -> tuple[bool, list[str], np.ndarray | None]:
+def _convert_case(case: Case, dataset: Path, labels: dict[str, int]) -> tuple[bool, list[str], np.ndarray | None]:
     """Whether files were written, warnings, and mm^3 of every label value."""
     suffix = "Tr" if case.split == "train" else "Ts"
-    targets = {case.image: folder / f"images{suffix}" / f"{case.case}_0000.nii.gz"}
+    targets = {case.image: dataset / f"images{suffix}" / f"{case.case}_0000.nii.gz"}
     if case.label is not None:
-        targets[case.label] = folder / f"labels{suffix}" / f"{case.case}.nii.gz"
+        targets[case.label] = dataset / f"labels{suffix}" / f"{case.case}.nii.gz"
     if all(t.exists() and s.exists() and t.stat().st_mtime >= s.stat().st_mtime for s, t in targets.items()):
         return False, [], None
 
@@ -199,7 +198,7 @@ def _convert_case(case: Case, folder: Path, labels: dict[str, int]) -> tuple[boo
         written[targets[case.label]] = nib.Nifti1Image(segmentation, image.affine)
         volume = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
     for target, nifti in written.items():
-        partial = folder / PARTIAL / target.name
+        partial = dataset / PARTIAL / target.name
         try:
             nib.save(nifti, partial)
             os.replace(partial, target)

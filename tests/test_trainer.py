@@ -89,6 +89,14 @@ def test_budget(planned, results, scale_schedule, last_rate):
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(last_rate)
 
 
+@pytest.mark.parametrize("budget", [1, 50, 60, 119, 999, 2000, 2019])
+def test_a_budget_is_never_exceeded_and_all_but_used(planned, results, budget):
+    trainer = make()
+    limit_steps(trainer, budget)
+    steps = trainer.num_epochs * trainer.num_iterations_per_epoch
+    assert budget - 20 < steps <= budget
+
+
 @pytest.mark.parametrize("plans, configuration", [(PLANS, "2d"), ("nnUNetPlans", "2d")])
 def test_any_plans_train_with_our_trainer(planned, results, plans, configuration):
     trainer = make(configuration, plans=plans)

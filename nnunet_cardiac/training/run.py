@@ -167,11 +167,11 @@ def _progress_bar(trainer):
 
 
 def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
-    """Limits a trainer that is not initialised yet to ``budget`` optimiser steps in all."""
-    trainer.num_iterations_per_epoch = min(budget, max(BUDGET_STEPS_PER_EPOCH, math.ceil(budget / BUDGET_EPOCHS)))
+    """Limits a trainer that is not initialised yet to ``budget`` optimiser steps in all, in epochs of equal length."""
+    epochs = max(1, min(BUDGET_EPOCHS, budget // BUDGET_STEPS_PER_EPOCH))
+    trainer.num_iterations_per_epoch = budget // epochs
     trainer.num_val_iterations_per_epoch = math.ceil(trainer.num_iterations_per_epoch / 10)
     trainer.save_every = 1
-    epochs = round(budget / trainer.num_iterations_per_epoch)
     if not scale_schedule:
         trainer.initialize()  # the schedule is made for the epochs that the recipe has
     trainer.num_epochs = epochs
