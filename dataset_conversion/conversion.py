@@ -224,9 +224,9 @@ def _cases_csv(cases: Sequence[Case]) -> str:
     return "".join(",".join(line) + "\n" for line in lines)
 
 
-def read_cases(dataset: Path) -> list[dict[str, str]]:
+def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
     """The rows of a converted data set's ``cases.csv``."""
-    with open(dataset / "cases.csv", newline="") as f:
+    with open(dataset / name, newline="") as f:
         return list(csv.DictReader(f))
 
 

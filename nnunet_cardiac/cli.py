@@ -4,6 +4,7 @@ Heavy imports stand in the functions, so that ``--help`` and mistakes are answer
 """
 
 import argparse
+import os
 import shlex
 import sys
 import warnings
@@ -70,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-overwrite_plans_name", metavar="PLANS", help="name of the plans, default the planner's")
     size = p.add_mutually_exclusive_group()
     size.add_argument("--paper", action="store_true", help="the paper's fixed sizes instead of planned ones")
-    size.add_argument("--small", action="store_true", help="half the width, four resolutions, 128 x 128: for a CPU")
+    _small_option(size)
     p.add_argument("-np", type=_positive, metavar="N", help="processes, default nnUNet_def_n_proc or 8")
     p.add_argument("--verify_dataset_integrity", action="store_true", help="check the data set first")
     p.add_argument("--clean", action="store_true", help="make fingerprint and preprocessed data again")
@@ -114,6 +115,71 @@ def parser() -> argparse.ArgumentParser:
     _device_option(p)
 
     p = command(
+        "evaluate", evaluate, "compare segmentations with ground truth: overlap, distances, volumes, anatomy",
+        description="Compares every case of two folders, per structure, in 3D and in mm, and writes metrics.csv (a row "
+        "for each case and structure), summary.csv, anatomy.csv and metrics.png. A structure that only one of both has "
+        "counts with a Dice of 0 and the image's diagonal as distance; one that neither has is counted and left out.",
+        epilog="example: nnunet_cardiac evaluate -i SEGMENTATIONS -g $nnUNet_raw/Dataset027_ACDC/labelsTs -o RESULTS",
+    )  # fmt: skip
+    p.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS", help="folder of segmentations")
+    p.add_argument("-g", type=Path, required=True, metavar="GROUND_TRUTH", help="folder of the experts' segmentations")
+    p.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="where the results go")
+    _table_options(p)
+    p.add_argument("-np", type=_positive, default=2, metavar="N", help="cases at a time, default 2")
+
+    p = command(
+        "measure", measure, "clinical indices: volumes, ejection fraction, mass, wall thickness",
+        description="Measures every patient who has a segmentation at ED and at ES and writes indices.csv; with ground "
+        "truth also agreement.csv (bias, limits of agreement, correlation) and bland_altman.png.",
+        epilog="example: nnunet_cardiac measure -i SEGMENTATIONS -g $nnUNet_raw/Dataset027_ACDC/labelsTs -o INDICES",
+    )  # fmt: skip
+    p.add_argument("-i", type=Path, required=True, metavar="SEGMENTATIONS", help="folder of segmentations")
+    p.add_argument(
+        "-g", type=Path, metavar="GROUND_TRUTH", help="folder of the experts' segmentations, to compare with"
+    )
+    p.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="where the results go")
+    _table_options(p)
+
+    p = command(
+        "benchmark", benchmark, "train contenders on the same folds, evaluate them, and report against nnU-Net",
+        description="Plans, trains, evaluates and times every contender on the same folds, as a Snakemake workflow over "
+        "nnU-Net's own planning, training and prediction, then writes the report. What is finished is never done "
+        "again: killed, it goes on where it was. Models lie in nnUNet_results, with --budget in FOLDER/nnUNet_results.",
+        epilog="examples:\n  nnunet_cardiac benchmark -d 27 --contenders nnunet_2d crocnet\n"
+        "  nnunet_cardiac benchmark -d 27 --budget 2000 --small -device cpu --cores 2   (small, but fair)\n"
+        "  nnunet_cardiac benchmark -d 27 --profile slurm\n"
+        "  nnunet_cardiac benchmark --list",
+    )  # fmt: skip
+    p.add_argument("-d", metavar="ID", help="data set ID or name")
+    p.add_argument("--list", action="store_true", help="print the contenders, and do nothing")
+    p.add_argument("--contenders", nargs="+", metavar="NAME", help="who takes part, default all; see --list")
+    p.add_argument(
+        "--contenders_file", type=Path, metavar="FILE",
+        help="YAML with more: 'NAME: {planner: ..., plans: ..., configuration: ..., trainer: ...}'",
+    )  # fmt: skip
+    p.add_argument("--baseline", metavar="NAME", help="contender that the others are compared with, default nnunet_2d")
+    p.add_argument("-f", nargs="+", type=int, metavar="FOLD", help="folds, default all")
+    _benchmark_option(p, "-o")
+    p.add_argument("--budget", type=_positive, metavar="STEPS", help="optimiser steps of every training alike")
+    _small_option(p)
+    p.add_argument("-gpu_memory_target", type=float, metavar="GB", help="memory to plan for, default each planner's")
+    _device_option(p)
+    p.add_argument("--cores", type=_positive, default=os.cpu_count(), metavar="N", help="for all jobs, default all")
+    p.add_argument("--gpus", type=_positive, metavar="N", help="trainings at a time, default one for each GPU")
+    p.add_argument("--profile", metavar="NAME", help="'slurm', or a folder with a profile of Snakemake's")
+    p.add_argument("--dry_run", action="store_true", help="list the jobs, and do nothing")
+
+    p = command(
+        "report", report, "a page with tables, tests and pictures from what a benchmark has finished",
+        description="Writes one self-contained HTML page, and its tables as CSV, Markdown and LaTeX, from whatever has "
+        "finished; nnunet_cardiac benchmark does this at its end.",
+        epilog="example: nnunet_cardiac report -i benchmark",
+    )  # fmt: skip
+    _benchmark_option(p, "-i")
+    p.add_argument("-o", type=Path, metavar="FOLDER", help="where it goes, default BENCHMARK/report")
+    p.add_argument("--baseline", metavar="NAME", help="contender that the others are compared with")
+
+    p = command(
         "demo", demo, "all of the above on a phantom data set, on a laptop's CPU, in minutes",
         description="Makes phantom patients in ACDC's layout, converts, plans and preprocesses them, trains nnU-Net's "
         "baseline and both stages of CroCNet briefly, segments test patients, compares.",
@@ -128,6 +194,23 @@ def _model_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("-tr", default="nnUNetTrainer", metavar="TRAINER", help="trainer, default nnUNetTrainer")
     p.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans, default nnUNetPlans")
     p.add_argument("-c", required=True, metavar="CONFIGURATION", help="configuration in the plans, e.g. 2d_cascade")
+
+
+def _small_option(p) -> None:
+    p.add_argument(
+        "--small", type=_positive, nargs="?", const=128, metavar="PATCH",
+        help="for a CPU: a quarter of the width, four resolutions, patches of PATCH (default 128) pixels a side",
+    )  # fmt: skip
+
+
+def _benchmark_option(p: argparse.ArgumentParser, option: str) -> None:
+    p.add_argument(option, type=Path, default=Path("benchmark"), metavar="FOLDER", help="default: benchmark")
+
+
+def _table_options(p: argparse.ArgumentParser) -> None:
+    where = "default: in or above the folders given"
+    p.add_argument("-djfile", type=Path, metavar="FILE", help=f"dataset.json with the labels' names; {where}")
+    p.add_argument("-cases", type=Path, metavar="FILE", help=f"cases.csv with patient, phase and group; {where}")
 
 
 def _device_option(p: argparse.ArgumentParser) -> None:
@@ -219,6 +302,70 @@ def predict(options: argparse.Namespace) -> bool:
         f"{options.o}: {len(result.segmented)} cases segmented, {len(result.kept)} kept from before, "
         f"{len(result.problems)} left out."
     )
+    return bool(result.problems)
+
+
+def evaluate(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.evaluation import evaluate as evaluation
+
+    result = evaluation.evaluate(options.i, options.g, options.djfile, options.cases, n_processes=options.np)
+    summary = evaluation.write_evaluation(result, options.o)
+    print(evaluation.summary_text(summary, result.anatomy))
+    _report([], result.problems)
+    print(f"{options.o}: {result.metrics['case'].nunique()} cases evaluated, {len(result.problems)} left out.")
+    return bool(result.problems)
+
+
+def measure(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.evaluation import measure as measuring
+
+    result = measuring.measure(options.i, options.g, options.djfile, options.cases)
+    measuring.write_measurement(result, options.o)
+    print(result.indices.to_string(float_format="{:.1f}".format))
+    if result.reference is not None:
+        print("\nagreement with the ground truth")
+        print(result.agreement().to_string(float_format="{:.2f}".format))
+    _report([], result.problems)
+    print(f"{options.o}: {len(result.indices)} patients measured, {len(result.problems)} left out.")
+    return bool(result.problems)
+
+
+def benchmark(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.benchmark import contenders
+
+    chosen = contenders.choose(options.contenders, options.contenders_file)
+    if options.list:
+        for c in chosen:
+            print(
+                f"{c.name:<26}{c.description}\n"
+                f"{'':<26}-pl {c.planner} -p {c.plans} -c {c.configuration} -tr {c.trainer}"
+            )
+        return False
+    if options.d is None:
+        raise UserError("Name a data set with -d.")
+    from nnunet_cardiac.benchmark import run
+    from nnunet_cardiac.benchmark.settings import Settings
+
+    folder("nnUNet_preprocessed"), folder("nnUNet_results")
+    name = dataset_name(options.d, "nnUNet_raw")
+    settings = Settings(
+        name, options.f or run.all_folds(name), options.baseline or contenders.BASELINE, {c.name: c for c in chosen},
+        options.budget, options.small, options.gpu_memory_target, _device(options),
+    )  # fmt: skip
+    problems = run.run(settings, options.o, options.cores, options.gpus, options.profile, options.dry_run)
+    if options.dry_run:
+        return False
+    options.i, options.o = options.o, None
+    return report(options) or bool(problems)
+
+
+def report(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.benchmark import report as reporting
+
+    result = reporting.write_report(options.i, options.o, options.baseline)
+    print(result.text)
+    _report([], result.problems)
+    print(f"Report: {result.page}")
     return bool(result.problems)
 
 

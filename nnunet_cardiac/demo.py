@@ -1,7 +1,6 @@
 """The whole way from data on disk to a comparison, on phantom patients, on a CPU."""
 
 import csv
-import json
 import os
 import shlex
 import time
@@ -81,7 +80,6 @@ def _steps(output: Path, device: str, log) -> dict[str, Path]:
 
     say(f"1. {len(TRAINING_PATIENTS)} training and {len(TEST_PATIENTS)} test patients, synthetic, in ACDC's layout")
     from nnunet_cardiac.phantom.acdc import write_patients
-    from nnunet_cardiac.planners.small import shrink
 
     source = output / "phantom_ACDC"
     looks = {"shape": (104, 96), "spacing": 2.6, "n_slices": 7}
@@ -92,12 +90,8 @@ def _steps(output: Path, device: str, log) -> dict[str, Path]:
     command("convert", "acdc", "-i", source, "-d", DATASET, "--folds", "2")
 
     say("3. Plans and preprocessing: nnU-Net's own, and CroCNet's")
-    command("plan_and_preprocess", "-d", DATASET, "-pl", "ExperimentPlanner", "--small")
-    command("plan_and_preprocess", "-d", DATASET, "-pl", "CroCNetPlanner", "--small")
-
-    print(f"  Both plans are made smaller still: half the width again, patches of {PATCH} x {PATCH} pixels")
-    for plans in (output / "nnUNet_preprocessed").glob("*/nnUNet*Plans.json"):
-        plans.write_text(json.dumps(shrink(json.loads(plans.read_text()), PATCH), indent=4))
+    command("plan_and_preprocess", "-d", DATASET, "-pl", "ExperimentPlanner", "--small", PATCH)
+    command("plan_and_preprocess", "-d", DATASET, "-pl", "CroCNetPlanner", "--small", PATCH)
 
     say(f"4. Training for {STEPS} steps: nnU-Net's baseline; then CroCNet, stage 1 on all folds, stage 2 on one")
     print(f"  CroCNet learns at {LEARNING_RATE:g}, ten times the paper's rate, which is made for many thousand steps")

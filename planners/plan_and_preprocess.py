@@ -65,11 +65,12 @@ def plan_and_preprocess(
     configurations: Sequence[str] | None = None,
     gpu_memory_target: float | None = None,
     paper: bool = False,
-    small: bool = False,
+    small: int | None = None,
     plans_name: str | None = None,
     n_processes: int = 2,
     verify: bool = False,
     clean: bool = False,
+    keep_plans: bool = False,
 ) -> str:
     """Fingerprint, plans, preprocessing. What is complete from an earlier run is kept, unless ``clean``.
 
@@ -79,11 +80,13 @@ def plan_and_preprocess(
         configurations: those to preprocess; None for all 2D ones
         gpu_memory_target: GB, None for the planner's own default
         paper: the paper's fixed sizes, for planners that know them
-        small: shrink the plans to what a CPU trains in minutes, see ``nnunet_cardiac.planners.small``
+        small: shrink the plans to what a CPU trains in minutes, with patches of at most so many pixels a side; see
+            ``nnunet_cardiac.planners.small``
         plans_name: in place of the planner's own
         n_processes: for fingerprint and preprocessing
         verify: check the data set's integrity first, as nnU-Net does
         clean: make fingerprint and preprocessed images again
+        keep_plans: do not plan again where plans of that name exist
 
     Returns:
         the plans' name
@@ -108,11 +111,13 @@ def plan_and_preprocess(
 
     kwargs = {"plans_name": plans_name, "gpu_memory_target_in_gb": gpu_memory_target, "paper": paper or None}
     planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
-    with _augmentation_workers():
-        planner.plan_experiment()
     plans_file = join(preprocessed, planner.plans_identifier + ".json")
-    if small:
-        save_json(shrink(load_json(plans_file)), plans_file, sort_keys=False)
+    keep_plans = keep_plans and isfile(plans_file)
+    if not keep_plans:
+        with _augmentation_workers():
+            planner.plan_experiment()
+    if small and not keep_plans:
+        save_json(shrink(load_json(plans_file), small), plans_file, sort_keys=False)
 
     manager = PlansManager(plans_file)
     known = manager.available_configurations

@@ -7,6 +7,7 @@ gets its predecessor's segmentation in memory instead of from a folder. One case
 import os
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -39,6 +40,8 @@ class Prediction:
     segmented: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of every case that was segmented now, from reading to writing."""
 
 
 class StagePredictor:
@@ -209,6 +212,7 @@ def predict(
 
     reader = last.plans.image_reader_writer_class()
     for case in tqdm([case for case in cases if case not in result.kept], desc="Segmenting", unit="case"):
+        started = time.perf_counter()
         try:
             image, properties = _read(case, cases[case], reader, dataset_json["channel_names"])
         except UserError as e:
@@ -219,6 +223,7 @@ def predict(
             previous = stage.segment(image, properties, previous)
         last.export(image, properties, previous, targets[case], save_probabilities)
         result.segmented.append(case)
+        result.seconds[case] = time.perf_counter() - started
     shutil.rmtree(output / PARTIAL, ignore_errors=True)
     return result
 

@@ -20,6 +20,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training.cost import COST_FILE, training_cost
+from nnunet_cardiac.training.trainer import seed_everything
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
@@ -91,7 +93,7 @@ def train(
                 trainer.initial_lr = initial_lr
             if budget is not None:
                 limit_steps(trainer, budget, scale_schedule)
-            _train_fold(trainer, npz)
+            _train_fold(trainer, npz, {"budget": budget, "scaled_schedule": budget is not None and scale_schedule})
 
 
 def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:
@@ -132,19 +134,29 @@ def is_finished(folder: str, fold: int | str, manager: PlansManager, configurati
 def _get_trainer(dataset_name, configuration, fold, trainer_name, plans_name, device: torch.device):
     """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
+    cores = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
     torch.set_num_threads(cores if device.type == "cpu" else 1)
-    return get_trainer_from_args(
+    trainer = get_trainer_from_args(
         dataset_name, configuration, fold, trainer_name, plans_name, continue_training=True, device=device
     )
+    seed_everything(_seed(trainer), fold, -1)
+    return trainer
 
 
-def _train_fold(trainer, npz: bool) -> None:
-    """What ``nnUNetv2_train --c`` does with its trainer."""
+def _seed(trainer) -> int:
+    return getattr(trainer, "seed", 0)  # nnU-Net's own trainers have none and are seeded here
+
+
+def _train_fold(trainer, npz: bool, settings: dict) -> None:
+    """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
     _set_unreadable_checkpoints_aside(trainer.output_folder)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
+        seed_everything(_seed(trainer), trainer.fold, trainer.current_epoch - 1)
         with _progress_bar(trainer):
             trainer.run_training()
+        cost = training_cost(trainer) | settings | {"seed": _seed(trainer)}
+        save_json(cost, join(trainer.output_folder, COST_FILE), sort_keys=False)
     trainer.perform_actual_validation(npz)
 
 

@@ -40,7 +40,7 @@ class RecipeTrainer(nnUNetTrainer):
         self.seed = 0
 
     def initialize(self):
-        self._seed_everything(epoch=-1)
+        seed_everything(self.seed, self.fold, -1, self.local_rank)
         super().initialize()
 
     def get_tr_and_val_datasets(self):
@@ -83,15 +83,8 @@ class RecipeTrainer(nnUNetTrainer):
             super().set_deep_supervision_enabled(enabled)
 
     def on_train_epoch_start(self):
-        self._seed_everything(self.current_epoch)
+        seed_everything(self.seed, self.fold, self.current_epoch, self.local_rank)
         super().on_train_epoch_start()
-
-    def _seed_everything(self, epoch: int) -> None:
-        fold = self.fold if isinstance(self.fold, int) else 999  # "all"
-        seeds = np.random.SeedSequence([self.seed, fold, epoch + 1, self.local_rank]).generate_state(3)
-        random.seed(int(seeds[0]))
-        np.random.seed(seeds[1])
-        torch.manual_seed(int(seeds[2]))
 
     def save_checkpoint(self, filename: str) -> None:
         super().save_checkpoint(filename + ".tmp")
@@ -109,6 +102,15 @@ class RecipeTrainer(nnUNetTrainer):
             # these predictions are of cases that were trained on; the next stage must not learn from them
             self.configuration_manager.configuration.pop("next_stage", None)
         super().perform_actual_validation(save_probabilities)
+
+
+def seed_everything(seed: int, fold: int | str, epoch: int, rank: int = 0) -> None:
+    """Seeds the random generators of Python, NumPy and PyTorch for one epoch of a training; -1 for its beginning."""
+    fold = fold if isinstance(fold, int) else 999  # "all"
+    seeds = np.random.SeedSequence([seed, fold, epoch + 1, rank]).generate_state(3)
+    random.seed(int(seeds[0]))
+    np.random.seed(seeds[1])
+    torch.manual_seed(int(seeds[2]))
 
 
 def _has_previous_stage(dataset, case: str) -> bool:

@@ -1,0 +1,1 @@
+"""Contenders on the same folds, through the same preprocessing and evaluation; and the report on them."""

@@ -1,0 +1,142 @@
+"""Runs a benchmark: settings, then a Snakemake workflow over the jobs, then the report on what has finished."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnunet_cardiac.benchmark.gpus import visible_gpus
+from nnunet_cardiac.benchmark.jobs import record_file
+from nnunet_cardiac.benchmark.settings import Settings, write_json
+from nnunet_cardiac.environment import check_trainer, folder
+from nnunet_cardiac.errors import UserError
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+PROFILES = Path(__file__).with_name("profiles")
+
+
+def run(
+    settings: Settings,
+    output: Path,
+    cores: int = 1,
+    gpus: int | None = None,
+    profile: str | None = None,
+    dry_run: bool = False,
+) -> list[str]:
+    """Does all of a benchmark that is not done yet.
+
+    Args:
+        settings: what to do; contenders and folds of earlier calls in ``output`` stay in the report
+        output: the benchmark's folder
+        cores: for all jobs together
+        gpus: trainings at a time on "cuda"; None for all GPUs that are visible
+        profile: "slurm", or a folder with a profile of Snakemake's
+        dry_run: only list what would be done
+
+    Returns:
+        what is not done, in sentences
+
+    Raises:
+        UserError: Snakemake is missing, settings that do not fit the folder, or a benchmark that runs there already
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise UserError("The benchmark runs on Snakemake: pip install 'nnunet-cardiac[benchmark]'.")
+    for trainer in {c.trainer for c in settings.contenders.values()}:
+        check_trainer(trainer)
+    for fold in settings.folds:
+        if fold not in (known := all_folds(settings.dataset)):
+            raise UserError(f"There is no fold {fold}: {settings.dataset} has folds {known[0]} to {known[-1]}.")
+    output.mkdir(parents=True, exist_ok=True)
+    output = output.resolve()
+    with _lock(output) as lock:
+        merged = settings.with_earlier(output)
+        if not dry_run:
+            merged.write(output)
+            merged.results_folder(output).mkdir(parents=True, exist_ok=True)
+        on_gpu = settings.device == "cuda"
+        if gpus is None:
+            gpus = len(visible_gpus()) if on_gpu and not profile else 1
+        config = {
+            "targets": sorted({settings.model(contender) for contender in settings.contenders.values()}),
+            "folds": settings.folds,
+            "all_folds": all_folds(settings.dataset),
+            "gpu": int(on_gpu),
+            "threads": max(1, cores // max(1, gpus)) if on_gpu else 1,
+            "python": sys.executable,
+        }
+        write_json(config, output / "workflow.json")
+        command = [
+            sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(output),
+            "--configfile", str(output / "workflow.json"), "--resources", f"gpu={gpus}", "planning=1", "--keep-going",
+            "--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--quiet", "progress", "host", "reason",
+        ]  # fmt: skip
+        command += (
+            ["--profile", str(PROFILES / profile if (PROFILES / profile).is_dir() else profile)] if profile else []
+        )
+        command += ["--cores", str(cores)] if not profile else []
+        command += ["--dry-run"] if dry_run else []
+        subprocess.run(command, cwd=output, pass_fds=[lock])
+    return [] if dry_run else unfinished(merged, output)
+
+
+def all_folds(dataset: str) -> list[int]:
+    """The folds of a data set."""
+    for variable in ("nnUNet_preprocessed", "nnUNet_raw"):
+        file = folder(variable) / dataset / "splits_final.json"
+        if file.is_file():
+            return list(range(len(json.loads(file.read_text()))))
+    return list(range(5))  # nnU-Net's default
+
+
+@contextmanager
+def _lock(output: Path) -> Iterator[int]:
+    """Keeps a second benchmark out of the folder, for as long as this one's workflow lives."""
+    import fcntl
+
+    with open(output / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise UserError(
+                f"A benchmark is running in {output}: wait for it, or choose another folder with -o."
+            ) from e
+        yield file.fileno()
+
+
+def unfinished(settings: Settings, benchmark: Path) -> list[str]:
+    """What of a benchmark's contenders and folds is missing, with the reason where a job has left one."""
+    problems = []
+    for name, contender in settings.contenders.items():
+        model = settings.model(contender)
+        for fold in settings.folds:
+            record = record_file(benchmark, "evaluate", model, fold)
+            if record.is_file():
+                problems += [f"{name}, fold {fold}: {p}" for p in json.loads(record.read_text())["problems"]]
+            else:
+                problems.append(f"{name}, fold {fold}: {_reason(benchmark, model, fold)}")
+        if not record_file(benchmark, "cost", model).is_file():
+            failed = record_file(benchmark, "cost", model).with_suffix(".failed")
+            reason = f"failed: {failed.read_text()}" if failed.is_file() else "not measured."
+            problems.append(f"{name}, cost: {reason}")
+    return problems
+
+
+def _reason(benchmark: Path, model: str, fold: int) -> str:
+    """Why a fold has no evaluation: the job that failed on the way to it, if one did."""
+    trainer, plans, configuration = model.split("__")
+    plan = record_file(benchmark, "plan", plans)
+    jobs = [plan, record_file(benchmark, "train", model, fold), record_file(benchmark, "evaluate", model, fold)]
+    stages = json.loads(plan.read_text())["previous_stages"] if plan.is_file() else {}
+    while configuration := stages.get(configuration):
+        stage = record_file(benchmark, "train", f"{trainer}__{plans}__{configuration}", 0).parent
+        jobs[1:1] = [failed.with_suffix(".json") for failed in sorted(stage.glob("*.failed"))]
+    for job in jobs:
+        failed = job.with_suffix(".failed")
+        if failed.is_file():
+            what = failed.relative_to(benchmark / "jobs").with_suffix("")
+            return f"{what} failed: {failed.read_text()} (all that it printed: {benchmark / 'logs' / what}.log)"
+    trained = record_file(benchmark, "train", model, fold).is_file()
+    return "trained, but not evaluated yet." if trained else "its training has not finished."

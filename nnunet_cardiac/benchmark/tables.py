@@ -1,0 +1,176 @@
+"""The tables of a report."""
+
+import math
+
+import pandas as pd
+
+from nnunet_cardiac.benchmark.results import ContenderResults, Results
+from nnunet_cardiac.evaluation.evaluate import METRICS, STATES, subsets
+from nnunet_cardiac.evaluation.figures import TITLES
+from nnunet_cardiac.evaluation.statistics import compare, describe
+
+TESTED = ("dice", "hausdorff95_mm")
+ANATOMY = ("implausible_slices", "slices")
+
+
+def full_table(results: Results) -> pd.DataFrame:
+    """Every metric of every contender and structure, see ``describe``, with the counts of absent structures."""
+    rows = []
+    for contender in results.contenders:
+        for structure in [*results.structures, "mean"]:
+            part = contender.metrics
+            part = part if structure == "mean" else part[part["structure"] == structure]
+            states = {state: int((part["state"] == state).sum()) for state in STATES}
+            for metric in METRICS:
+                row = {"contender": contender.name, "structure": structure, "metric": metric}
+                rows.append(row | describe(contender.by_case(metric, structure)) | states)
+    return pd.DataFrame(rows)
+
+
+def test_table(results: Results, baseline: ContenderResults) -> pd.DataFrame:
+    """Every contender against the baseline: Dice and HD95, of each structure and of their mean."""
+    tables = []
+    for metric in TESTED:
+        for structure in ["mean", *results.structures]:
+            others = {c.name: c.by_case(metric, structure) for c in results.contenders if c is not baseline}
+            table = compare(others, baseline.by_case(metric, structure)).rename_axis("contender").reset_index()
+            tables.append(table.assign(metric=metric, structure=structure))
+    order = ["metric", "structure", "contender", "n", "difference", "p", "p_holm", "effect_size"]
+    return pd.concat(tables)[order]
+
+
+def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | None, baseline: str) -> pd.DataFrame:
+    """The table that people look at: Dice by structure, mean Dice with its interval, HD95, the test."""
+    rows = []
+    for contender in results.contenders:
+        own = full[full["contender"] == contender.name].set_index(["metric", "structure"])
+        row = {"contender": contender.name, "cases": contender.metrics["case"].nunique()}
+        for structure in results.structures:
+            row[f"Dice {structure}"] = _mean_sd(own.loc["dice", structure], 3)
+        mean = own.loc["dice", "mean"]
+        row["Dice, mean"] = _mean_sd(mean, 3)
+        row["95 % interval"] = f"{mean['ci_lower']:.3f} to {mean['ci_upper']:.3f}"
+        row["HD95 mm, mean"] = _mean_sd(own.loc["hausdorff95_mm", "mean"], 1)
+        if tests is not None:
+            row |= _test_columns(tests, contender.name, baseline)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _mean_sd(row: pd.Series, digits: int) -> str:
+    return f"{row['mean']:.{digits}f} ± {row['sd']:.{digits}f}" if not math.isnan(row["mean"]) else "-"
+
+
+def _test_columns(tests: pd.DataFrame, name: str, baseline: str) -> dict[str, str]:
+    titles = (f"Dice - {baseline}", "p (Holm)", "effect size")
+    if name == baseline:
+        return dict(zip(titles, ("baseline", "", ""), strict=True))
+    row = tests[(tests["metric"] == "dice") & (tests["structure"] == "mean") & (tests["contender"] == name)].iloc[0]
+    p = "-" if math.isnan(row["p_holm"]) else "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+    return dict(zip(titles, (f"{row['difference']:+.3f}", p, f"{row['effect_size']:+.2f}"), strict=True))
+
+
+def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
+    """``test_table`` with rounded numbers, and the metric's name."""
+    return pd.DataFrame(
+        {
+            "metric": tests["metric"].map(TITLES),
+            "structure": tests["structure"],
+            "contender": tests["contender"],
+            "cases": tests["n"],
+            "difference": tests["difference"].map("{:+.3f}".format),
+            "p": tests["p"].map("{:.2g}".format),
+            "p (Holm)": tests["p_holm"].map("{:.2g}".format),
+            "effect size": tests["effect_size"].map("{:+.2f}".format),
+        }
+    )
+
+
+def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
+    """Distances and Jaccard by structure, mean and standard deviation."""
+    rows = []
+    for contender in results.contenders:
+        own = full[full["contender"] == contender.name].set_index(["metric", "structure"])
+        for structure in [*results.structures, "mean"]:
+            row = {"contender": contender.name, "structure": structure}
+            for metric, title, digits in (
+                ("jaccard", "Jaccard", 3), ("hausdorff_mm", "HD mm", 1), ("hausdorff95_mm", "HD95 mm", 1),
+                ("assd_mm", "ASSD mm", 1), ("precision", "precision", 3), ("recall", "recall", 3), ("f1", "F1", 3),
+                ("accuracy", "accuracy", 4), ("volume_error_mL", "volume error mL", 1),
+            ):  # fmt: skip
+                row[title] = _mean_sd(own.loc[metric, structure], digits)
+            row |= {state: own.loc["dice", structure][state] for state in STATES[1:]}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def subset_table(results: Results) -> pd.DataFrame:
+    """Mean Dice of each phase and group, by structure; empty where the cases are not told apart."""
+    rows = []
+    for contender in results.contenders:
+        for subset, part in subsets(contender.metrics)[1:]:
+            row = {"contender": contender.name, "subset": subset, "cases": part["case"].nunique()}
+            for structure, group in part.groupby("structure", sort=False):
+                row[f"Dice {structure}"] = f"{group['dice'].mean():.3f}"
+                row[f"HD95 {structure} mm"] = f"{group['hausdorff95_mm'].mean():.1f}"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cost_table(results: Results) -> pd.DataFrame:
+    """What each contender costs, all its stages together."""
+    titles = {
+        "parameters": ("parameters (M)", lambda v: f"{v / 1e6:.2f}"),
+        "flops_per_slice": ("GFLOPs per slice", lambda v: f"{v / 1e9:.2f}"),
+        "steps_per_fold": ("optimiser steps per fold", lambda v: f"{v:.0f}"),
+        "training_minutes_per_fold": ("training, min per fold", lambda v: f"{v:.1f}"),
+        "peak_memory_GB": ("peak memory (GB)", lambda v: f"{v:.2f}"),
+        "prediction_seconds_per_case": ("prediction, s per case", lambda v: f"{v:.2f}"),
+    }
+    rows = []
+    for contender in results.contenders:
+        row = {"contender": contender.name}
+        for key, (title, text) in titles.items():
+            row[title] = "-" if math.isnan(contender.cost[key]) else text(contender.cost[key])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def anatomy_table(results: Results) -> pd.DataFrame:
+    """Implausible anatomy of every contender, and of the ground truth of the same cases; counts over slices."""
+    rows = []
+    expert = None
+    for contender in results.contenders:
+        for source, part in contender.anatomy.groupby("source", sort=False):
+            counts = part.select_dtypes("number").drop(columns="fold").sum().astype(int)
+            row = {"contender": contender.name} | counts[list(ANATOMY)].to_dict()
+            row["cases with any"] = int((part["implausible_slices"] > 0).sum())
+            row |= counts.drop(list(ANATOMY)).to_dict()
+            if source == "prediction":
+                rows.append(row)
+            elif expert is None or len(part) > expert[0]:
+                expert = (len(part), row | {"contender": "ground truth"})
+    table = pd.DataFrame([*rows, expert[1]] if expert else rows)
+    return table.rename(columns=lambda name: name.replace("_", " "))
+
+
+def agreement_table(results: Results) -> pd.DataFrame:
+    """Bland-Altman bias and limits of agreement, and correlation, of every index."""
+    tables = [
+        c.measurement.agreement().reset_index().assign(contender=c.name) for c in results.contenders if c.measurement
+    ]
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables)
+    return pd.DataFrame(
+        {
+            "contender": table["contender"],
+            "index": table["index"],
+            "patients": table["n"].astype(int),
+            "bias": table["bias"].map("{:+.1f}".format),
+            "limits of agreement": [
+                f"{low:.1f} to {high:.1f}" for low, high in zip(table["loa_lower"], table["loa_upper"], strict=True)
+            ],
+            "correlation": table["correlation"].map("{:.3f}".format),
+        }
+    )

@@ -1,0 +1,1 @@
+"""Segmentations against ground truth, clinical indices, and the statistics of comparisons."""

@@ -1,0 +1,198 @@
+"""Clinical indices of the heart from segmentations at end-diastole and end-systole."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cc3d
+import numpy as np
+import pandas as pd
+from scipy.ndimage import binary_erosion, distance_transform_edt
+from tqdm import tqdm
+
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.segmentation import (
+    Segmentation,
+    Structures,
+    find_case_table,
+    find_dataset_json,
+    find_segmentations,
+    read_segmentation,
+)
+from nnunet_cardiac.evaluation.statistics import agreement
+
+MYOCARDIAL_DENSITY = 1.05
+"""g/mL."""
+PHASE_IN_NAME = re.compile(r"(?P<patient>.+)_(?P<phase>ED|ES)")
+
+
+@dataclass
+class Measurement:
+    """Indices by patient, their agreement with those of the ground truth where it is known, ``problems``."""
+
+    indices: pd.DataFrame
+    reference: pd.DataFrame | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def pairs(self) -> dict[str, pd.DataFrame]:
+        """By index: ``measured`` and ``reference``, a row for each patient that has both."""
+        if self.reference is None:
+            return {}
+        return {
+            index: pd.concat(
+                [self.indices[index], self.reference[index]], axis=1, keys=["measured", "reference"]
+            ).dropna()
+            for index in index_columns(self.indices)
+        }
+
+    def agreement(self) -> pd.DataFrame:
+        """A row for each index, see ``nnunet_cardiac.evaluation.statistics.agreement``."""
+        return pd.DataFrame({index: agreement(pair) for index, pair in self.pairs().items()}).T.rename_axis("index")
+
+
+def index_columns(indices: pd.DataFrame) -> list[str]:
+    """The columns that are indices, not facts about the patient."""
+    return [column for column in indices if column not in ("group", "vendor")]
+
+
+def measure(
+    segmentations: Path,
+    ground_truth: Path | None = None,
+    dataset_json: Path | None = None,
+    case_table: Path | None = None,
+) -> Measurement:
+    """Indices of every patient with a segmentation at ED and at ES.
+
+    Args:
+        segmentations, ground_truth: folders of ``CASE.nii.gz``
+        dataset_json: names the labels; None to look in and above both folders
+        case_table: ``cases.csv``, which tells patient and phase of a case; None to look likewise; without one, cases
+            must be called ``PATIENT_ED`` and ``PATIENT_ES``
+
+    Raises:
+        UserError: labels without a ventricle, or no patient can be measured
+    """
+    places = [folder for folder in (segmentations, ground_truth) if folder is not None]
+    file = find_dataset_json(dataset_json, places)
+    structures = Structures.of(file)
+    if not {"LV", "RV"} & structures.roles.keys():
+        raise UserError(
+            f"{file} names no ventricle (LV or RV), but {', '.join(structures.values)}: nothing to measure."
+        )
+    table = find_case_table(case_table, places)
+    indices, problems = _measure_folder(segmentations, structures, table)
+    if indices.empty:
+        raise UserError(f"No patient in {segmentations} can be measured; the first reason: {problems[0]}")
+    if ground_truth is None:
+        return Measurement(indices, None, problems)
+    reference, more = _measure_folder(ground_truth, structures, table, set(indices.index))
+    more += [f"{p}: not measured in {ground_truth}." for p in indices.index if p not in reference.index and not more]
+    return Measurement(indices, reference, problems + more)
+
+
+def _measure_folder(
+    folder: Path, structures: Structures, table: Mapping, wanted: set[str] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Indices of the patients that are ``wanted`` (None for all), and what is wrong with the others."""
+    problems: list[str] = []
+    patients: dict[str, dict[str, Path]] = {}
+    about: dict[str, dict[str, str]] = {}
+    for case, file in find_segmentations(folder, structures.file_ending).items():
+        row = table.get(case) or (match.groupdict() if (match := PHASE_IN_NAME.fullmatch(case)) else None)
+        if row is None or row.get("phase") not in ("ED", "ES"):
+            problems.append(f"{file}: patient and phase (ED, ES) stand neither in cases.csv nor in the name.")
+            continue
+        patients.setdefault(row["patient"], {})[row["phase"]] = file
+        about[row["patient"]] = {key: row[key] for key in ("group", "vendor") if row.get(key)}
+    rows = {}
+    for patient, files in tqdm(sorted(patients.items()), desc="Measuring", unit="patient"):
+        if wanted is not None and patient not in wanted:
+            continue
+        missing = {"ED", "ES"} - files.keys()
+        if missing:
+            problems.append(f"{patient}: no segmentation at {missing.pop()} in {folder}.")
+            continue
+        try:
+            phases = {phase: read_segmentation(file) for phase, file in files.items()}
+            for phase, file in files.items():
+                structures.check_labels(phases[phase].labels, file)
+        except UserError as e:
+            problems.append(str(e))
+            continue
+        rows[patient] = about[patient] | patient_indices(phases["ED"], phases["ES"], structures)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient"), problems
+
+
+def patient_indices(ed: Segmentation, es: Segmentation, structures: Structures) -> dict[str, float]:
+    """Indices of one patient.
+
+    Args:
+        ed, es: end-diastole and end-systole
+        structures: tells cavities and myocardium by their names
+
+    Returns:
+        for each ventricle that is labelled ``LV_EDV_mL``, ``LV_ESV_mL``, ``LV_SV_mL`` (stroke volume) and
+        ``LV_EF_percent`` (ejection fraction; NaN without a volume at ED); with a myocardium ``LV_mass_g`` and, with the
+        cavity, ``LV_max_wall_thickness_mm``, both at ED
+    """
+    indices = {}
+    roles = structures.roles
+    for ventricle in ("LV", "RV"):
+        if ventricle not in roles:
+            continue
+        edv, esv = (structures.mask(s.labels, roles[ventricle]).sum() * s.voxel_volume for s in (ed, es))
+        indices |= {f"{ventricle}_EDV_mL": edv, f"{ventricle}_ESV_mL": esv, f"{ventricle}_SV_mL": edv - esv}
+        indices[f"{ventricle}_EF_percent"] = 100 * (edv - esv) / edv if edv else np.nan
+    if "MYO" in roles:
+        myocardium = structures.mask(ed.labels, roles["MYO"])
+        indices["LV_mass_g"] = MYOCARDIAL_DENSITY * myocardium.sum() * ed.voxel_volume
+        if "LV" in roles:
+            cavity = structures.mask(ed.labels, roles["LV"])
+            indices["LV_max_wall_thickness_mm"] = max_wall_thickness(myocardium, cavity, ed.spacing, ed.slice_axis)
+    return indices
+
+
+def max_wall_thickness(
+    myocardium: np.ndarray, cavity: np.ndarray, spacing: tuple[float, ...], slice_axis: int
+) -> float:
+    """The largest distance, within a slice, from the myocardium's outer border to the cavity, mm.
+
+    Slices without a cavity (the apex) or without myocardium do not count; NaN if that leaves none. The distance is that
+    between the centres of an outermost myocardial pixel and of the nearest pixel of the cavity, which for a wall of n
+    pixels is n pixels. Only the largest component of wall and cavity counts in a slice: a stray island is no wall.
+
+    Args:
+        myocardium, cavity: bool, (Z, Y, X)
+        spacing: mm
+        slice_axis: across the slices
+    """
+    in_plane = [s for axis, s in enumerate(spacing) if axis != slice_axis]
+    thickest = np.nan
+    for wall, hollow in zip(np.moveaxis(myocardium, slice_axis, 0), np.moveaxis(cavity, slice_axis, 0), strict=True):
+        heart = cc3d.largest_k(np.ascontiguousarray(wall | hollow), k=1, connectivity=8) > 0
+        outermost, hollow = wall & heart & ~binary_erosion(heart), hollow & heart
+        if outermost.any() and hollow.any():
+            thickest = np.fmax(thickest, distance_transform_edt(~hollow, sampling=in_plane)[outermost].max())
+    return float(thickest)
+
+
+def write_measurement(measurement: Measurement, output: Path) -> None:
+    """Writes ``indices.csv``; with ground truth also ``reference.csv``, ``agreement.csv`` and ``bland_altman.png``.
+
+    Raises:
+        UserError: the folder cannot be written
+    """
+    from nnunet_cardiac.evaluation.figures import bland_altman
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        measurement.indices.to_csv(output / "indices.csv", float_format="%.6g")
+        if measurement.reference is not None:
+            statistics = measurement.agreement()
+            measurement.reference.to_csv(output / "reference.csv", float_format="%.6g")
+            statistics.to_csv(output / "agreement.csv", float_format="%.6g")
+            figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
+            figure.savefig(output / "bland_altman.png", dpi=130)
+    except OSError as e:
+        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e

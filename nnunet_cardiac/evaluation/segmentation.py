@@ -1,0 +1,189 @@
+"""Segmentation files and the structures in them: reading, naming, comparing geometry."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_cardiac.dataset_conversion.conversion import read_cases
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.nifti import read_nifti
+
+CASE_COLUMNS = ("patient", "phase", "group", "vendor")
+"""Of ``cases.csv``; carried into every table by case."""
+ROLES = {
+    "LV": ("lv", "lvc", "leftventricle", "lvcavity", "leftventricularcavity", "lvbloodpool"),
+    "RV": ("rv", "rvc", "rightventricle", "rvcavity", "rightventricularcavity", "rvbloodpool"),
+    "MYO": ("myo", "myocardium", "lvm", "lvmyo", "lvmyocardium", "leftventricularmyocardium"),
+}
+"""What data sets call the left ventricle's cavity, the right one's, and the left ventricle's myocardium."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label map.
+
+    Args:
+        labels: (Z, Y, X), integer
+        spacing: mm, in the same order
+        origin, direction: of the physical space, as SimpleITK gives them
+    """
+
+    labels: np.ndarray
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @property
+    def voxel_volume(self) -> float:
+        """mL."""
+        return float(np.prod(self.spacing)) / 1000
+
+    @property
+    def diagonal(self) -> float:
+        """The longest distance in the image, between the centres of opposite corners, mm."""
+        return float(np.linalg.norm((np.array(self.labels.shape) - 1) * self.spacing))
+
+    @property
+    def slice_axis(self) -> int:
+        """The axis across the slices: where the spacing is largest; the first where all are alike."""
+        return int(np.argmax(self.spacing))
+
+    def check_geometry(self, other: "Segmentation", what: str) -> None:
+        """
+        Raises:
+            UserError: ``other`` has another size, spacing, origin or direction; ``what`` names both
+        """
+        if self.labels.shape != other.labels.shape:
+            raise UserError(f"{what} differ in size: {self.labels.shape} and {other.labels.shape} voxels (Z, Y, X).")
+        for name, tolerance in (("spacing", 1e-3), ("origin", 1e-1), ("direction", 1e-3)):
+            mine, others = getattr(self, name), getattr(other, name)
+            if not np.allclose(mine, others, atol=tolerance):
+                raise UserError(f"{what} differ in {name}: {_short(mine)} and {_short(others)}.")
+
+
+def _short(values: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{v:.4g}" for v in values) + ")"
+
+
+def read_segmentation(path: Path) -> Segmentation:
+    """A label map from a file of any format that SimpleITK reads.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else than whole numbers
+    """
+    if path.name.endswith((".nii", ".nii.gz")):
+        read_nifti(path)  # finds files that SimpleITK would pad with zeros
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as e:
+        raise UserError(f"{path} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
+    voxels = sitk.GetArrayFromImage(image)
+    labels = voxels.astype(np.int16)
+    if not np.array_equal(labels, voxels):
+        raise UserError(f"{path} is no segmentation: it holds values that are no labels, {voxels.max():g} for one.")
+    return Segmentation(labels, image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection())
+
+
+@dataclass(frozen=True)
+class Structures:
+    """Names of a data set's structures and the label values of each (several for nnU-Net's regions)."""
+
+    values: dict[str, tuple[int, ...]]
+    ignore: int | None = None
+    file_ending: str = ".nii.gz"
+
+    @classmethod
+    def of(cls, dataset_json: Path) -> "Structures":
+        """Those of a ``dataset.json``.
+
+        Raises:
+            UserError: it does not exist, or names no structures
+        """
+        try:
+            description = json.loads(dataset_json.read_text())
+            labels = description["labels"]
+        except (OSError, ValueError, KeyError) as e:
+            raise UserError(
+                f"{dataset_json} does not tell the labels' names ({type(e).__name__}): check -djfile."
+            ) from e
+        values = {name: (v,) if isinstance(v, int) else tuple(v) for name, v in labels.items()}
+        ignore = values.pop("ignore", (None,))[0]
+        values.pop("background", None)
+        return cls(values, ignore, description.get("file_ending", ".nii.gz"))
+
+    def mask(self, labels: np.ndarray, name: str) -> np.ndarray:
+        """Where the structure is: bool, of the shape of ``labels``."""
+        return np.isin(labels, self.values[name]) if len(self.values[name]) > 1 else labels == self.values[name][0]
+
+    def check_labels(self, labels: np.ndarray, path: Path) -> None:
+        """
+        Raises:
+            UserError: ``labels`` has values that no structure has
+        """
+        known = {0, *(v for values in self.values.values() for v in values)}
+        known |= set() if self.ignore is None else {self.ignore}
+        unknown = sorted(set(np.unique(labels).tolist()) - known)
+        if unknown:
+            raise UserError(f"{path} has unknown labels {unknown}; known are {sorted(known)}.")
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role ("LV", "RV", "MYO") to the structure's name, for those roles that the names reveal."""
+        plain = {re.sub("[^a-z]", "", name.lower()): name for name in self.values}
+        return {role: plain[n] for role, names in ROLES.items() for n in names if n in plain}
+
+
+def find_dataset_json(given: Path | None, folders: Sequence[Path]) -> Path:
+    """The ``dataset.json`` that names the labels: the one given, else one in or above ``folders``.
+
+    Raises:
+        UserError: there is none
+    """
+    if given is not None:
+        return given
+    for place in _in_and_above(folders):
+        if (place / "dataset.json").is_file():
+            return place / "dataset.json"
+    raise UserError(
+        f"No dataset.json tells the labels' names in or above {' or '.join(map(str, folders))}: name one with -djfile."
+    )
+
+
+def find_case_table(given: Path | None, folders: Sequence[Path]) -> dict[str, dict[str, str]]:
+    """Rows of ``cases.csv`` by case: of the file given, else of one in or above ``folders``, else none.
+
+    Raises:
+        UserError: the file given does not exist or has no column "case"
+    """
+    if given is None:
+        given = next((p / "cases.csv" for p in _in_and_above(folders) if (p / "cases.csv").is_file()), None)
+        if given is None:
+            return {}
+    try:
+        return {row["case"]: row for row in read_cases(given.parent, given.name)}
+    except (OSError, KeyError) as e:
+        raise UserError(f"{given} cannot be used ({e}): it must be a table with a column 'case'.") from e
+
+
+def _in_and_above(folders: Sequence[Path]) -> Iterable[Path]:
+    for folder in folders:
+        yield from (folder, folder.resolve().parent)
+
+
+def find_segmentations(folder: Path, file_ending: str) -> dict[str, Path]:
+    """Segmentation files by case.
+
+    Raises:
+        UserError: the folder does not exist or has none
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give a folder of segmentations.")
+    files = {p.name.removesuffix(file_ending): p for p in sorted(folder.iterdir()) if p.name.endswith(file_ending)}
+    if not files:
+        raise UserError(f"{folder} holds no segmentation that ends in {file_ending}.")
+    return files
