@@ -142,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
 
     p = command(
         "benchmark", benchmark, "train contenders on the same folds, evaluate them, and report against nnU-Net",
-        description="Plans, trains, evaluates and times every contender on the same folds, as a Snakemake workflow over "
+        description="Plans, trains, evaluates and times every contender on the same folds, as a Snakemake workflow on "
         "nnU-Net's own planning, training and prediction, then writes the report. What is finished is never done "
         "again: killed, it goes on where it was. Models lie in nnUNet_results, with --budget in FOLDER/nnUNet_results.",
         epilog="examples:\n  nnunet_cardiac benchmark -d 27 --contenders nnunet_2d crocnet\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 from nnunet_cardiac.benchmark import settings as benchmark_settings
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
 from nnunet_cardiac.benchmark.settings import Settings, write_json
-from nnunet_cardiac.environment import check_trainer, folder
+from nnunet_cardiac.environment import check_trainer, folder, load_plans
 from nnunet_cardiac.errors import UserError
 
 HERE = Path(".")
@@ -42,10 +42,17 @@ def plan(settings: Settings, plans_name: str) -> dict:
 
     members = [c for c in settings.contenders.values() if settings.plans_name(c.plans) == plans_name]
     started = time.monotonic()
-    plan_and_preprocess(
-        settings.dataset, members[0].planner, sorted({c.configuration for c in members}), settings.gpu_memory_target,
-        small=settings.small, plans_name=plans_name, n_processes=default_num_processes, keep_plans=True,
-    )  # fmt: skip
+    wrong = {}
+    for configuration in sorted({c.configuration for c in members}):
+        try:
+            plan_and_preprocess(
+                settings.dataset, members[0].planner, [configuration], settings.gpu_memory_target,
+                small=settings.small, plans_name=plans_name, n_processes=default_num_processes, keep_plans=True,
+            )  # fmt: skip
+        except UserError as e:  # the configuration's own training will fail by it, the others go on
+            wrong[configuration] = e
+    if len(wrong) == len({c.configuration for c in members}):
+        raise next(iter(wrong.values()))
     manager = PlansManager(str(folder("nnUNet_preprocessed") / settings.dataset / f"{plans_name}.json"))
     stages = {
         name: manager.get_configuration(name).previous_stage_name
@@ -61,6 +68,7 @@ def train(settings: Settings, model: str, fold: int) -> dict:
     from nnunet_cardiac.training.cost import COST_FILE
 
     trainer, plans_name, configuration = model.split("__")
+    load_plans(settings.dataset, plans_name, configuration)
     check_trainer(trainer)
     run.train(settings.dataset, trainer, plans_name, configuration, [fold], settings.device, budget=settings.budget)
     place = folder("nnUNet_results") / settings.dataset / model / f"fold_{fold}"

@@ -198,7 +198,14 @@ def _learning_curves(results: Results) -> Figure:
     ax = figure.subplots()
     for i, c in enumerate(results.contenders):
         for curve in c.curves.values():
-            ax.plot(curve["steps"], curve["dice"], color=colour(i), alpha=0.3 if len(c.curves) > 1 else 1, linewidth=1)
+            ax.plot(
+                curve["steps"],
+                curve["dice"],
+                color=colour(i),
+                alpha=0.3 if len(c.curves) > 1 else 1,
+                linewidth=1,
+                marker=".",
+            )
         lengths = {len(curve["steps"]) for curve in c.curves.values()}
         if len(c.curves) > 1 and len(lengths) == 1:
             steps, dice = (np.mean([curve[key] for curve in c.curves.values()], axis=0) for key in ("steps", "dice"))

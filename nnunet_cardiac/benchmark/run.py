@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,15 +72,53 @@ def run(
         command = [
             sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(output),
             "--configfile", str(output / "workflow.json"), "--resources", f"gpu={gpus}", "planning=1", "--keep-going",
-            "--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock", "--quiet", "progress", "host", "reason",
+            "--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock",
         ]  # fmt: skip
         command += (
             ["--profile", str(PROFILES / profile if (PROFILES / profile).is_dir() else profile)] if profile else []
         )
         command += ["--cores", str(cores)] if not profile else []
-        command += ["--dry-run"] if dry_run else []
-        subprocess.run(command, cwd=output, pass_fds=[lock])
-    return [] if dry_run else unfinished(merged, output)
+        if dry_run:
+            subprocess.run([*command, "--dry-run", "--quiet", "host", "reason"], cwd=output)
+            return []
+        stopped = _run_workflow(command, output, lock)
+    return stopped + unfinished(merged, output)
+
+
+def _run_workflow(command: list[str], output: Path, lock: int) -> list[str]:
+    """Runs Snakemake, prints a line when a job starts, ends or fails; returns what Snakemake says where it gives up."""
+    log = output / "logs" / "snakemake.log"
+    log.parent.mkdir(exist_ok=True)
+    jobs, began = output / "jobs", time.time()
+    events = {".lock": "started", ".json": "done", ".failed": "failed"}
+    seen: dict[Path, float] = {}
+
+    def print_news() -> None:
+        news = [(f.stat().st_mtime, f) for f in jobs.rglob("*") if f.suffix in events and not f.name.startswith(".")]
+        for changed, file in sorted(news):
+            if changed >= max(began, seen.get(file, 0) + 1e-6):
+                seen[file] = changed
+                job = " ".join(file.relative_to(jobs).with_suffix("").parts)
+                clock = time.strftime("%H:%M:%S", time.localtime(changed))
+                why = f": {file.read_text()}" if file.suffix == ".failed" else ""
+                print(f"{clock}  {events[file.suffix]:<8}{job}{why}", flush=True)
+
+    print(f"Jobs and what they print: {log.parent}", flush=True)
+    with open(log, "a") as out:
+        workflow = subprocess.Popen(command, cwd=output, stdout=out, stderr=out, pass_fds=[lock])
+        try:
+            while workflow.poll() is None:
+                time.sleep(0.5)
+                print_news()
+        except BaseException:
+            workflow.terminate()
+            workflow.wait()
+            raise
+        print_news()
+    if workflow.returncode and not any(file.suffix == ".failed" for file in seen):
+        said = [line for line in log.read_text().splitlines() if line.strip()][-1]
+        return [f"The workflow stopped: {said} (all that it printed: {log})"]
+    return []
 
 
 def all_folds(dataset: str) -> list[int]:

@@ -62,7 +62,7 @@ def _mean_sd(row: pd.Series, digits: int) -> str:
 
 
 def _test_columns(tests: pd.DataFrame, name: str, baseline: str) -> dict[str, str]:
-    titles = (f"Dice - {baseline}", "p (Holm)", "effect size")
+    titles = ("difference", "p (Holm)", "effect size")
     if name == baseline:
         return dict(zip(titles, ("baseline", "", ""), strict=True))
     row = tests[(tests["metric"] == "dice") & (tests["structure"] == "mean") & (tests["contender"] == name)].iloc[0]

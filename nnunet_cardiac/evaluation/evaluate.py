@@ -1,7 +1,9 @@
 """A folder of predictions against a folder of ground truth."""
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -67,9 +69,13 @@ def evaluate(
     problems += [f"{case}: no prediction in {predictions}." for case in expected if case not in predicted]
     jobs = [(c, predicted[c], truths[c], structures) for c in expected if c in predicted and c in truths]
     rows, anatomies = [], []
-    # spawned, because a forked process would miss the threads that PyTorch has started
-    with ProcessPoolExecutor(max(1, min(n_processes, len(jobs))), mp_context=get_context("spawn")) as pool:
-        results = tqdm(pool.map(_evaluate_case, jobs), total=len(jobs), desc="Evaluating", unit="case")
+    with ExitStack() as stack:
+        mapped = map
+        if n_processes > 1 and len(jobs) > 1:
+            # spawned, because a forked process would miss the threads that PyTorch has started
+            pool = ProcessPoolExecutor(min(n_processes, len(jobs)), mp_context=get_context("spawn"))
+            mapped = stack.enter_context(pool).map
+        results = tqdm(mapped(_evaluate_case, jobs), total=len(jobs), desc="Evaluating", unit="case")
         for (case, *_), result in zip(jobs, results, strict=True):
             if isinstance(result, str):
                 problems.append(result)
@@ -86,7 +92,9 @@ def _evaluate_case(job: tuple[str, Path, Path, Structures]) -> tuple[list[dict],
     """Rows of metrics and of anatomy, or what is wrong."""
     import torch
 
-    from nnunet_cardiac.evaluation.metrics import structure_metrics
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI's, of its own deprecations
+        from nnunet_cardiac.evaluation.metrics import structure_metrics
 
     torch.set_num_threads(1)
     case, predicted_file, truth_file, structures = job

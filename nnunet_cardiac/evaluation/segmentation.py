@@ -142,8 +142,11 @@ def find_dataset_json(given: Path | None, folders: Sequence[Path]) -> Path:
     """The ``dataset.json`` that names the labels: the one given, else one in or above ``folders``.
 
     Raises:
-        UserError: there is none
+        UserError: there is none, or a folder does not exist
     """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder: give a folder of segmentations.")
     if given is not None:
         return given
     for place in _in_and_above(folders):
@@ -179,10 +182,8 @@ def find_segmentations(folder: Path, file_ending: str) -> dict[str, Path]:
     """Segmentation files by case.
 
     Raises:
-        UserError: the folder does not exist or has none
+        UserError: the folder has none
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: give a folder of segmentations.")
     files = {p.name.removesuffix(file_ending): p for p in sorted(folder.iterdir()) if p.name.endswith(file_ending)}
     if not files:
         raise UserError(f"{folder} holds no segmentation that ends in {file_ending}.")

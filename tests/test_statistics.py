@@ -1,0 +1,71 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from nnunet_cardiac.evaluation.statistics import agreement, compare, describe, rank_biserial
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    hits = 0
+    for i in range(200):
+        result = describe(random.normal(0.8, 0.1, 40), seed=i)
+        assert result["ci_lower"] < result["mean"] < result["ci_upper"]
+        hits += result["ci_lower"] < 0.8 < result["ci_upper"]
+    assert 0.89 < hits / 200 < 0.99
+
+
+def test_missing_values_are_left_out_and_counted():
+    assert describe([1.0, math.nan, 3.0])["n"] == 2
+    assert describe([1.0, math.nan, 3.0])["mean"] == 2
+    assert math.isnan(describe([])["mean"]) and math.isnan(describe([1.0])["sd"])
+
+
+def test_comparison_pairs_by_case_and_corrects_by_holm():
+    random = np.random.default_rng(0)
+    cases = [f"case{i}" for i in range(30)]
+    baseline = pd.Series(random.normal(0.8, 0.05, 30), cases)
+    contenders = {
+        "better": baseline + 0.02 + random.normal(0, 0.01, 30),
+        "slightly better": baseline + 0.003 + random.normal(0, 0.01, 30),
+        "same": baseline + random.normal(0, 0.01, 30),
+    }
+    shuffled = {name: values.sample(frac=1, random_state=1) for name, values in contenders.items()}
+    table = compare(shuffled, baseline)
+    p = {name: stats.wilcoxon(values - baseline).pvalue for name, values in contenders.items()}
+    assert table["p"].to_dict() == pytest.approx(p)
+    first, second, third = sorted(p, key=p.get)
+    holm = {first: 3 * p[first], second: max(3 * p[first], 2 * p[second])}  # by hand
+    holm[third] = max(holm[second], p[third])
+    assert table["p_holm"].to_dict() == pytest.approx({k: min(1, v) for k, v in holm.items()})
+    assert table.loc["better", "p_holm"] < 0.001 < table.loc["same", "p_holm"]
+    assert table.loc["better", "difference"] == pytest.approx(0.02, abs=0.005)
+
+
+def test_comparison_uses_the_cases_that_both_have():
+    baseline = pd.Series([0.5, 0.6, 0.7], ["a", "b", "c"])
+    table = compare({"x": pd.Series([0.9, 0.1], ["b", "z"]), "y": pd.Series([0.4], ["z"]), "z": baseline}, baseline)
+    assert table["n"].to_dict() == {"x": 1, "y": 0, "z": 3}
+    assert math.isnan(table.loc["y", "p"]) and math.isnan(table.loc["y", "p_holm"])
+    assert table.loc["z", "p"] == 1 and table.loc["z", "effect_size"] == 0
+
+
+def test_effect_size_is_one_where_every_case_is_better():
+    assert rank_biserial(np.array([0.1, 0.2, 0.0])) == 1
+    assert rank_biserial(np.array([-0.1, -0.2])) == -1
+    assert rank_biserial(np.array([3.0, -1.0, 2.0])) == pytest.approx((3 + 2 - 1) / 6)
+
+
+def test_bland_altman_by_hand():
+    pair = pd.DataFrame({"measured": [101.0, 98.0, 110.0, np.nan], "reference": [100.0, 100.0, 105.0, 7.0]})
+    differences = np.array([1.0, -2.0, 5.0])
+    result = agreement(pair)
+    assert result["n"] == 3
+    assert result["bias"] == pytest.approx(differences.mean())
+    half = 1.96 * differences.std(ddof=1)
+    assert (result["loa_lower"], result["loa_upper"]) == pytest.approx((4 / 3 - half, 4 / 3 + half))
+    assert result["correlation"] == pytest.approx(np.corrcoef([101, 98, 110], [100, 100, 105])[0, 1])
+    assert math.isnan(agreement(pair.iloc[:1])["correlation"])
