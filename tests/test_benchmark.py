@@ -1,4 +1,4 @@
-"""The whole benchmark on the phantom: four contenders and one that cannot work, killed in the middle and started again."""
+"""The benchmark on the phantom: four contenders and one that cannot work, killed in the middle and started again."""
 
 import json
 import os
@@ -152,7 +152,7 @@ def test_mistakes_are_one_sentence(dataset, tmp_path):
 @pytest.mark.parametrize("contender", contenders.BUILT_IN.values(), ids=lambda c: c.name)
 def test_built_in_contenders_name_what_exists(contender):
     planner = find_planner(contender.planner)
-    assert planner(DATASET, plans_name=contender.plans).plans_identifier == contender.plans
+    assert planner(DATASET).plans_identifier == contender.plans
     check_trainer(contender.trainer)
 
 

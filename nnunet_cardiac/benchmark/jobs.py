@@ -99,11 +99,11 @@ def evaluate(settings: Settings, model: str, fold: int) -> dict:
     truth, output = preprocessed / "gt_segmentations", HERE / "evaluation" / model / f"fold_{fold}"
     table = raw / "cases.csv" if (raw / "cases.csv").is_file() else None
     result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=1)
-    write_evaluation(result, output)
+    write_evaluation(result, output, picture=False)
     problems = result.problems
     try:
         measurement = measure(predictions, truth, raw / "dataset.json", table)
-        write_measurement(measurement, output)
+        write_measurement(measurement, output, picture=False)
         problems += measurement.problems
     except UserError as e:  # no ventricles, or no phases
         print(f"No clinical indices: {e}")

@@ -185,6 +185,9 @@ def _dice_against_parameters(results: Results) -> Figure:
         interval = [[y - mean["ci_lower"]], [mean["ci_upper"] - y]]
         ax.errorbar(x, y, yerr=interval, fmt="o", color=colour(i), capsize=3, label=c.name)
     ax.set_xscale("log")
+    for ticks in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+        ticks("{x:g}")
+    ax.tick_params(axis="x", which="both", labelsize=7)
     ax.set_xlabel("parameters (millions)")
     ax.set_ylabel("mean Dice, 95 % interval")
     ax.grid(alpha=0.3)

@@ -91,13 +91,13 @@ def _run_workflow(command: list[str], output: Path, lock: int) -> list[str]:
     log.parent.mkdir(exist_ok=True)
     jobs, began = output / "jobs", time.time()
     events = {".lock": "started", ".json": "done", ".failed": "failed"}
-    seen: dict[Path, float] = {}
+    seen: set[Path] = set()
 
     def print_news() -> None:
         news = [(f.stat().st_mtime, f) for f in jobs.rglob("*") if f.suffix in events and not f.name.startswith(".")]
         for changed, file in sorted(news):
-            if changed >= max(began, seen.get(file, 0) + 1e-6):
-                seen[file] = changed
+            if changed >= began and file not in seen:
+                seen.add(file)
                 job = " ".join(file.relative_to(jobs).with_suffix("").parts)
                 clock = time.strftime("%H:%M:%S", time.localtime(changed))
                 why = f": {file.read_text()}" if file.suffix == ".failed" else ""

@@ -152,21 +152,22 @@ def subsets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return parts
 
 
-def write_evaluation(evaluation: Evaluation, output: Path) -> pd.DataFrame:
-    """Writes ``metrics.csv``, ``summary.csv``, ``anatomy.csv`` and ``metrics.png``; returns the summary.
+def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True) -> pd.DataFrame:
+    """Writes ``metrics.csv``, ``summary.csv``, ``anatomy.csv`` and, if asked for, ``metrics.png``; returns the summary.
 
     Raises:
         UserError: the folder cannot be written
     """
-    from nnunet_cardiac.evaluation.figures import distributions
-
     summary = summarise(evaluation.metrics)
     try:
         output.mkdir(parents=True, exist_ok=True)
         evaluation.metrics.to_csv(output / "metrics.csv", index=False, float_format="%.7g")
         evaluation.anatomy.to_csv(output / "anatomy.csv", index=False)
         summary.to_csv(output / "summary.csv", index=False, float_format="%.7g")
-        distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm")).savefig(output / "metrics.png", dpi=110)
+        if picture:
+            from nnunet_cardiac.evaluation.figures import distributions
+
+            distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm")).savefig(output / "metrics.png", dpi=110)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return summary

@@ -177,14 +177,12 @@ def max_wall_thickness(
     return float(thickest)
 
 
-def write_measurement(measurement: Measurement, output: Path) -> None:
+def write_measurement(measurement: Measurement, output: Path, picture: bool = True) -> None:
     """Writes ``indices.csv``; with ground truth also ``reference.csv``, ``agreement.csv`` and ``bland_altman.png``.
 
     Raises:
         UserError: the folder cannot be written
     """
-    from nnunet_cardiac.evaluation.figures import bland_altman
-
     try:
         output.mkdir(parents=True, exist_ok=True)
         measurement.indices.to_csv(output / "indices.csv", float_format="%.6g")
@@ -192,7 +190,10 @@ def write_measurement(measurement: Measurement, output: Path) -> None:
             statistics = measurement.agreement()
             measurement.reference.to_csv(output / "reference.csv", float_format="%.6g")
             statistics.to_csv(output / "agreement.csv", float_format="%.6g")
-            figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
-            figure.savefig(output / "bland_altman.png", dpi=130)
+            if picture:
+                from nnunet_cardiac.evaluation.figures import bland_altman
+
+                figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
+                figure.savefig(output / "bland_altman.png", dpi=130)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e

@@ -1,6 +1,6 @@
 """Agreement of one predicted structure with the ground truth, in 3D and in mm.
 
-Surfaces and distances are MONAI's, counts of voxels nnU-Net's.
+Surfaces and distances are MONAI's.
 
 What is counted where a structure is absent:
 
@@ -16,7 +16,6 @@ import math
 import numpy as np
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
-from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
 
 OVERLAPS = ("dice", "jaccard", "precision", "recall", "f1")
 DISTANCES = ("hausdorff_mm", "hausdorff95_mm", "assd_mm")
@@ -45,7 +44,8 @@ def structure_metrics(
     """
     if ignore is not None:
         prediction, truth = prediction & ~ignore, truth & ~ignore
-    tp, fp, fn, tn = (float(n) for n in compute_tp_fp_fn_tn(truth, prediction, ignore))
+    tp, fp, fn = (np.count_nonzero(m) for m in (prediction & truth, prediction & ~truth, truth & ~prediction))
+    tn = truth.size - (0 if ignore is None else np.count_nonzero(ignore)) - tp - fp - fn
     volume, reference = ((tp + wrong) * float(np.prod(spacing)) / 1000 for wrong in (fp, fn))
     volumes = {"volume_mL": volume, "reference_volume_mL": reference, "volume_error_mL": volume - reference}
     accuracy = {"accuracy": (tp + tn) / (tp + fp + fn + tn)}
