@@ -350,7 +350,8 @@ def benchmark(options: argparse.Namespace) -> bool:
     name = dataset_name(options.d, "nnUNet_raw")
     settings = Settings(
         name, options.f or run.all_folds(name), options.baseline or contenders.BASELINE, {c.name: c for c in chosen},
-        options.budget, options.small, options.gpu_memory_target, _device(options),
+        options.budget, options.small, options.gpu_memory_target,
+        options.device or "cuda" if options.profile else _device(options),  # a cluster's front end may have no GPU
     )  # fmt: skip
     problems = run.run(settings, options.o, options.cores, options.gpus, options.profile, options.dry_run)
     if options.dry_run:

@@ -166,6 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("job", choices=("plan", "train", "evaluate", "cost"))
     parser.add_argument("name", help="plans or model")
     parser.add_argument("fold", nargs="?", type=int)
+    parser.add_argument("--own_gpu", action="store_true", help="wait for a GPU that no other job of this machine has")
     options = parser.parse_args(arguments)
     job = [options.name] + ([] if options.fold is None else [options.fold])
     settings = benchmark_settings.read(HERE)
@@ -177,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
         # a job that outlived the workflow that started it is not disturbed, but waited for
         lock = stack.enter_context(open(record.with_suffix(".lock"), "w"))
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if options.job in ("train", "cost") and settings.device == "cuda" and "SLURM_JOB_ID" not in os.environ:
+        if options.own_gpu:
             stack.enter_context(own_gpu(HERE / "gpus", visible_gpus()))
         try:
             content = globals()[options.job](settings, *job)

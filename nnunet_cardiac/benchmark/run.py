@@ -58,26 +58,29 @@ def run(
             merged.write(output)
             merged.results_folder(output).mkdir(parents=True, exist_ok=True)
         on_gpu = settings.device == "cuda"
-        if gpus is None:
-            gpus = len(visible_gpus()) if on_gpu and not profile else 1
+        if gpus is None and on_gpu and not profile:
+            gpus = len(visible_gpus())
         config = {
             "targets": sorted({settings.model(contender) for contender in settings.contenders.values()}),
             "folds": settings.folds,
             "all_folds": all_folds(settings.dataset),
             "gpu": int(on_gpu),
-            "threads": max(1, cores // max(1, gpus)) if on_gpu else 1,
+            "own_gpu": on_gpu and not profile,
+            "threads": max(1, cores // (gpus or 1)) if on_gpu else 1,
             "python": sys.executable,
         }
         write_json(config, output / "workflow.json")
         command = [
             sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(output),
-            "--configfile", str(output / "workflow.json"), "--resources", f"gpu={gpus}", "planning=1", "--keep-going",
-            "--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock",
+            "--configfile", str(output / "workflow.json"), "--keep-going", "--rerun-triggers", "mtime",
+            "--rerun-incomplete", "--nolock",
         ]  # fmt: skip
-        command += (
-            ["--profile", str(PROFILES / profile if (PROFILES / profile).is_dir() else profile)] if profile else []
-        )
-        command += ["--cores", str(cores)] if not profile else []
+        if profile:
+            own = PROFILES / profile
+            command += ["--profile", str(own if own.is_dir() else Path(profile).resolve())]
+        else:
+            command += ["--cores", str(cores)]
+        command += ["--resources", "planning=1"] + ([f"gpu={gpus}"] if gpus else [])
         if dry_run:
             subprocess.run([*command, "--dry-run", "--quiet", "host", "reason"], cwd=output)
             return []
