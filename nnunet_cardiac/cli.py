@@ -356,6 +356,7 @@ def benchmark(options: argparse.Namespace) -> bool:
     problems = run.run(settings, options.o, options.cores, options.gpus, options.profile, options.dry_run)
     if options.dry_run:
         return False
+    _report([], problems)
     options.i, options.o = options.o, None
     return report(options) or bool(problems)
 

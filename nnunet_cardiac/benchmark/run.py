@@ -38,13 +38,18 @@ def run(
         dry_run: only list what would be done
 
     Returns:
-        what is not done, in sentences
+        why the workflow stopped, if it did so for another reason than a failed job; failed jobs are found in the report
 
     Raises:
-        UserError: Snakemake is missing, settings that do not fit the folder, or a benchmark that runs there already
+        UserError: Snakemake or the profile is missing, settings that do not fit the folder, or a benchmark that runs
+            there already
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UserError("The benchmark runs on Snakemake: pip install 'nnunet-cardiac[benchmark]'.")
+    if profile and not (PROFILES / profile).is_dir():
+        if not Path(profile).is_dir():
+            known = ", ".join(sorted(p.name for p in PROFILES.iterdir()))
+            raise UserError(f"There is no profile '{profile}': there is {known}, or give a folder with a profile.")
     for trainer in {c.trainer for c in settings.contenders.values()}:
         check_trainer(trainer)
     for fold in settings.folds:
@@ -84,8 +89,7 @@ def run(
         if dry_run:
             subprocess.run([*command, "--dry-run", "--quiet", "host", "reason"], cwd=output)
             return []
-        stopped = _run_workflow(command, output, lock)
-    return stopped + unfinished(merged, output)
+        return _run_workflow(command, output, lock)
 
 
 def _run_workflow(command: list[str], output: Path, lock: int) -> list[str]:

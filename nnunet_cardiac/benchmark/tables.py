@@ -89,10 +89,11 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
 def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
     """Distances and Jaccard by structure, mean and standard deviation."""
     rows = []
-    for contender in results.contenders:
-        own = full[full["contender"] == contender.name].set_index(["metric", "structure"])
-        for structure in [*results.structures, "mean"]:
-            row = {"contender": contender.name, "structure": structure}
+    numbers = full.set_index(["contender", "metric", "structure"]).sort_index()
+    for structure in [*results.structures, "mean"]:
+        for contender in results.contenders:
+            own = numbers.loc[contender.name]
+            row = {"structure": structure, "contender": contender.name}
             for metric, title, digits in (
                 ("jaccard", "Jaccard", 3), ("hausdorff_mm", "HD mm", 1), ("hausdorff95_mm", "HD95 mm", 1),
                 ("assd_mm", "ASSD mm", 1), ("precision", "precision", 3), ("recall", "recall", 3), ("f1", "F1", 3),
@@ -105,11 +106,15 @@ def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
 
 
 def subset_table(results: Results) -> pd.DataFrame:
-    """Mean Dice of each phase and group, by structure; empty where the cases are not told apart."""
+    """Mean Dice and HD95 of each phase and group, by structure; empty where the cases are not told apart."""
+    parts = {c.name: dict(subsets(c.metrics)[1:]) for c in results.contenders}
     rows = []
-    for contender in results.contenders:
-        for subset, part in subsets(contender.metrics)[1:]:
-            row = {"contender": contender.name, "subset": subset, "cases": part["case"].nunique()}
+    for subset in dict.fromkeys(name for own in parts.values() for name in own):
+        for contender, own in parts.items():
+            if subset not in own:
+                continue
+            part = own[subset]
+            row = {"subset": subset, "contender": contender, "cases": part["case"].nunique()}
             for structure, group in part.groupby("structure", sort=False):
                 row[f"Dice {structure}"] = f"{group['dice'].mean():.3f}"
                 row[f"HD95 {structure} mm"] = f"{group['hausdorff95_mm'].mean():.1f}"
