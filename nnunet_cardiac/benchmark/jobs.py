@@ -74,9 +74,9 @@ def train(settings: Settings, model: str, fold: int) -> dict:
     place = folder("nnUNet_results") / settings.dataset / model / f"fold_{fold}"
     cost_file = place / COST_FILE
     cost = json.loads(cost_file.read_text()) if cost_file.is_file() else {}
-    if cost and cost["budget"] != settings.budget:
+    if settings.budget and cost.get("budget") != settings.budget:
         raise UserError(
-            f"{place} was trained with a budget of {cost['budget']} steps, not {settings.budget}: move it away."
+            f"{place} was trained with a budget of {cost.get('budget')} steps, not {settings.budget}: move it away."
         )
     return {"cost": cost, "curve": _learning_curve(place / "checkpoint_final.pth")}
 

@@ -134,7 +134,7 @@ def _content(
         "figures": figures, "bland_altman": agreement, "overlays": overlays, "published": published,
         "structure_colours": list(keys), "circumstances": _circumstances(results), "titles": TABLES,
         "n_cases": max(c.metrics["case"].nunique() for c in results.contenders),
-        "command": _command(results),
+        "command": _command(results), "remarks": results.remarks,
     }  # fmt: skip
     return content, shown["summary"].to_string(index=False)
 

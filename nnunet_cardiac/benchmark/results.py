@@ -65,6 +65,19 @@ class Results:
     problems: list[str]
 
     @property
+    def remarks(self) -> list[str]:
+        """Trainings that were not what the settings ask for: models that were found, and are used as they are."""
+        remarks = []
+        for c in self.contenders:
+            for budget in sorted({r["budget"] or 0 for r in c.circumstances} - {self.settings.budget or 0}):
+                rates = sorted({f"{r['initial_lr']:g}" for r in c.circumstances if r["budget"] == budget})
+                remarks.append(
+                    f"{c.name} was found trained, with a budget of {budget} steps and an initial learning rate of "
+                    f"{' and '.join(rates)}."
+                )
+        return remarks
+
+    @property
     def structures(self) -> list[str]:
         """In the order of the data set's labels."""
         return list(dict.fromkeys(s for c in self.contenders for s in c.metrics["structure"]))

@@ -93,7 +93,8 @@ def train(
                 trainer.initial_lr = initial_lr
             if budget is not None:
                 limit_steps(trainer, budget, scale_schedule)
-            _train_fold(trainer, npz, {"budget": budget, "scaled_schedule": budget is not None and scale_schedule})
+            settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
+            _train_fold(trainer, npz, settings | {"initial_lr": trainer.initial_lr})
 
 
 def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:
