@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from conftest import DATASET
 from nnunet_cardiac.benchmark import contenders
 from nnunet_cardiac.benchmark.gpus import own_gpu
 from nnunet_cardiac.benchmark.report import write_report
+from nnunet_cardiac.benchmark.results import load
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import check_trainer
@@ -122,8 +124,21 @@ def test_report_against_another_baseline(finished, tmp_path):
     result = write_report(finished["output"], tmp_path / "report", baseline="crocnet")
     summary = pd.read_csv(tmp_path / "report" / "summary.csv").set_index("contender")
     assert summary.loc["crocnet", "difference"] == "baseline" and "broken" in result.problems[0]
+    untested = write_report(finished["output"], tmp_path / "untested", baseline="broken")
+    assert "nothing is tested against it" in untested.problems[-1]
+    assert not (tmp_path / "untested" / "tests.csv").exists()
     with pytest.raises(UserError, match="'nobody' takes no part"):
         write_report(finished["output"], tmp_path / "report", baseline="nobody")
+
+
+def test_models_that_were_found_trained_otherwise_are_named(finished):
+    results = load(finished["output"])
+    assert results.remarks == []
+    found = replace(results, settings=replace(results.settings, budget=None))
+    assert (
+        "nnunet_2d was found trained, with a budget of 2 steps and an initial learning rate of 0.01." in found.remarks
+    )
+    assert len(found.remarks) == len(CONTENDERS)
 
 
 def test_other_settings_need_another_folder(finished, arguments):

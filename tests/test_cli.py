@@ -14,7 +14,9 @@ from nnunet_cardiac import environment
 from nnunet_cardiac.cli import main, parser
 from nnunet_cardiac.errors import UserError
 
-COMMANDS = ("convert", "plan_and_preprocess", "env", "train", "predict", "demo")
+COMMANDS = (
+    "convert", "plan_and_preprocess", "env", "train", "predict", "evaluate", "measure", "benchmark", "report", "demo",
+)  # fmt: skip
 
 
 def error_of(*arguments):

@@ -34,7 +34,7 @@ def record_file(benchmark: Path, *job: str | int) -> Path:
 
 
 def plan(settings: Settings, plans_name: str) -> dict:
-    """Plans and preprocessed data; what exists is kept. Records each configuration's previous stage."""
+    """Plans and preprocessed data; what exists is kept. Records configurations, and every stage before another."""
     from nnunetv2.configuration import default_num_processes
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -59,7 +59,12 @@ def plan(settings: Settings, plans_name: str) -> dict:
         for name in manager.available_configurations
         if "architecture" in manager.get_configuration(name).configuration
     }
-    return {"previous_stages": stages, "seconds": round(time.monotonic() - started, 1)}
+    configurations = sorted({c.configuration for c in members} - wrong.keys())
+    return {
+        "previous_stages": stages,
+        "configurations": configurations,
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 def train(settings: Settings, model: str, fold: int) -> dict:
@@ -119,7 +124,8 @@ def cost(settings: Settings, model: str) -> dict:
     from nnunet_cardiac.training.cost import hardware, peak_process_memory, versions
 
     trainer, plans_name, configuration = model.split("__")
-    fold, device = settings.folds[0], torch.device(settings.device)
+    device = torch.device(settings.device)
+    fold = next(f for f in settings.folds if record_file(HERE, "train", model, f).is_file())
     threads = int(os.environ.get("OMP_NUM_THREADS", 0))
     if threads:
         torch.set_num_threads(threads)

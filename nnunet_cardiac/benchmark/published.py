@@ -10,7 +10,7 @@ class PublishedFigures:
         paper: authors, title and where it appeared
         table: which of its tables
         data: on which data set, and which view of it
-        trainers: whose contenders it belongs to
+        of: planners and trainers whose contenders it belongs to
         columns: titles of the numbers
         rows: by the paper's name of a method, its numbers
         remark: what a reader must know before comparing
@@ -19,7 +19,7 @@ class PublishedFigures:
     paper: str
     table: str
     data: str
-    trainers: tuple[str, ...]
+    of: tuple[str, ...]
     columns: tuple[str, ...]
     rows: dict[str, tuple[float, ...]]
     remark: str = ""
@@ -30,7 +30,7 @@ PUBLISHED = (
         paper="Khan, Asad, Benning, Roney, Slabaugh: Crop and Couple, ISBI 2024",
         table="Tables 1 and 2",
         data="M&Ms-2, long axis",
-        trainers=("nnUNetTrainerCroCNet",),
+        of=("CroCNetPlanner", "nnUNetTrainerCroCNet"),
         columns=("Dice LV %", "Dice RV %", "Dice MYO %", "HD LV mm", "HD RV mm", "HD MYO mm"),
         rows={
             "UNet": (87.26, 88.20, 79.96, 13.04, 8.76, 12.24),
@@ -49,6 +49,6 @@ PUBLISHED = (
 )
 
 
-def published_for(trainers: set[str]) -> list[PublishedFigures]:
-    """The figures of those papers whose recipes or architectures take part."""
-    return [figures for figures in PUBLISHED if trainers & set(figures.trainers)]
+def published_for(names: set[str]) -> list[PublishedFigures]:
+    """The figures of those papers whose architectures or recipes take part, given the contenders' planners, trainers."""
+    return [figures for figures in PUBLISHED if names & set(figures.of)]

@@ -55,13 +55,18 @@ def run(
     for fold in settings.folds:
         if fold not in (known := all_folds(settings.dataset)):
             raise UserError(f"There is no fold {fold}: {settings.dataset} has folds {known[0]} to {known[-1]}.")
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / ".lock").touch()
+    except OSError as e:
+        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     output = output.resolve()
     with _lock(output) as lock:
         merged = settings.with_earlier(output)
         if not dry_run:
             merged.write(output)
             merged.results_folder(output).mkdir(parents=True, exist_ok=True)
+            _plan_again_for_new_configurations(settings, output)
         on_gpu = settings.device == "cuda"
         if gpus is None and on_gpu and not profile:
             gpus = len(visible_gpus())
@@ -126,6 +131,14 @@ def _run_workflow(command: list[str], output: Path, lock: int) -> list[str]:
         said = [line for line in log.read_text().splitlines() if line.strip()][-1]
         return [f"The workflow stopped: {said} (all that it printed: {log})"]
     return []
+
+
+def _plan_again_for_new_configurations(settings: Settings, output: Path) -> None:
+    """Plans are kept, but a configuration that is new in the benchmark may not be preprocessed yet."""
+    for contender in settings.contenders.values():
+        record = record_file(output, "plan", settings.plans_name(contender.plans))
+        if record.is_file() and contender.configuration not in json.loads(record.read_text())["configurations"]:
+            record.unlink()
 
 
 def all_folds(dataset: str) -> list[int]:
