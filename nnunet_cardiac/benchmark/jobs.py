@@ -59,7 +59,7 @@ def plan(settings: Settings, plans_name: str) -> dict:
         for name in manager.available_configurations
         if "architecture" in manager.get_configuration(name).configuration
     }
-    configurations = sorted({c.configuration for c in members} - wrong.keys())
+    configurations = sorted({c.configuration for c in members})
     return {
         "previous_stages": stages,
         "configurations": configurations,

@@ -50,5 +50,5 @@ PUBLISHED = (
 
 
 def published_for(names: set[str]) -> list[PublishedFigures]:
-    """The figures of those papers whose architectures or recipes take part, given the contenders' planners, trainers."""
+    """The figures of those papers whose architectures or recipes take part, by planner and trainer."""
     return [figures for figures in PUBLISHED if names & set(figures.of)]

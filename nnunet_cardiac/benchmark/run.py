@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnunet_cardiac.benchmark.gpus import visible_gpus
@@ -106,9 +106,13 @@ def _run_workflow(command: list[str], output: Path, lock: int) -> list[str]:
     seen: set[Path] = set()
 
     def print_news() -> None:
-        news = [(f.stat().st_mtime, f) for f in jobs.rglob("*") if f.suffix in events and not f.name.startswith(".")]
+        news = []
+        for file in jobs.rglob("*"):
+            if file.suffix in events and not file.name.startswith(".") and file not in seen:
+                with suppress(FileNotFoundError):  # the workflow clears away what was left half done
+                    news.append((file.stat().st_mtime, file))
         for changed, file in sorted(news):
-            if changed >= began and file not in seen:
+            if changed >= began:
                 seen.add(file)
                 job = " ".join(file.relative_to(jobs).with_suffix("").parts)
                 clock = time.strftime("%H:%M:%S", time.localtime(changed))
