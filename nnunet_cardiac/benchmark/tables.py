@@ -78,10 +78,10 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
             "structure": tests["structure"],
             "contender": tests["contender"],
             "cases": tests["n"],
-            "difference": tests["difference"].map("{:+.3f}".format),
-            "p": tests["p"].map("{:.2g}".format),
-            "p (Holm)": tests["p_holm"].map("{:.2g}".format),
-            "effect size": tests["effect_size"].map("{:+.2f}".format),
+            "difference": [_number(v, "+.3f") for v in tests["difference"]],
+            "p": [_number(v, ".2g") for v in tests["p"]],
+            "p (Holm)": [_number(v, ".2g") for v in tests["p_holm"]],
+            "effect size": [_number(v, "+.2f") for v in tests["effect_size"]],
         }
     )
 
@@ -161,21 +161,24 @@ def anatomy_table(results: Results) -> pd.DataFrame:
 
 def agreement_table(results: Results) -> pd.DataFrame:
     """Bland-Altman bias and limits of agreement, and correlation, of every index."""
-    tables = [
-        c.measurement.agreement().reset_index().assign(contender=c.name) for c in results.contenders if c.measurement
-    ]
-    if not tables:
-        return pd.DataFrame()
-    table = pd.concat(tables)
-    return pd.DataFrame(
-        {
-            "contender": table["contender"],
-            "index": table["index"],
-            "patients": table["n"].astype(int),
-            "bias": table["bias"].map("{:+.1f}".format),
-            "limits of agreement": [
-                f"{low:.1f} to {high:.1f}" for low, high in zip(table["loa_lower"], table["loa_upper"], strict=True)
-            ],
-            "correlation": table["correlation"].map("{:.3f}".format),
-        }
-    )
+    statistics = {c.name: c.measurement.agreement() for c in results.contenders if c.measurement}
+    rows = []
+    for index in dict.fromkeys(index for table in statistics.values() for index in table.index):
+        for contender, table in statistics.items():
+            row = table.loc[index]
+            limits = f"{row['loa_lower']:.1f} to {row['loa_upper']:.1f}"
+            rows.append(
+                {
+                    "index": index,
+                    "contender": contender,
+                    "patients": int(row["n"]),
+                    "bias": _number(row["bias"], "+.1f"),
+                    "limits of agreement": "-" if math.isnan(row["loa_lower"]) else limits,
+                    "correlation": _number(row["correlation"], ".3f"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _number(value: float, how: str) -> str:
+    return "-" if math.isnan(value) else format(value, how)
