@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ import SimpleITK as sitk
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.evaluate import evaluate, summarise
+from nnunet_cardiac.evaluation.evaluate import evaluate, summarise, write_evaluation
 
 
 @pytest.fixture
@@ -53,6 +54,14 @@ def test_command_writes_tables_and_picture(folders, tmp_path, capsys):
     assert {name for name, _ in summary.index if name.startswith("group")}
     assert set(pd.read_csv(tmp_path / "out" / "anatomy.csv")["source"]) == {"prediction", "ground truth"}
     assert (tmp_path / "out" / "metrics.png").stat().st_size > 10_000
+
+
+def test_picture_does_not_depend_on_what_others_have_plotted(folders, tmp_path):
+    result = evaluate(*folders, n_processes=1)
+    write_evaluation(result, tmp_path / "before")
+    with matplotlib.rc_context({"font.size": 40, "axes.facecolor": "red"}):
+        write_evaluation(result, tmp_path / "after")
+    assert (tmp_path / "before" / "metrics.png").read_bytes() == (tmp_path / "after" / "metrics.png").read_bytes()
 
 
 def test_processes_give_the_same_as_one(folders):

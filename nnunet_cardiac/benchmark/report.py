@@ -28,6 +28,7 @@ from nnunet_cardiac.evaluation.figures import (
     colour,
     distributions,
     overlay,
+    own_style,
 )
 from nnunet_cardiac.evaluation.segmentation import Structures
 
@@ -100,7 +101,7 @@ def _content(
         "agreement": tables.agreement_table(results),
     }
     _write_tables(shown, full, tests, output)
-    with tqdm(total=3 + 2 * len(results.contenders), desc="Drawing", unit="figure") as bar:
+    with own_style(), tqdm(total=3 + 2 * len(results.contenders), desc="Drawing", unit="figure") as bar:
 
         def draw(figure: Figure, svg: bool = True) -> Markup:
             bar.update()

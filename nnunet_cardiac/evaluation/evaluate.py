@@ -165,9 +165,11 @@ def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True)
         evaluation.anatomy.to_csv(output / "anatomy.csv", index=False)
         summary.to_csv(output / "summary.csv", index=False, float_format="%.7g")
         if picture:
-            from nnunet_cardiac.evaluation.figures import distributions
+            from nnunet_cardiac.evaluation.figures import distributions, own_style
 
-            distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm")).savefig(output / "metrics.png", dpi=110)
+            with own_style():
+                figure = distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm"))
+                figure.savefig(output / "metrics.png", dpi=110)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return summary

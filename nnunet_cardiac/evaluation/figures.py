@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,6 +16,11 @@ TITLES = {
     "assd_mm": "ASSD (mm)", "precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy",
     "volume_error_mL": "volume error (mL)",
 }  # fmt: skip
+
+
+def own_style():
+    """Context for drawing and saving: without the sizes that nnU-Net's plots leave behind in the process."""
+    return matplotlib.style.context("default")
 
 
 def colour(i: int) -> str:

@@ -191,9 +191,10 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
             measurement.reference.to_csv(output / "reference.csv", float_format="%.6g")
             statistics.to_csv(output / "agreement.csv", float_format="%.6g")
             if picture:
-                from nnunet_cardiac.evaluation.figures import bland_altman
+                from nnunet_cardiac.evaluation.figures import bland_altman, own_style
 
-                figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
-                figure.savefig(output / "bland_altman.png", dpi=130)
+                with own_style():
+                    figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
+                    figure.savefig(output / "bland_altman.png", dpi=130)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
