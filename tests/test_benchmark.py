@@ -39,8 +39,8 @@ def arguments(dataset, tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(arguments) -> dict:
-    """The benchmark, killed after its first training and started again; what was there before, and what it printed."""
+def killed(arguments) -> dict[Path, int]:
+    """The benchmark, killed after its first training: the records that are there, and when they were written."""
     output = Path(arguments[-1])
     process = subprocess.Popen([sys.executable, "-m", "nnunet_cardiac", *arguments], start_new_session=True)
     while not list(output.glob("jobs/train/*/fold_*.json")):
@@ -48,11 +48,21 @@ def finished(arguments) -> dict:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    before = {file: file.stat().st_mtime_ns for file in output.glob("jobs/*/**/*.json")}
+    return {file: file.stat().st_mtime_ns for file in output.glob("jobs/*/**/*.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(arguments, killed) -> dict:
+    """The benchmark, started again after it was killed, and what it printed."""
     again = subprocess.run(
         [sys.executable, "-m", "nnunet_cardiac", *arguments], capture_output=True, text=True, timeout=600
     )
-    return {"output": output, "before": before, "again": again}
+    return {"output": Path(arguments[-1]), "before": killed, "again": again}
+
+
+def test_killed_benchmark_leaves_whole_records_only(killed):
+    assert killed
+    assert all(json.loads(file.read_text()) for file in killed)
 
 
 def test_killed_benchmark_finishes_without_repeating_work(finished):
