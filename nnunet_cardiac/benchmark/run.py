@@ -41,8 +41,8 @@ def run(
         why the workflow stopped, if it did so for another reason than a failed job; failed jobs are found in the report
 
     Raises:
-        UserError: Snakemake or the profile is missing, settings that do not fit the folder, or a benchmark that runs
-            there already
+        UserError: Snakemake, the profile or the baseline is missing, settings that do not fit the folder, or a
+            benchmark that runs there already
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UserError("The benchmark runs on Snakemake: pip install 'nnunet-cardiac[benchmark]'.")
@@ -63,6 +63,11 @@ def run(
     output = output.resolve()
     with _lock(output) as lock:
         merged = settings.with_earlier(output)
+        if settings.baseline not in merged.contenders:
+            raise UserError(
+                f"The baseline {settings.baseline} is not among the contenders {', '.join(merged.contenders)}: add it, or "
+                "name one of them with --baseline."
+            )
         if not dry_run:
             merged.write(output)
             merged.results_folder(output).mkdir(parents=True, exist_ok=True)
