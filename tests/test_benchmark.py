@@ -177,7 +177,7 @@ def test_mistakes_are_one_sentence(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("contender", contenders.BUILT_IN.values(), ids=lambda c: c.name)
-def test_built_in_contenders_name_what_exists(contender):
+def test_built_in_contenders_name_what_exists(contender, planned):
     planner = find_planner(contender.planner)
     assert planner(DATASET).plans_identifier == contender.plans
     check_trainer(contender.trainer)

@@ -65,8 +65,8 @@ def run(
         merged = settings.with_earlier(output)
         if settings.baseline not in merged.contenders:
             raise UserError(
-                f"The baseline {settings.baseline} is not among the contenders {', '.join(merged.contenders)}: add it, or "
-                "name one of them with --baseline."
+                f"The baseline {settings.baseline} is not among the contenders {', '.join(merged.contenders)}: add it, "
+                "or name one of them with --baseline."
             )
         if not dry_run:
             merged.write(output)
