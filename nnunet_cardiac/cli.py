@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         "nnunet_cardiac",
         description="Published cardiac-MR segmentation architectures inside an unmodified nnU-Net v2.",
-        epilog="A whole experiment: convert, benchmark; by hand: plan_and_preprocess, train, predict, evaluate. In minutes: "
+        epilog="A whole experiment: convert, benchmark. By hand: plan_and_preprocess, train, predict, evaluate. Try: "
         "nnunet_cardiac demo",
     )
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
