@@ -12,7 +12,7 @@ from nnunet_cardiac.errors import UserError
 
 TRAINING_PATIENTS = range(1, 9)
 TEST_PATIENTS = range(101, 104)
-STEPS = 300
+STEPS = 250
 LEARNING_RATE = 1e-3
 PATCH = 64
 DATASET = "27"
