@@ -108,6 +108,17 @@ def test_ground_truth_that_is_missing_is_named(folders):
     assert ["c: no segmentation at ED" in p for p in result.problems] == [True]
 
 
+def test_every_patient_without_ground_truth_is_named(folders):
+    for name in ("b_ED", "b_ES", "c_ED"):
+        (folders / "expert" / f"{name}.nii.gz").unlink()
+    problems = measure(folders / "measured", folders / "expert").problems
+    assert [p.split(":")[0] for p in problems] == ["c", "b"]
+    for name in ("a_ED", "a_ES"):
+        (folders / "expert" / f"{name}.nii.gz").unlink()
+    with pytest.raises(UserError, match="No patient of .* has ground truth"):
+        measure(folders / "measured", folders / "expert")
+
+
 def test_labels_without_a_ventricle_cannot_be_measured(folders):
     (folders / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1}}))
     with pytest.raises(UserError, match="names no ventricle"):

@@ -21,7 +21,6 @@ from nnunet_cardiac.benchmark.published import published_for
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, load
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.evaluate import read_segmentation
 from nnunet_cardiac.evaluation.figures import (
     STRUCTURE_COLOURS,
     bland_altman,
@@ -30,7 +29,8 @@ from nnunet_cardiac.evaluation.figures import (
     overlay,
     own_style,
 )
-from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.evaluation.segmentation import Structures, read_segmentation
+from nnunet_cardiac.evaluation.statistics import describe
 
 TABLES = {
     "summary": "Summary",
@@ -181,7 +181,7 @@ def _dice_against_parameters(results: Results) -> Figure:
     for i, c in enumerate(results.contenders):
         if np.isnan(c.cost["parameters"]):
             continue
-        mean = tables.describe(c.by_case("dice"))
+        mean = describe(c.by_case("dice"))
         x, y = c.cost["parameters"] / 1e6, mean["mean"]
         interval = [[y - mean["ci_lower"]], [mean["ci_upper"] - y]]
         ax.errorbar(x, y, yerr=interval, fmt="o", color=colour(i), capsize=3, label=c.name)

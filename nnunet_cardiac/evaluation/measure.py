@@ -71,7 +71,7 @@ def measure(
             must be called ``PATIENT_ED`` and ``PATIENT_ES``
 
     Raises:
-        UserError: labels without a ventricle, or no patient can be measured
+        UserError: labels without a ventricle, no patient can be measured, or none of them in the ground truth
     """
     places = [folder for folder in (segmentations, ground_truth) if folder is not None]
     file = find_dataset_json(dataset_json, places)
@@ -87,7 +87,10 @@ def measure(
     if ground_truth is None:
         return Measurement(indices, None, problems)
     reference, more = _measure_folder(ground_truth, structures, table, set(indices.index))
-    more += [f"{p}: not measured in {ground_truth}." for p in indices.index if p not in reference.index and not more]
+    if reference.empty:
+        raise UserError(f"No patient of {segmentations} has ground truth at ED and ES in {ground_truth}.")
+    unnamed = [p for p in indices.index.difference(reference.index) if not any(f"{p}:" in text for text in more)]
+    more += [f"{patient}: not measured in {ground_truth}." for patient in unnamed]
     return Measurement(indices, reference, problems + more)
 
 
