@@ -1,5 +1,6 @@
 """ACDC: 150 patients, short-axis cine MR, ED and ES labelled (Bernard et al., IEEE TMI 37(11), 2018)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, write_dataset
@@ -7,23 +8,41 @@ from nnunet_cardiac.errors import UserError
 
 NAME = "ACDC"
 DATASET_ID = 27
+DATASET_ID_OF_SOME_LABELS = 28
 LABELS = {"background": 0, "RV": 1, "MYO": 2, "LV": 3}
 REFERENCE = "Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac ..., IEEE TMI 37(11), 2018"
 SPLITS = {"training": "train", "testing": "test"}
 
 
-def convert(source: Path, dataset_id: int = DATASET_ID, n_folds: int = 5, n_processes: int = 2) -> Conversion:
+def convert(
+    source: Path,
+    dataset_id: int | None = None,
+    n_folds: int = 5,
+    n_processes: int = 2,
+    labels: Sequence[str] | None = None,
+) -> Conversion:
     """Converts ACDC as its owners ship it: ``[ACDC/database/]{training,testing}/patientNNN``.
 
     Args:
         source: the folder with ``training``, or one above it
-        dataset_id: NNN of ``DatasetNNN_ACDC``
+        dataset_id: NNN of ``DatasetNNN_ACDC``, 27 where None; with ``labels`` 28
         n_folds: folds over the training patients, stratified by their group
         n_processes: cases converted at a time
+        labels: structures to keep, numbered from 1 in the order given; the others become background, and the data set
+            is ``DatasetNNN_ACDC_STRUCTURES``. None for all, as ACDC numbers them
 
     Raises:
-        UserError: the layout was not found, or nothing could be converted
+        UserError: an unknown structure, the layout was not found, or nothing could be converted
     """
+    name, values = NAME, LABELS
+    if labels is not None:
+        unknown = [label for label in labels if label not in LABELS or not LABELS[label]]
+        if unknown or len(set(labels)) < len(labels):
+            raise UserError(f"--labels are some of RV, MYO, LV, each once; got {' '.join(labels)}.")
+        name = "_".join([NAME, *labels])
+        values = {"background": 0} | {label: i for i, label in enumerate(labels, 1)}
+    if dataset_id is None:
+        dataset_id = DATASET_ID if labels is None else DATASET_ID_OF_SOME_LABELS
     cases, problems = [], []
     for folder in _patients(source):
         try:
@@ -32,7 +51,7 @@ def convert(source: Path, dataset_id: int = DATASET_ID, n_folds: int = 5, n_proc
             problems.append(str(e))
     if not any(case.split == "train" for case in cases):
         raise UserError(f"No training patient in {source} can be used: {problems[0] if problems else 'there is none.'}")
-    result = write_dataset(cases, dataset_id, NAME, LABELS, REFERENCE, n_folds, n_processes)
+    result = write_dataset(cases, dataset_id, name, values, REFERENCE, n_folds, n_processes, LABELS)
     result.problems = problems + result.problems
     return result
 

@@ -6,13 +6,14 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy.linalg import polar
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
@@ -28,7 +29,8 @@ PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class Case:
-    """One image to convert, with what is known of it. ``label`` is None where the owners give none."""
+    """One image to convert, with what is known of it. ``label`` is None where the owners give none; ``more`` are other
+    files that it is read from."""
 
     case: str
     patient: str
@@ -38,14 +40,28 @@ class Case:
     split: str
     image: Path
     label: Path | None
+    more: tuple[Path, ...] = ()
+
+
+@dataclass
+class Volume:
+    """What a case is read as: image, segmentation of its shape or None, and sentences on what a user should know of
+    them and on what was put right."""
+
+    image: nib.Nifti1Image
+    segmentation: np.ndarray | None = None
+    remarks: list[str] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Conversion:
-    """What came of it: ``converted`` now, ``kept`` from an earlier run, ``warnings`` and ``problems`` in sentences."""
+    """What came of it: ``converted`` now, of these ``repaired``, ``kept`` from an earlier run; ``warnings`` and
+    ``problems`` in sentences."""
 
     folder: Path
     converted: int = 0
+    repaired: int = 0
     kept: int = 0
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -73,6 +89,8 @@ def write_dataset(
     reference: str,
     n_folds: int = 5,
     n_processes: int = 2,
+    source_labels: dict[str, int] | None = None,
+    read: Callable[[Case], Volume] | None = None,
 ) -> Conversion:
     """Converts ``cases`` into an nnU-Net raw data set with splits and ``cases.csv``.
 
@@ -83,15 +101,18 @@ def write_dataset(
         cases: all of the data set; those with split "train" and a label are for training, the rest for testing
         dataset_id: NNN of the folder's name
         name: NAME of the folder's name
-        labels: name to value in the label files, background included
+        labels: name to value, background included
         reference: citation for ``dataset.json``
         n_folds: folds in ``splits_final.json``
         n_processes: cases converted at a time
+        source_labels: name to value in the source, where they differ; what is not in ``labels`` becomes background
+        read: how a case is read, raising ``UserError`` where it cannot be; ``read_pair`` where None
 
     Raises:
         UserError: no case could be converted, fewer patients than folds, or the target cannot be written
     """
     result = Conversion(dataset_folder(dataset_id, name))
+    cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     try:
         for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
@@ -102,21 +123,23 @@ def write_dataset(
     done: list[Case] = []
     volumes: dict[Case, np.ndarray] = {}
     with ProcessPoolExecutor(n_processes) as pool:
-        jobs = {pool.submit(_convert_case, case, result.folder, labels): case for case in cases}
+        how = (labels, source_labels or labels, read or read_pair)
+        jobs = {pool.submit(_convert_case, case, result.folder, *how): case for case in cases}
         for job in tqdm(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
             try:
-                converted, remarks, volume = job.result()
+                converted, remarks, repairs, volume = job.result()
             except UserError as e:
                 result.problems.append(str(e))
                 continue
             done.append(jobs[job])
-            result.warnings += remarks
+            result.warnings += remarks + repairs
+            result.repaired += bool(repairs)
             if converted:
                 result.converted += 1
                 volumes[jobs[job]] = volume
             else:
                 result.kept += 1
-    shutil.rmtree(result.folder / PARTIAL)
+    shutil.rmtree(result.folder / PARTIAL, ignore_errors=True)
     done.sort(key=lambda case: case.case)
     result.problems.sort()
     training = [case for case in done if case.split == "train"]
@@ -124,12 +147,38 @@ def write_dataset(
         raise UserError(f"No training case could be converted; the first reason: {result.problems[0]}")
 
     result.warnings += _swapped_phases(volumes, labels)
+    try:
+        _describe(result.folder, done, training, name, labels, reference, n_folds)
+    except OSError as e:
+        raise UserError(f"{e.filename or result.folder} cannot be written ({e.strerror}): is the disk full?") from e
+    return result
+
+
+def _without_duplicates(cases: Sequence[Case], problems: list[str]) -> list[Case]:
+    known: dict[str, Case] = {}
+    for case in cases:
+        if case.case in known:
+            problems.append(f"{case.image} is {case.case} once more, after {known[case.case].image}: it is left out.")
+        else:
+            known[case.case] = case
+    return list(known.values())
+
+
+def _describe(
+    dataset: Path,
+    done: Sequence[Case],
+    training: Sequence[Case],
+    name: str,
+    labels: dict[str, int],
+    reference: str,
+    n_folds: int,
+) -> None:
+    """Writes cases.csv, splits_final.json and, last, dataset.json, without which nnU-Net does not read the folder."""
     for part in ("imagesTs", "labelsTs"):
-        if not any((result.folder / part).iterdir()):
-            (result.folder / part).rmdir()
-    _write_text(result.folder / "cases.csv", _cases_csv(done))
-    splits = patient_splits(training, n_folds)
-    _write_text(result.folder / "splits_final.json", json.dumps(splits, indent=2))
+        if not any((dataset / part).iterdir()):
+            (dataset / part).rmdir()
+    _write_text(dataset / "cases.csv", _cases_csv(done))
+    _write_text(dataset / "splits_final.json", json.dumps(patient_splits(training, n_folds), indent=2))
     dataset_json = {
         "name": name,
         "reference": reference,
@@ -138,8 +187,7 @@ def write_dataset(
         "numTraining": len(training),
         "file_ending": ".nii.gz",
     }
-    _write_text(result.folder / "dataset.json", json.dumps(dataset_json, indent=2))
-    return result
+    _write_text(dataset / "dataset.json", json.dumps(dataset_json, indent=2))
 
 
 def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> list[dict[str, list[str]]]:
@@ -167,48 +215,114 @@ def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> li
     ]
 
 
-def _convert_case(case: Case, dataset: Path, labels: dict[str, int]) -> tuple[bool, list[str], np.ndarray | None]:
-    """Whether files were written, warnings, and mm^3 of every label value."""
-    suffix = "Tr" if case.split == "train" else "Ts"
-    targets = {case.image: dataset / f"images{suffix}" / f"{case.case}_0000.nii.gz"}
-    if case.label is not None:
-        targets[case.label] = dataset / f"labels{suffix}" / f"{case.case}.nii.gz"
-    if all(t.exists() and s.exists() and t.stat().st_mtime >= s.stat().st_mtime for s, t in targets.items()):
-        return False, [], None
+def read_pair(case: Case) -> Volume:
+    """An image and its label from a NIfTI file each.
 
+    Raises:
+        UserError: one cannot be read, is not 3D, or they differ in shape or geometry
+    """
     voxels, image = read_nifti(case.image)
     if voxels.ndim != 3:
         raise UserError(f"{case.image} has {voxels.ndim} dimensions where 3 were expected.")
-    remarks = []
-    spacing = np.array(image.header.get_zooms()[:3], dtype=float)
+    affine, repairs = repair_affine(image.affine, case.image)
+    volume = Volume(nib.Nifti1Image(voxels, affine, image.header), repairs=repairs)
+    if case.label is not None:
+        volume.segmentation, label_image = read_nifti(case.label)
+        if volume.segmentation.shape != voxels.shape:
+            raise UserError(f"{case.label} is {volume.segmentation.shape} voxels, its image {voxels.shape}.")
+        off = _largest_distance(label_image.affine, image.affine, voxels.shape)
+        if off > 0.5:
+            raise UserError(f"{case.label} has another geometry (spacing, origin or direction) than its image.")
+        if off > 1e-3:
+            repairs.append(f"{case.label}: its geometry differs a little from its image's, which it is given.")
+    return volume
+
+
+def _largest_distance(affine: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """How far apart two geometries put a voxel of an image at most, in ``other``'s smallest voxel sides."""
+    corners = np.array([[*index, 1] for index in np.ndindex(2, 2, 2)]) * [*np.subtract(shape, 1), 1]
+    distances = np.linalg.norm((corners @ (affine - other).T)[:, :3], axis=1)
+    return float(distances.max() / np.linalg.norm(other[:3, :3], axis=0).min())
+
+
+def repair_affine(affine: np.ndarray, file: Path) -> tuple[np.ndarray, list[str]]:
+    """Voxel axes at right angles, as SimpleITK wants them: the nearest orthonormal directions, the same spacing.
+
+    Args:
+        affine: voxels to mm (4, 4)
+        file: named in the message
+
+    Returns:
+        the affine, and what was repaired, in a sentence
+
+    Raises:
+        UserError: an axis has no length, or the axes span no volume
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or (spacing == 0).any():
+        raise UserError(f"{file} has no usable geometry: its affine is {affine[:3].tolist()}.")
+    directions = affine[:3, :3] / spacing
+    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
+        return affine, []
+    nearest, _ = polar(directions)
+    if abs(np.linalg.det(directions)) < 0.5:
+        raise UserError(f"{file} has no usable geometry: its axes are far from right angles.")
+    repaired = affine.copy()
+    repaired[:3, :3] = nearest * spacing
+    return repaired, [f"{file}: its axes were not at right angles; they were turned to the nearest that are."]
+
+
+def _convert_case(
+    case: Case,
+    dataset: Path,
+    labels: dict[str, int],
+    source_labels: dict[str, int],
+    read: Callable[[Case], Volume],
+) -> tuple[bool, list[str], list[str], np.ndarray | None]:
+    """Whether files were written, warnings, repairs, and mm^3 of every label value."""
+    suffix = "Tr" if case.split == "train" else "Ts"
+    image_file, label_file = (
+        dataset / f"{folder}{suffix}" / f"{case.case}{channel}.nii.gz"
+        for folder, channel in (("images", "_0000"), ("labels", ""))
+    )
+    targets = [(case.image, image_file)] + ([(case.label, label_file)] if case.label is not None else [])
+    targets += [(file, label_file) for file in case.more]
+    if all(t.exists() and s.exists() and t.stat().st_mtime >= s.stat().st_mtime for s, t in targets):
+        return False, [], [], None
+
+    volume = read(case)
+    remarks = volume.remarks
+    spacing = np.array(volume.image.header.get_zooms()[:3], dtype=float)
     if (spacing < PLAUSIBLE_SPACING[0]).any() or (spacing > PLAUSIBLE_SPACING[1]).any():
         remarks.append(f"{case.image} has an unusual voxel spacing of {' x '.join(f'{s:g}' for s in spacing)} mm.")
-    written = {targets[case.image]: nib.Nifti1Image(voxels, image.affine, image.header)}
-    volume = None
-    if case.label is not None:
-        segmentation, label_image = read_nifti(case.label)
-        if segmentation.shape != voxels.shape:
-            raise UserError(f"{case.label} is {segmentation.shape} voxels, its image {voxels.shape}.")
-        if not np.allclose(label_image.affine, image.affine, atol=1e-3):
-            raise UserError(f"{case.label} has another geometry (spacing, origin or direction) than its image.")
-        unknown = sorted(set(np.unique(segmentation).tolist()) - set(labels.values()))
+    written = {image_file: volume.image}
+    mm3 = None
+    if volume.segmentation is not None:
+        unknown = sorted(set(np.unique(volume.segmentation).tolist()) - set(source_labels.values()))
         if unknown:
-            raise UserError(f"{case.label} has unknown labels {unknown}; known are {sorted(labels.values())}.")
-        segmentation = segmentation.astype(np.uint8)
-        written[targets[case.label]] = nib.Nifti1Image(segmentation, image.affine)
-        volume = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
-    for target, nifti in written.items():
-        partial = dataset / PARTIAL / target.name
-        try:
-            nib.save(nifti, partial)
-            os.replace(partial, target)
-        except OSError as e:
-            raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
-    return True, remarks, volume
+            raise UserError(f"{case.label} has unknown labels {unknown}; known are {sorted(source_labels.values())}.")
+        values = np.zeros(max(source_labels.values()) + 1, np.uint8)
+        for name, value in source_labels.items():
+            values[value] = labels.get(name, 0)
+        segmentation = values[volume.segmentation.astype(np.uint8)]
+        written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
+        mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
+    # a run that was killed may still be writing its own
+    partial = {target: dataset / PARTIAL / f"{os.getpid()}_{target.name}" for target in written}
+    try:
+        for target, nifti in written.items():
+            nib.save(nifti, partial[target])
+        for target in written:
+            os.replace(partial[target], target)
+    except OSError as e:
+        raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
+    return True, remarks, volume.repairs, mm3
 
 
 def _swapped_phases(volumes: dict[Case, np.ndarray], labels: dict[str, int]) -> list[str]:
     """Warns of patients whose left ventricle is larger at ES than at ED."""
+    if "LV" not in labels:
+        return []
     lv = {(case.patient, case.phase): v[labels["LV"]] for case, v in volumes.items() if v is not None}
     return [
         f"{patient}: the left ventricle is larger at ES ({lv[patient, 'ES'] / 1000:.0f} mL) than at ED "

@@ -8,6 +8,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.dataset_conversion import acdc
@@ -20,14 +21,6 @@ DATASET = "Dataset027_ACDC"
 @pytest.fixture
 def source(phantom_acdc, tmp_path):
     return shutil.copytree(phantom_acdc, tmp_path / "ACDC")
-
-
-@pytest.fixture
-def raw(tmp_path, monkeypatch):
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    monkeypatch.setenv("nnUNet_raw", str(folder))
-    return folder
 
 
 def patient_file(source, ending, patient="patient002"):
@@ -62,6 +55,28 @@ def test_result(source, raw):
     assert np.allclose(written.affine, original.affine)
     assert snapshot(source) == before, "source files were touched"
     assert not (dataset / ".partial").exists()
+
+
+def test_nnunet_accepts_it(source, raw, tmp_path, monkeypatch):
+    acdc.convert(source, n_folds=2)
+    monkeypatch.chdir(tmp_path)
+    verify_dataset_integrity(str(raw / DATASET), 1)
+
+
+def test_left_ventricle_alone(source, raw, capsys):
+    main(["convert", "acdc", "-i", str(source), "--folds", "2", "--labels", "LV", "MYO"])
+    main(["convert", "acdc", "-i", str(source), "--folds", "2"])
+    some, all_labels = raw / "Dataset028_ACDC_LV_MYO", raw / DATASET
+    assert json.loads((some / "dataset.json").read_text())["labels"] == {"background": 0, "LV": 1, "MYO": 2}
+    for file in sorted((all_labels / "labelsTr").iterdir()):
+        full, part = (np.asanyarray(nib.load(folder / "labelsTr" / file.name).dataobj) for folder in (all_labels, some))
+        assert np.array_equal(part, np.select([full == 3, full == 2], [1, 2], 0)) and part.max() == 2
+    for name in ("splits_final.json", "cases.csv"):
+        assert (some / name).read_text() == (all_labels / name).read_text()
+    for labels in (["LV", "LA"], ["LV", "LV"], ["background"]):
+        with pytest.raises(SystemExit) as error:
+            main(["convert", "acdc", "-i", str(source), "--labels", *labels])
+        assert "--labels are some of RV, MYO, LV, each once" in str(error.value.code)
 
 
 def test_cases_csv(source, raw):
