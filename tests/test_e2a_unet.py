@@ -59,15 +59,6 @@ def test_flops_grow_linearly_with_pixels():
     assert flops(128) / flops(64) == pytest.approx(4, rel=0.01)
 
 
-def test_feature_map_size_grows_with_input_and_deep_supervision():
-    plain, deep = build(), build(deep_supervision=True)
-    size = plain.compute_conv_feature_map_size((32, 32))
-    assert plain.compute_conv_feature_map_size((64, 64)) == 4 * size
-    assert deep.compute_conv_feature_map_size((32, 32)) == size + 4 * 16 * 16
-    with pytest.raises(ValueError, match="without batch and channels"):
-        plain.compute_conv_feature_map_size((1, 2, 32, 32))
-
-
 def test_wrong_lists_are_refused():
     with pytest.raises(ValueError, match="features_per_stage"):
         build(features_per_stage=[4, 8])

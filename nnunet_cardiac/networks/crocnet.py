@@ -160,17 +160,6 @@ class CroCNetRefiner(nn.Module):
         anatomies = self.crop(x, foreground)
         return torch.cat((torch.zeros_like(anatomies[:, :1]), anatomies), 1)
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
-        """Elements that convolutions write for one sample. The crop is what is computed on, whatever the input."""
-        encoder, decoder = self.crop.network.encoder, self.crop.network.decoder
-        sizes, features = encoder.map_sizes(self.crop.crop_size), encoder.output_channels
-        total = encoder.compute_conv_feature_map_size(self.crop.crop_size)
-        for conv_block, size, f in zip(decoder.stages, sizes[-2::-1], features[-2::-1], strict=True):
-            total += conv_block.compute_conv_feature_map_size(size) + f * np.prod(size, dtype=np.int64)
-        total += decoder.seg_layers[-1].out_channels * np.prod(sizes[0], dtype=np.int64)
-        total += sum(9 * f * np.prod(s, dtype=np.int64) for f, s in zip(features, sizes, strict=True))
-        return encoder.n_networks * total
-
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """He initialisation of convolutions, as nnU-Net's U-Nets; attention sets its own weights when built."""

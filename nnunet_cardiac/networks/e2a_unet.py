@@ -10,9 +10,7 @@ nnU-Net takes the argmax of the logits, which is the argmax of their sigmoids to
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim, maybe_convert_scalar_to_list
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU, StackedConvBlocks
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
@@ -20,16 +18,13 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from nnunet_cardiac.networks.e2a import E2A, E2ABlock
+from nnunet_cardiac.networks.unet import UNetEncoder, freeze_auxiliary_outputs
 
 
-class EmbeddingEncoder(nn.Module):
+class EmbeddingEncoder(UNetEncoder):
     """The convolutions that both stages of CroCNet have in their encoders: embedding, conv blocks, downsamplings.
 
-    Subclasses add the attention and say in ``forward`` where it stands. Attributes are those that
-    dynamic_network_architectures' ``UNetDecoder`` reads from an encoder; arguments are those of ``E2AUNet``.
-
-    Raises:
-        ValueError: a list has not one entry for each stage, or the first stride is not 1
+    Subclasses add the attention and say in ``forward`` where it stands. Arguments are those of ``E2AUNet``.
     """
 
     def __init__(
@@ -49,13 +44,10 @@ class EmbeddingEncoder(nn.Module):
         nonlin: type[nn.Module],
         nonlin_kwargs: dict | None,
     ):
-        super().__init__()
-        lists = {"features_per_stage": features_per_stage, "kernel_sizes": kernel_sizes, "strides": strides}
-        for name, values in (lists | {"n_conv_per_stage": n_conv_per_stage}).items():
-            if len(values) != n_stages:
-                raise ValueError(f"{name} needs one entry for each of n_stages = {n_stages}, got {values}.")
-        if any(s != 1 for s in maybe_convert_scalar_to_list(conv_op, strides[0])):
-            raise ValueError(f"The first stride must be 1: the embedding keeps full resolution. Got {strides[0]}.")
+        super().__init__(
+            n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage, conv_bias, norm_op,
+            norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
+        )  # fmt: skip
         operations = (norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs)
 
         def conv_block(n_convs: int, channels: int, s: int) -> StackedConvBlocks:
@@ -74,29 +66,6 @@ class EmbeddingEncoder(nn.Module):
             )
             for s in range(1, n_stages)
         )  # fmt: skip
-        self.output_channels = list(features_per_stage)
-        self.strides = [maybe_convert_scalar_to_list(conv_op, s) for s in strides]
-        self.kernel_sizes, self.conv_op, self.conv_bias = kernel_sizes, conv_op, conv_bias
-        self.norm_op, self.norm_op_kwargs = norm_op, norm_op_kwargs
-        self.nonlin, self.nonlin_kwargs = nonlin, nonlin_kwargs
-        self.dropout_op, self.dropout_op_kwargs = dropout_op, dropout_op_kwargs
-
-    def map_sizes(self, input_size: Sequence[int]) -> list[list[int]]:
-        """Spatial size of every stage's map for an input of ``input_size`` pixels."""
-        sizes = []
-        for stride in self.strides:
-            input_size = [i // s for i, s in zip(input_size, stride, strict=True)]
-            sizes.append(input_size)
-        return sizes
-
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
-        """Elements that the convolutions write for one sample of ``input_size`` pixels."""
-        sizes = self.map_sizes(input_size)
-        total = self.embedding.compute_conv_feature_map_size(sizes[0])
-        for conv_block, downsampling, size in zip(self.conv_blocks, self.downsamplings, sizes, strict=False):
-            total += conv_block.compute_conv_feature_map_size(size)
-            total += downsampling.compute_conv_feature_map_size(size)
-        return total
 
 
 class E2AEncoder(EmbeddingEncoder):
@@ -122,11 +91,7 @@ class E2AEncoder(EmbeddingEncoder):
 
 
 class E2AUNetDecoder(UNetDecoder):
-    """nnU-Net's decoder with an E-2A block behind every conv block.
-
-    As there, the auxiliary outputs exist with deep supervision off too, so that weights load either way. They are
-    then frozen: a parameter that wants a gradient and gets none stops distributed training.
-    """
+    """nnU-Net's decoder with an E-2A block behind every conv block."""
 
     def __init__(self, encoder: E2AEncoder, num_classes: int, n_conv_per_stage: Sequence[int], deep_supervision: bool):
         super().__init__(encoder, num_classes, n_conv_per_stage, deep_supervision)
@@ -141,7 +106,7 @@ class E2AUNetDecoder(UNetDecoder):
             for conv_block in self.stages
         )  # fmt: skip
         if not deep_supervision:
-            self.seg_layers[:-1].requires_grad_(False)
+            freeze_auxiliary_outputs(self)
 
 
 class E2AUNet(nn.Module):
@@ -195,26 +160,13 @@ class E2AUNet(nn.Module):
         self.decoder = E2AUNetDecoder(self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial), or a list of them under deep supervision."""
-        return self.decoder(self.encoder(x))
+        """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial), or a list of them under deep supervision.
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
-        """Elements that the convolutions write for one sample of ``input_size`` pixels (no batch, no channels)."""
-        if len(input_size) != convert_conv_op_to_dim(self.encoder.conv_op):
-            raise ValueError(f"input_size is the image's size without batch and channels, got {tuple(input_size)}.")
-        total = self.encoder.compute_conv_feature_map_size(input_size)
-        sizes, features = self.encoder.map_sizes(input_size), self.encoder.output_channels
-        for (conv_block, _), seg_layer, size, f in zip(
-            self.decoder.stages, self.decoder.seg_layers, sizes[-2::-1], features[-2::-1], strict=True
-        ):
-            pixels = np.prod(size, dtype=np.int64)
-            total += conv_block.compute_conv_feature_map_size(size)
-            total += f * pixels  # upsampling
-            if seg_layer is self.decoder.seg_layers[-1] or self.decoder.deep_supervision:
-                total += seg_layer.out_channels * pixels
-        # an E-2A block at every resolution but the lowest, in encoder and decoder: W_q, W_k, W_p, W_o, and 4 + 1 in
-        # the MLP
-        return total + sum(2 * 9 * f * np.prod(s, dtype=np.int64) for f, s in zip(features[:-1], sizes, strict=False))
+        Raises:
+            ValueError: a side of the input that the strides do not divide
+        """
+        self.encoder.check_input_size(x.shape[2:])
+        return self.decoder(self.encoder(x))
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

@@ -42,9 +42,10 @@ class HeartCrop(nn.Module):
     """Runs a network on a window around the heart and puts its logits back into the full image.
 
     In training the window has one fixed size. In evaluation it grows, in steps of ``divisible_by``, until the heart's
-    box and margin are inside. Where there is no foreground the whole input is segmented, tile by tile of the planned
-    size: attention over a much larger map than any in training sees hearts everywhere. In training such a sample gets
-    one window at a random place. Pixels outside the window never reach the network.
+    box and margin are inside. Where there is no foreground the whole image is segmented (but not the zeros that it is
+    padded with), tile by tile of the planned size: attention over a much larger map than any in training sees hearts
+    everywhere. In training such a sample gets one window at a random place. Pixels outside the window never reach the
+    network.
 
     The public code of the paper zeroes what lies beyond box and margin; here the window shows the image, as it is,
     around every heart that is smaller than it (the paper says nothing of batching).
@@ -54,13 +55,19 @@ class HeartCrop(nn.Module):
         crop_size: the window in training, pixels
         margin: pixels on each side of the heart's box (paper: 15)
         divisible_by: what window sizes must be divisible by
+        outside: logit of each of the K maps outside the window; None for ``OUTSIDE_LOGIT`` in all (no background map)
 
     Raises:
         ValueError: ``crop_size`` is not divisible
     """
 
     def __init__(
-        self, network: nn.Module, crop_size: Sequence[int], margin: Sequence[int], divisible_by: Sequence[int]
+        self,
+        network: nn.Module,
+        crop_size: Sequence[int],
+        margin: Sequence[int],
+        divisible_by: Sequence[int],
+        outside: Sequence[float] | None = None,
     ):
         super().__init__()
         if any(c % d for c, d in zip(crop_size, divisible_by, strict=True)):
@@ -69,6 +76,7 @@ class HeartCrop(nn.Module):
         self.crop_size = tuple(crop_size)
         self.margin = tuple(margin)
         self.divisible_by = tuple(divisible_by)
+        self.outside = outside
 
     def window(self, foreground: np.ndarray) -> Window | None:
         """The window around one sample's heart (foreground: bool, \\*spatial), None where there is no foreground."""
@@ -95,14 +103,17 @@ class HeartCrop(nn.Module):
             for length, size in zip(spatial, self.crop_size, strict=True)
         )
 
-    def tiles(self, spatial: Sequence[int]) -> list[Window]:
-        """As few windows of the planned size as cover the whole image, evenly spread."""
+    @torch.compiler.disable
+    def tiles(self, seen: np.ndarray) -> tuple[Window, ...]:
+        """As few windows of the planned size as cover all that is ``seen`` (bool, \\*spatial), evenly spread."""
         axes = []
-        for length, size in zip(spatial, self.crop_size, strict=True):
-            n = -(-length // size)
-            last = length - size
-            axes.append([(round(i * last / (n - 1)) if n > 1 else last // 2, size) for i in range(n)])
-        return list(product(*axes))
+        for axis, size in enumerate(self.crop_size):
+            along = seen.any(tuple(a for a in range(seen.ndim) if a != axis)).nonzero()[0]
+            start, stop = (along[0], along[-1] + 1) if along.size else (0, seen.shape[axis])
+            n = -(-(stop - start) // size)
+            last = stop - start - size
+            axes.append([(int(start + (round(i * last / (n - 1)) if n > 1 else last // 2)), size) for i in range(n)])
+        return tuple(product(*axes))
 
     @torch.compiler.disable
     def windows(self, foreground: torch.Tensor) -> list[Window | None]:
@@ -119,10 +130,14 @@ class HeartCrop(nn.Module):
 
     @torch.compiler.disable
     def paste(self, logits: torch.Tensor, windows: list[Window], x: torch.Tensor) -> torch.Tensor:
-        """Inverse of ``cut``: ``logits`` (B, K, \\*window) in an image as large as ``x``, ``OUTSIDE_LOGIT`` around."""
-        return torch.stack(
-            [F.pad(y, self._padding(w, x, 1), value=OUTSIDE_LOGIT) for y, w in zip(logits, windows, strict=True)]
-        )
+        """Inverse of ``cut``: ``logits`` (B, K, \\*window) in an image as large as ``x``, ``outside`` around them."""
+        return torch.stack([self._surround(y, self._padding(w, x, 1)) for y, w in zip(logits, windows, strict=True)])
+
+    def _surround(self, logits: torch.Tensor, padding: list[int]) -> torch.Tensor:
+        if self.outside is None:
+            return F.pad(logits, padding, value=OUTSIDE_LOGIT)
+        maps = zip(logits.split(1), self.outside, strict=True)
+        return torch.cat([F.pad(one, padding, value=value) for one, value in maps])
 
     @staticmethod
     def _padding(window: Window, x: torch.Tensor, sign: int) -> list[int]:
@@ -143,15 +158,29 @@ class HeartCrop(nn.Module):
         Returns:
             logits (B, K, \\*spatial)
         """
-        windows = self.windows(foreground)
-        if None not in windows and len({tuple(size for _, size in w) for w in windows}) == 1:
-            return self.paste(self.network(self.cut(x, windows)), windows, x)
-        if len(windows) > 1:
-            # evaluation, windows of several sizes: sample by sample, so that no result depends on its batch
-            return torch.cat([self(x[i : i + 1], foreground[i : i + 1]) for i in range(len(x))])
-        # no heart: the whole input, in tiles of the size that the network knows; where they overlap, the last counts
+        tiles: list[tuple[Window, ...]] = []
+        for sample, window in zip(x, self.windows(foreground), strict=True):
+            tiles.append(self.tiles((sample != 0).any(0).cpu().numpy()) if window is None else (window,))
+        groups: dict[tuple, list[int]] = {}
+        for i, windows in enumerate(tiles):
+            groups.setdefault(tuple(size for window in windows for _, size in window), []).append(i)
+        if len(groups) == 1:
+            return self._tile_by_tile(x, tiles)
+        # evaluation: windows of several sizes, each size on its own
+        outputs = [self._tile_by_tile(x[members], [tiles[i] for i in members]) for members in groups.values()]
+        return torch.cat(outputs)[np.argsort(np.concatenate(list(groups.values())))]
+
+    @torch.compiler.disable(recursive=False)
+    def _tile_by_tile(self, x: torch.Tensor, tiles: Sequence[tuple[Window, ...]]) -> torch.Tensor:
+        """The first tile of all samples, then the second and so on; where they overlap, the last counts."""
+        network = self.network if self.training else self._uncompiled
         whole = None
-        for tile in self.tiles(x.shape[2:]):
-            logits = self.paste(self.network(self.cut(x, [tile])), [tile], x)
-            whole = logits if whole is None else torch.where(logits == OUTSIDE_LOGIT, whole, logits)
+        for windows in zip(*tiles, strict=True):
+            logits = self.paste(network(self.cut(x, windows)), windows, x)
+            whole = logits if whole is None else torch.where(logits[:, -1:] == OUTSIDE_LOGIT, whole, logits)
         return whole
+
+    @torch.compiler.disable
+    def _uncompiled(self, x: torch.Tensor) -> torch.Tensor:
+        """In evaluation windows grow with the heart, and every new size would be compiled."""
+        return self.network(x)
