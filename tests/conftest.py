@@ -16,6 +16,15 @@ from nnunet_cardiac.phantom.acdc import write_patients
 
 DATASET = "Dataset027_ACDC"
 CASCADE = ("-d", "27", "-tr", "nnUNetTrainerCroCNet", "-p", "nnUNetCroCNetPlans", "-c", "2d_cascade")
+DADU = ("-d", "27", "-tr", "nnUNetTrainerDADU", "-p", "nnUNetDADUPlans", "-c", "2d")
+HALSR = ("-d", "27", "-tr", "nnUNetTrainerHALSRNet", "-p", "nnUNetHALSRNetPlans", "-c", "2d_cascade")
+PLANNERS = {
+    "ExperimentPlanner": "nnUNetPlans",
+    "CroCNetPlanner": "nnUNetCroCNetPlans",
+    "DADUPlanner": "nnUNetDADUPlans",
+    "HALSRNetPlanner": "nnUNetHALSRNetPlans",
+    "SpatialAttentionUNetPlanner": "nnUNetSpatialAttentionUNetPlans",
+}
 LOOKS = {"shape": (64, 56), "spacing": 4.2, "n_slices": 4}
 
 
@@ -38,6 +47,23 @@ def seeded():
     np.random.seed(0)
 
 
+@pytest.fixture(scope="module")
+def augmentation_workers():
+    """nnU-Net's planners fail on nnUNet_n_proc_DA=0; our command shields them, tests that call them need this."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setenv("nnUNet_n_proc_DA", "1")
+        yield
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch) -> Path:
+    """A test's own, empty ``nnUNet_raw``."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def phantom_acdc(tmp_path_factory) -> Path:
     """Four training patients and one test patient in ACDC's layout; leave them as they are."""
@@ -56,9 +82,9 @@ def dataset(phantom_acdc, nnunet_folders) -> Path:
 
 @pytest.fixture(scope="session")
 def planned(dataset, nnunet_folders) -> Path:
-    """Plans of nnU-Net and of CroCNet, with tiny networks; preprocessed."""
+    """Plans of nnU-Net and of our planners, with tiny networks; preprocessed."""
     folder = nnunet_folders / "nnUNet_preprocessed" / DATASET
-    for planner, plans in (("ExperimentPlanner", "nnUNetPlans"), ("CroCNetPlanner", "nnUNetCroCNetPlans")):
+    for planner, plans in PLANNERS.items():
         main(["plan_and_preprocess", "-d", "27", "-pl", planner, "--small"])
         shrink_further(folder / f"{plans}.json")
     return folder
@@ -86,7 +112,9 @@ def shrink_further(plans_file: Path) -> None:
 
 @pytest.fixture(scope="session")
 def trained(planned, nnunet_folders) -> Path:
-    """CroCNet's cascade on both folds, and nnU-Net's baseline on one, for a few steps."""
+    """CroCNet's and HALSR-Net's cascades on both folds, DADU and nnU-Net's baseline on one, for a few steps."""
     main(["train", *CASCADE, "-device", "cpu", "--budget", "4", "--npz"])
+    main(["train", *HALSR, "-device", "cpu", "--budget", "4"])
+    main(["train", *DADU, "-f", "0", "-device", "cpu", "--budget", "4"])
     main(["train", "-d", "27", "-c", "2d", "-f", "0", "-device", "cpu", "--budget", "4"])
     return nnunet_folders / "nnUNet_results" / DATASET

@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from conftest import DATASET
+from conftest import DATASET, PLANNERS
 from nnunetv2.run.run_training import get_trainer_from_args
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.trainers.nnUNetTrainerCroCNet import nnUNetTrainerCroCNet
+from nnunet_cardiac.training.box import BoxLoss
+from nnunet_cardiac.training.deep_supervision import BalancedDeepSupervisionLoss
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
 from nnunet_cardiac.training.run import limit_steps
 
 PLANS = "nnUNetCroCNetPlans"
+DADU = {"trainer": "nnUNetTrainerDADU", "plans": "nnUNetDADUPlans"}
+HALSR = {"trainer": "nnUNetTrainerHALSRNet", "plans": "nnUNetHALSRNetPlans"}
+SPATIAL = {"trainer": "nnUNetTrainerSpatialAttentionUNet", "plans": "nnUNetSpatialAttentionUNetPlans"}
 
 
 @pytest.fixture
@@ -61,6 +66,189 @@ def test_recipe_of_the_paper(planned, results):
     assert np.degrees(rotation) == pytest.approx((-30, 30))
 
 
+def test_recipe_of_dadu(planned, results):
+    trainer = make(**DADU)
+    trainer.initialize()
+    assert trainer.num_epochs == 100 and trainer.keep_best == "dice"
+    assert isinstance(trainer.optimizer, torch.optim.Adam)
+    for epoch in (0, 50, 99):
+        trainer.lr_scheduler.step(epoch)
+        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+    assert isinstance(trainer.loss, BalancedDeepSupervisionLoss) and trainer.loss.loss.do_bg
+    assert trainer.loss.log_variances is trainer.network.loss_log_variances
+    trainer.get_tr_and_val_datasets()
+    loader, _ = trainer.get_dataloaders()
+    batch = next(loader)
+    assert [target.shape[2:] for target in batch["target"]] == [batch["data"].shape[2:]]
+
+
+def test_dadu_learns_the_weights_of_its_losses(planned, results):
+    trainer = make(**DADU)
+    limit_steps(trainer, 4)
+    trainer.run_training()
+    weights = trainer.network.loss_log_variances
+    assert len(weights) and weights.abs().min() > 0 and weights.grad.abs().min() > 0
+    kept = torch.load(os.path.join(trainer.output_folder, "checkpoint_final.pth"), weights_only=False)
+    assert torch.equal(kept["network_weights"]["loss_log_variances"], weights)
+
+
+def test_stock_recipes_leave_the_weights_of_the_losses_alone(planned, results):
+    trainer = make(trainer="nnUNetTrainer", plans="nnUNetDADUPlans")
+    limit_steps(trainer, 2)
+    trainer.run_training()
+    assert isinstance(trainer.loss.loss, DC_and_CE_loss)
+    weights = trainer.network.loss_log_variances
+    assert not weights.any() and weights.grad is None
+
+
+@pytest.mark.parametrize("configuration", ["2d", "2d_roi", "2d_cascade"])
+def test_recipe_of_halsr_net(planned, results, configuration):
+    trainer = make(configuration, **HALSR)
+    trainer.initialize()
+    assert trainer.num_epochs == 300 and trainer.keep_best == "loss"
+    assert isinstance(trainer.optimizer, torch.optim.Adam)
+    assert trainer.optimizer.param_groups[0]["lr"] == (1e-3 if configuration == "2d_roi" else 1e-4)
+    if configuration == "2d_roi":
+        assert isinstance(trainer.loss, BoxLoss) and sorted(trainer.loss.box_labels) == [2, 3]
+    else:
+        assert isinstance(trainer.loss.loss, DC_and_BCE_loss) and trainer.loss.loss.dc.smooth == 1
+        logits, labels = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 1, 8, 8))
+        p, g = torch.sigmoid(logits), torch.cat([labels == c for c in range(4)], 1).float()
+        axes = (0, 2, 3)
+        dice = (2 * (p * g).sum(axes) + 1) / (p.sum(axes) + g.sum(axes) + 1)
+        bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, g)
+        torch.testing.assert_close(trainer.loss(logits, labels), bce - dice.mean())
+
+
+def with_losses(trainer, losses):
+    """The trainer, with these as its validation losses."""
+
+    def on_validation_epoch_end(outputs, on_validation_epoch_end=trainer.on_validation_epoch_end):
+        on_validation_epoch_end(outputs)
+        trainer.logger.local_logger.my_fantastic_logging["val_losses"][trainer.current_epoch] = losses[
+            trainer.current_epoch
+        ]
+
+    trainer.on_validation_epoch_end = on_validation_epoch_end
+    return trainer
+
+
+LOSSES = [0.9, 0.8, 0.7] + [0.75] * 20
+"""The best is epoch 2; the rate falls after 6 more without improvement, and again; the training ends after 10."""
+
+
+def test_recipe_of_the_spatial_attention_unet(planned, results):
+    trainer = make(**SPATIAL)
+    trainer.initialize()
+    assert isinstance(trainer.optimizer, torch.optim.SGD)
+    assert trainer.optimizer.param_groups[0]["momentum"] == 0.9 and not trainer.optimizer.param_groups[0]["nesterov"]
+    for epoch in (0, 99):
+        trainer.lr_scheduler.step(epoch)
+        assert trainer.optimizer.param_groups[0]["lr"] == 1e-2
+    labels = torch.randint(0, 4, (3, 1, 16, 16))
+    right = 50.0 * torch.nn.functional.one_hot(labels[:, 0], 4).movedim(-1, 1)
+    assert trainer.loss(right, labels) == pytest.approx(-1, abs=1e-4)
+    assert trainer.loss(right.roll(1, 1), labels) == pytest.approx(0, abs=1e-4)
+    more_background = right.clone()
+    more_background[:, 0] += (labels == 0)[:, 0] * 50.0  # only the foreground counts
+    assert trainer.loss(more_background, labels) == trainer.loss(right, labels)
+
+
+def test_every_image_is_turned_and_flipped_and_nothing_else(planned, results):
+    trainer = make(**SPATIAL)
+    rotation, dummy_2d, initial, mirror_axes = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert np.degrees(rotation) == pytest.approx((-180, 180)) and mirror_axes == (0, 1)
+    patch = trainer.configuration_manager.patch_size
+    transforms = trainer.get_training_transforms(patch, rotation, None, mirror_axes, dummy_2d)
+    side = max(initial)
+    y, x = torch.meshgrid(*[torch.arange(side) - side / 2] * 2, indexing="ij")
+    seen = [
+        transforms(image=torch.stack((y + x / 2, y**2 + x**2)).float(), segmentation=torch.zeros(1, side, side))[
+            "image"
+        ]
+        for _ in range(8)
+    ]
+    directions = set()
+    for image in seen:  # distances from the centre stay, directions do not
+        middle = tuple(slice(p // 2 - 8, p // 2 + 8) for p in patch)
+        gradient = torch.stack(torch.gradient(image[0][middle])).flatten(1).median(1).values
+        assert gradient.norm() == pytest.approx(1.25**0.5, rel=0.03)
+        assert image[1].min() < 2
+        directions.add(round(float(torch.atan2(*gradient)), 2))
+    assert len(directions) == len(seen)
+
+
+@pytest.mark.parametrize("kill_after", [None, 2, 3, 8, 12])
+def test_plateau_and_early_stopping_survive_a_kill(planned, results, kill_after):
+    def start(continue_training=False):
+        trainer = with_losses(make("2d_roi", **HALSR, continue_training=continue_training), LOSSES)
+        limit_steps(trainer, 2)
+        trainer.num_epochs, trainer.num_iterations_per_epoch = 300, 1
+        rates = []
+
+        def on_train_epoch_end(outputs, on_train_epoch_end=trainer.on_train_epoch_end):
+            rates.append(trainer.optimizer.param_groups[0]["lr"])
+            on_train_epoch_end(outputs)
+
+        trainer.on_train_epoch_end = on_train_epoch_end
+        return trainer, rates
+
+    whole, rates = start()
+    whole.run_training()
+    assert rates == pytest.approx([1e-3] * 9 + [1e-4] * 4)
+    assert whole.current_epoch == 13
+    final = os.path.join(whole.output_folder, "checkpoint_final.pth")
+    assert torch.load(final, weights_only=False)["current_epoch"] == 13
+    if kill_after is None:
+        whole.perform_actual_validation()
+        assert list(results.glob("*2d_roi/predicted_next_stage/2d_cascade/*.b2nd"))
+        return
+    shutil.rmtree(whole.output_folder)
+
+    killed, _ = start()
+
+    def on_epoch_end(on_epoch_end=killed.on_epoch_end):
+        on_epoch_end()
+        if killed.current_epoch == kill_after:
+            raise KeyboardInterrupt
+
+    killed.on_epoch_end = on_epoch_end
+    with pytest.raises(KeyboardInterrupt):
+        killed.run_training()
+    resumed, rates_after = start(continue_training=True)
+    resumed.load_checkpoint(os.path.join(resumed.output_folder, "checkpoint_latest.pth"))
+    resumed.run_training()
+    assert rates_after == pytest.approx(rates[kill_after:])
+    assert resumed.current_epoch == whole.current_epoch
+    assert_same(weights(resumed), weights(whole))
+    states = [trainer.optimizer.state_dict()["state"] for trainer in (resumed, whole)]
+    for one, other in zip(states[0].values(), states[1].values(), strict=True):
+        assert_same(one, other)
+
+
+def test_a_training_that_was_killed_behind_its_last_epoch_is_not_trained_on(planned, results):
+    """Stopped early, but killed before the final checkpoint: resumed, it ends at once, with the best weights."""
+    trainer = with_losses(make("2d_roi", **HALSR), LOSSES)
+    limit_steps(trainer, 2)
+    trainer.num_epochs, trainer.num_iterations_per_epoch = 300, 1
+
+    def on_train_end():
+        raise KeyboardInterrupt
+
+    trainer.on_train_end = on_train_end
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_training()
+    resumed = with_losses(make("2d_roi", **HALSR, continue_training=True), LOSSES)
+    limit_steps(resumed, 2)
+    resumed.num_epochs, resumed.num_iterations_per_epoch = 300, 1
+    resumed.load_checkpoint(os.path.join(resumed.output_folder, "checkpoint_latest.pth"))
+    resumed.run_training()
+    assert resumed.current_epoch == 13
+    best = torch.load(resumed.best_checkpoint, weights_only=False)
+    assert best["current_epoch"] == 3
+    assert_same(weights(resumed), best["network_weights"])
+
+
 def test_stage_2_has_no_background_in_its_loss(trained):
     trainer = make("2d_cascade")
     trainer.initialize()
@@ -97,11 +285,40 @@ def test_a_budget_is_never_exceeded_and_all_but_used(planned, results, budget):
     assert budget - 20 < steps <= budget
 
 
-@pytest.mark.parametrize("plans, configuration", [(PLANS, "2d"), ("nnUNetPlans", "2d")])
-def test_any_plans_train_with_our_trainer(planned, results, plans, configuration):
-    trainer = make(configuration, plans=plans)
+@pytest.mark.parametrize("plans", PLANNERS.values())
+@pytest.mark.parametrize(
+    "name",
+    ["nnUNetTrainerCroCNet", "nnUNetTrainerDADU", "nnUNetTrainerHALSRNet", "nnUNetTrainerSpatialAttentionUNet"],
+)
+def test_any_plans_train_with_our_trainers(planned, results, plans, name):
+    trainer = make(trainer=name, plans=plans)
     limit_steps(trainer, 1)
     trainer.run_training()
+
+
+def test_what_cannot_be_trained_is_said_in_a_sentence(planned, results, monkeypatch):
+    def reason(**changes):
+        trainer = make(**DADU)
+        configuration = trainer.configuration_manager.configuration
+        configuration.update({key: value for key, value in changes.items() if key in configuration})
+        configuration["architecture"]["arch_kwargs"] |= {k: v for k, v in changes.items() if k not in configuration}
+        with pytest.raises(UserError) as error:
+            trainer.initialize()
+        return str(error.value)
+
+    start = "nnUNetTrainerDADU cannot train 2d of nnUNetDADUPlans: "
+    assert reason(patch_size=[60, 56]).startswith(start + "An input of 60 x 56 does not fit 4 stages")
+    assert reason(variant="no_decoder").startswith(start + "variant must be one of full, no_edges, no_attention")
+    for configuration in (
+        "2d",
+        "2d_roi",
+    ):  # the box is regressed at half the resolution: 8 does not divide 60, nor 16 72
+        trainer = make(configuration, **HALSR)
+        trainer.configuration_manager.configuration["patch_size"] = [60, 72] if configuration == "2d" else [72, 64]
+        with pytest.raises(UserError, match="An input of .* the sides must be multiples of (8 x 8|16 x 16)"):
+            trainer.initialize()
+    with pytest.raises(UserError, match="nnUNetTrainerDADU cannot train 2d_cascade of nnUNetCroCNetPlans: .* no deep"):
+        make("2d_cascade", trainer="nnUNetTrainerDADU").initialize()
 
 
 @pytest.mark.parametrize(
@@ -124,12 +341,20 @@ def test_deep_supervision_is_refused_for_the_refiner(planned, results):
         make("2d_cascade", trainer="nnUNetTrainer").initialize()
 
 
-@pytest.mark.parametrize("configuration", ["2d", "2d_cascade", "2d_cascade_single", "2d_cascade_uncoupled"])
-def test_resumed_training_ends_where_an_uninterrupted_one_does(planned, trained, results, configuration):
-    previous = trained / f"nnUNetTrainerCroCNet__{PLANS}__2d" / "predicted_next_stage" / configuration
+@pytest.mark.parametrize(
+    "configuration, model",
+    [
+        *((c, {}) for c in ("2d", "2d_cascade", "2d_cascade_single", "2d_cascade_uncoupled")),
+        *((c, DADU) for c in ("2d", "2d_no_edges", "2d_no_attention")),
+        *((c, HALSR) for c in ("2d", "2d_roi", "2d_cascade")),
+    ],
+)
+def test_resumed_training_ends_where_an_uninterrupted_one_does(planned, trained, results, configuration, model):
+    stage_1 = "nnUNetTrainerHALSRNet__nnUNetHALSRNetPlans__2d_roi" if model else f"nnUNetTrainerCroCNet__{PLANS}__2d"
+    previous = trained / stage_1 / "predicted_next_stage" / configuration
 
     def start(continue_training=False):
-        trainer = make(configuration, continue_training=continue_training)
+        trainer = make(configuration, continue_training=continue_training, **model)
         trainer.folder_with_segs_from_previous_stage = str(previous) if trainer.is_cascaded else None
         limit_steps(trainer, 6)
         trainer.num_epochs, trainer.num_iterations_per_epoch = 3, 2
@@ -159,8 +384,56 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(planned, trained,
     states = [trainer.optimizer.state_dict()["state"] for trainer in (resumed, whole)]
     for one, other in zip(states[0].values(), states[1].values(), strict=True):
         assert_same(one, other)
+    rates = [[group["lr"] for group in trainer.optimizer.param_groups] for trainer in (resumed, whole)]
+    assert rates[0] == rates[1]
     assert resumed._best_ema == whole._best_ema
     assert resumed.logger.get_value("train_losses", step=None) == whole.logger.get_value("train_losses", step=None)
+
+
+@pytest.mark.parametrize("killed_before_best_was_saved", [False, True])
+def test_the_best_epoch_is_what_a_training_ends_with(planned, results, monkeypatch, killed_before_best_was_saved):
+    """The second of three epochs is the best; a kill may come between its two checkpoints."""
+
+    def start(continue_training=False):
+        trainer = make(**DADU, continue_training=continue_training)
+        limit_steps(trainer, 6)
+        trainer.num_epochs, trainer.num_iterations_per_epoch = 3, 1
+
+        def on_validation_epoch_end(outputs, on_validation_epoch_end=trainer.on_validation_epoch_end):
+            on_validation_epoch_end(outputs)
+            log = trainer.logger.local_logger.my_fantastic_logging
+            log["ema_fg_dice"][trainer.current_epoch] = (0.1, 0.8, 0.2)[trainer.current_epoch]
+
+        trainer.on_validation_epoch_end = on_validation_epoch_end
+        return trainer
+
+    trainer, after = start(), []
+    if killed_before_best_was_saved:
+
+        def save_checkpoint(filename, save_checkpoint=trainer.save_checkpoint):
+            if filename.endswith("best.pth") and trainer.current_epoch == 1:
+                after.append(weights(trainer))
+                raise KeyboardInterrupt
+            save_checkpoint(filename)
+
+        trainer.save_checkpoint = save_checkpoint
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run_training()
+        trainer = start(continue_training=True)
+        trainer.load_checkpoint(os.path.join(trainer.output_folder, "checkpoint_latest.pth"))
+    else:
+
+        def on_epoch_end(on_epoch_end=trainer.on_epoch_end):
+            if trainer.current_epoch == 1:
+                after.append(weights(trainer))
+            on_epoch_end()
+
+        trainer.on_epoch_end = on_epoch_end
+    trainer.run_training()
+    assert_same(weights(trainer), after[0])
+    final = torch.load(os.path.join(trainer.output_folder, "checkpoint_final.pth"), weights_only=False)
+    assert_same(final["network_weights"], after[0])
+    assert final["current_epoch"] == 3 and trainer._best_ema == 0.8
 
 
 def test_a_checkpoint_is_replaced_in_one_step(planned, results, monkeypatch):

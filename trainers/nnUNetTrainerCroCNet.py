@@ -1,11 +1,7 @@
 import torch
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.optim import Adam
 
 from nnunet_cardiac.training.augmentation import CROCNET_ROTATION, crocnet_augmentation
-from nnunet_cardiac.training.dice import SigmoidDiceLoss
 from nnunet_cardiac.training.schedules import StepLR
 from nnunet_cardiac.training.trainer import RecipeTrainer
 
@@ -16,6 +12,9 @@ class nnUNetTrainerCroCNet(RecipeTrainer):
     Dice loss on sigmoids, over background and anatomies in stage 1, over the anatomies in stage 2; Adam at 1e-4, a
     tenth of it after 100 and again after 200 of 500 epochs; flips, elastic, affine, blur, gamma and noise.
     """
+
+    rotation = CROCNET_ROTATION
+    augmentation = staticmethod(crocnet_augmentation)
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):  # noqa: B008
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -28,37 +27,4 @@ class nnUNetTrainerCroCNet(RecipeTrainer):
         return optimizer, StepLR(optimizer, self.initial_lr, self.num_epochs, after=(100 / 500, 200 / 500))
 
     def _build_loss(self):
-        return SigmoidDiceLoss(
-            do_bg=self.label_manager.has_regions or not self.is_cascaded,
-            batch_dice=self.configuration_manager.batch_dice,
-            ignore_label=self.label_manager.ignore_label,
-            ddp=self.is_ddp,
-        )
-
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
-        _, dummy_2d, initial_patch_size, mirror_axes = (
-            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        )
-        return CROCNET_ROTATION, dummy_2d, initial_patch_size, mirror_axes
-
-    @staticmethod
-    def get_training_transforms(
-        patch_size,
-        rotation_for_DA,
-        deep_supervision_scales,
-        mirror_axes,
-        do_dummy_2d_data_aug,
-        use_mask_for_norm=None,
-        is_cascaded=False,
-        foreground_labels=None,
-        regions=None,
-        ignore_label=None,
-    ) -> BasicTransform:
-        # behind the augmentation, training data become what validation data become
-        to_network = nnUNetTrainer.get_validation_transforms(
-            deep_supervision_scales, is_cascaded, foreground_labels, regions, ignore_label
-        )
-        augmentation = crocnet_augmentation(
-            patch_size, rotation_for_DA, mirror_axes, do_dummy_2d_data_aug, use_mask_for_norm
-        )
-        return ComposeTransforms([*augmentation, *to_network.transforms])
+        return self.sigmoid_dice_loss(do_bg=not self.is_cascaded)

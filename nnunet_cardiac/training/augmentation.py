@@ -24,22 +24,11 @@ def crocnet_augmentation(
     keeps nnU-Net's range, rotation and scaling nnU-Net's probability of 0.2, and elastic deformation gets that too.
     Arguments are those of ``nnUNetTrainer.get_training_transforms``.
     """
-    spatial = SpatialTransform(
-        patch_size[1:] if do_dummy_2d_data_aug else patch_size,
-        patch_center_dist_from_border=0,
-        random_crop=False,
-        p_elastic_deform=0.2,
-        elastic_deform_scale=(0.1, 0.3),
-        elastic_deform_magnitude=(2, 6),
-        p_rotation=0.2,
-        rotation=rotation,
-        p_scaling=0.2,
-        scaling=(0.7, 1.4),
+    transforms = _spatial(
+        patch_size, do_dummy_2d_data_aug, p_elastic_deform=0.2, elastic_deform_scale=(0.1, 0.3),
+        elastic_deform_magnitude=(2, 6), p_rotation=0.2, rotation=rotation, p_scaling=0.2, scaling=(0.7, 1.4),
         p_synchronize_scaling_across_axes=1,
-        border_mode_seg="constant",
-        padding_value_seg=-1,
-    )
-    transforms = [Convert3DTo2DTransform(), spatial, Convert2DTo3DTransform()] if do_dummy_2d_data_aug else [spatial]
+    )  # fmt: skip
     transforms += [
         RandomTransform(
             GaussianNoiseTransform(noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True),
@@ -58,6 +47,37 @@ def crocnet_augmentation(
             apply_probability=0.3,
         ),
     ]
+    return transforms + _mirrored_and_masked(mirror_axes, use_mask_for_norm)
+
+
+def rotations_and_flips(
+    patch_size, rotation, mirror_axes, do_dummy_2d_data_aug: bool, use_mask_for_norm
+) -> list[BasicTransform]:
+    """Every image is turned by an angle from ``rotation`` and flipped along each axis or not; nothing else.
+
+    Arguments are those of ``nnUNetTrainer.get_training_transforms``.
+    """
+    spatial = _spatial(
+        patch_size, do_dummy_2d_data_aug, p_elastic_deform=0, p_rotation=1, rotation=rotation, p_scaling=0
+    )
+    return spatial + _mirrored_and_masked(mirror_axes, use_mask_for_norm)
+
+
+def _spatial(patch_size, do_dummy_2d_data_aug: bool, **options) -> list[BasicTransform]:
+    """nnU-Net's spatial transform, in the plane alone where that is asked for."""
+    spatial = SpatialTransform(
+        patch_size[1:] if do_dummy_2d_data_aug else patch_size,
+        patch_center_dist_from_border=0,
+        random_crop=False,
+        border_mode_seg="constant",
+        padding_value_seg=-1,
+        **options,
+    )
+    return [Convert3DTo2DTransform(), spatial, Convert2DTo3DTransform()] if do_dummy_2d_data_aug else [spatial]
+
+
+def _mirrored_and_masked(mirror_axes, use_mask_for_norm) -> list[BasicTransform]:
+    transforms = []
     if mirror_axes:
         transforms.append(MirrorTransform(allowed_axes=mirror_axes))
     if use_mask_for_norm is not None and any(use_mask_for_norm):

@@ -4,6 +4,8 @@ import torch
 from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 from torch import nn
 
+from nnunet_cardiac.training.one_hot import one_hot
+
 
 class SigmoidDiceLoss(nn.Module):
     """One minus the mean Dice of every map's sigmoid, with squared terms in the denominator.
@@ -45,14 +47,9 @@ class SigmoidDiceLoss(nn.Module):
         """
         with torch.no_grad():
             if target.shape[1] == 1 and logits.shape[1] > 1:
-                labels = target.long()
-                valid = None if self.ignore_label is None else labels != self.ignore_label
-                if valid is not None:
-                    labels = labels * valid
-                g = torch.zeros_like(logits, dtype=torch.float32).scatter_(1, labels, 1)
-            else:
-                valid = None if self.ignore_label is None else target[:, -1:] == 0
-                g = target[:, : logits.shape[1]].float()
+                target = one_hot(target, logits.shape[1], self.ignore_label)
+            valid = None if self.ignore_label is None else target[:, -1:] == 0
+            g = target[:, : logits.shape[1]].float()
         p = torch.sigmoid(logits.float())
         if valid is not None:
             p, g = p * valid, g * valid

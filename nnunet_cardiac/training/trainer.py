@@ -3,14 +3,20 @@
 import math
 import os
 import random
+from collections.abc import Callable
 from os.path import join
+from typing import Literal
 
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training.dice import SigmoidDiceLoss
 
 
 class RecipeTrainer(nnUNetTrainer):
@@ -19,11 +25,20 @@ class RecipeTrainer(nnUNetTrainer):
     - An epoch is one pass over the training slices (3D: volumes); ``num_epochs`` counts passes. Whoever sets
       ``num_iterations_per_epoch`` keeps what was set.
     - No deep supervision, unless a subclass asks for it.
+    - A subclass with its own ``augmentation`` has that instead of nnU-Net's, and turns images by up to ``rotation``.
     - Every epoch seeds the random generators with ``seed``, fold and epoch, so that a training that was resumed with
       ``--c`` sees the batches of an uninterrupted one (exact with ``nnUNet_n_proc_DA=0``).
+    - With ``keep_best`` the training ends with the weights of its best epoch: they are validated, and
+      ``checkpoint_final.pth`` holds them. "dice" is nnU-Net's measure, the moving average of the online Dice; "loss"
+      the validation loss.
     - Checkpoints are replaced in one step: a kill while one is written leaves the one before.
     - A cascaded stage starts only when every case has its out-of-fold prediction from the stage before.
     """
+
+    rotation: tuple[float, float] | None = None
+    """Radians; None for nnU-Net's."""
+    augmentation: Callable[..., list[BasicTransform]] | None = None
+    """From training/augmentation.py; None for nnU-Net's."""
 
     def __init__(
         self,
@@ -38,10 +53,37 @@ class RecipeTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = self.num_val_iterations_per_epoch = None  # -> get_tr_and_val_datasets
         self.save_every = 10
         self.seed = 0
+        self.keep_best: Literal["dice", "loss"] | None = None
 
     def initialize(self):
+        """
+        Raises:
+            UserError: the plans describe a network that cannot be built, or a patch that does not fit it
+        """
         seed_everything(self.seed, self.fold, -1, self.local_rank)
-        super().initialize()
+        try:
+            super().initialize()
+            encoder = getattr(self.bare_network, "encoder", None)
+            if hasattr(encoder, "check_input_size"):
+                encoder.check_input_size(self.configuration_manager.patch_size)
+        except ValueError as e:
+            plans = self.plans_manager.plans_name
+            raise UserError(f"{type(self).__name__} cannot train {self.configuration_name} of {plans}: {e}") from e
+
+    @property
+    def bare_network(self) -> torch.nn.Module:
+        """The network without what DDP and torch.compile wrap around it."""
+        network = getattr(self.network, "module", self.network)
+        return getattr(network, "_orig_mod", network)
+
+    def sigmoid_dice_loss(self, do_bg: bool) -> SigmoidDiceLoss:
+        """The papers' Dice loss, for this data set and these plans."""
+        return SigmoidDiceLoss(
+            do_bg=self.label_manager.has_regions or do_bg,
+            batch_dice=self.configuration_manager.batch_dice,
+            ignore_label=self.label_manager.ignore_label,
+            ddp=self.is_ddp,
+        )
 
     def get_tr_and_val_datasets(self):
         if self.is_cascaded:
@@ -50,6 +92,45 @@ class RecipeTrainer(nnUNetTrainer):
         if self.num_iterations_per_epoch is None:
             self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = map(self._iterations_of_a_pass, datasets)
         return datasets
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if self.rotation is not None:
+            rotation = self.rotation
+            needed = get_patch_size(self.configuration_manager.patch_size, rotation, rotation, rotation, (0.85, 1.25))
+            needed[0] = initial_patch_size[0] if dummy_2d else needed[0]
+            initial_patch_size = np.maximum(initial_patch_size, needed)
+        return rotation, dummy_2d, initial_patch_size, mirror_axes
+
+    @classmethod
+    def get_training_transforms(
+        cls,
+        patch_size,
+        rotation_for_DA,
+        deep_supervision_scales,
+        mirror_axes,
+        do_dummy_2d_data_aug,
+        use_mask_for_norm=None,
+        is_cascaded=False,
+        foreground_labels=None,
+        regions=None,
+        ignore_label=None,
+    ) -> BasicTransform:
+        if cls.augmentation is None:
+            return super().get_training_transforms(
+                patch_size, rotation_for_DA, deep_supervision_scales, mirror_axes, do_dummy_2d_data_aug,
+                use_mask_for_norm, is_cascaded, foreground_labels, regions, ignore_label,
+            )  # fmt: skip
+        augmentation = cls.augmentation(
+            patch_size, rotation_for_DA, mirror_axes, do_dummy_2d_data_aug, use_mask_for_norm
+        )
+        # behind the augmentation, training data become what validation data become
+        to_network = cls.get_validation_transforms(
+            deep_supervision_scales, is_cascaded, foreground_labels, regions, ignore_label
+        )
+        return ComposeTransforms([*augmentation, *to_network.transforms])
 
     def _iterations_of_a_pass(self, dataset) -> int:
         if len(self.configuration_manager.patch_size) == 3:
@@ -81,6 +162,49 @@ class RecipeTrainer(nnUNetTrainer):
     def set_deep_supervision_enabled(self, enabled: bool):
         if self.enable_deep_supervision:
             super().set_deep_supervision_enabled(enabled)
+
+    def on_train_start(self):
+        super().on_train_start()
+        if self.current_epoch and self._last_epoch_is_best():
+            # resumed behind the best epoch, which a kill may have kept from being saved as such
+            self._save_epoch_before(self.best_checkpoint)
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        if self.keep_best == "loss" and self._last_epoch_is_best():
+            self._save_epoch_before(self.best_checkpoint)
+
+    def on_train_end(self):
+        if self.keep_best and os.path.isfile(self.best_checkpoint):
+            if self.is_ddp:
+                torch.distributed.barrier()  # only the first process writes
+            best = torch.load(self.best_checkpoint, map_location=self.device, weights_only=False)
+            self.bare_network.load_state_dict(best["network_weights"])
+            self.print_to_log_file(f"Ends with the weights of epoch {best['current_epoch'] - 1}, the best.")
+        super().on_train_end()
+
+    @property
+    def best_checkpoint(self) -> str:
+        """Where the best epoch is kept; that by Dice is nnU-Net's own."""
+        return join(
+            self.output_folder, "checkpoint_best_loss.pth" if self.keep_best == "loss" else "checkpoint_best.pth"
+        )
+
+    def finished(self, key: str) -> list[float]:
+        """nnU-Net's log of ``key``, of the epochs that are finished."""
+        return self.logger.get_value(key, step=None)[: self.current_epoch]
+
+    def _last_epoch_is_best(self) -> bool:
+        if self.keep_best == "loss":
+            *before, last = (-loss for loss in self.finished("val_losses"))
+        else:
+            *before, last = self.finished("ema_fg_dice")
+        return last > max(before, default=-math.inf)
+
+    def _save_epoch_before(self, filename: str) -> None:
+        self.current_epoch -= 1
+        self.save_checkpoint(filename)
+        self.current_epoch += 1
 
     def on_train_epoch_start(self):
         seed_everything(self.seed, self.fold, self.current_epoch, self.local_rank)
