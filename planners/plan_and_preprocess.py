@@ -24,7 +24,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 import nnunet_cardiac.planners
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.planners.small import shrink
+from nnunet_cardiac.planners.small import PLANNED_MEMORY, shrink
 
 PREPROCESSING = (
     "spacing", "preprocessor_name", "normalization_schemes", "use_mask_for_norm", "resampling_fn_data",
@@ -39,7 +39,8 @@ def our_planners() -> dict[str, type[ExperimentPlanner]]:
     for module_info in pkgutil.iter_modules(nnunet_cardiac.planners.__path__):
         module = importlib.import_module(f"nnunet_cardiac.planners.{module_info.name}")
         for name, value in inspect.getmembers(module, inspect.isclass):
-            if issubclass(value, ExperimentPlanner) and value.__module__ == module.__name__:
+            ours = issubclass(value, ExperimentPlanner) and value.__module__ == module.__name__
+            if ours and not inspect.isabstract(value):
                 planners[name] = value
     return planners
 
@@ -114,14 +115,20 @@ def plan_and_preprocess(
     plans_file = join(preprocessed, planner.plans_identifier + ".json")
     keep_plans = keep_plans and isfile(plans_file)
     if not keep_plans:
-        with _augmentation_workers():
+        planner.counts_memory = not small  # ours look at it; small plans have sizes of their own
+        with augmentation_workers():
             planner.plan_experiment()
     if small and not keep_plans:
         save_json(shrink(load_json(plans_file), small), plans_file, sort_keys=False)
 
     manager = PlansManager(plans_file)
     known = manager.available_configurations
+    if not keep_plans:
+        _print_sizes(manager)
     for configuration in configurations or ():
+        if configuration not in known and configuration.startswith("3d") and not any(c.startswith("3d") for c in known):
+            images = "images of one slice" if manager.original_median_shape_after_transp[0] == 1 else "no 3D plans"
+            raise UserError(f"{plans_file} has no configuration '{configuration}': {dataset_name} has {images}.")
         if configuration not in known:
             raise UserError(f"{plans_file} has no configuration '{configuration}': it has {', '.join(known)}.")
     by_data = {
@@ -136,8 +143,18 @@ def plan_and_preprocess(
     return manager.plans_name
 
 
+def _print_sizes(manager: PlansManager) -> None:
+    """Patch and batch of every configuration, and the memory of a training step where it was counted."""
+    for name in manager.available_configurations:
+        configuration = manager.get_configuration(name).configuration
+        patch = " x ".join(map(str, configuration["patch_size"]))
+        memory = configuration.get(PLANNED_MEMORY)
+        step = "" if memory is None else f", a training step takes {memory:.1f} GB"
+        print(f"{name}: patch {patch}, batch {configuration['batch_size']}{step}")
+
+
 @contextmanager
-def _augmentation_workers():
+def augmentation_workers():
     """nnU-Net's planners hand ``nnUNet_n_proc_DA`` to ``torch.set_num_threads``, which fails on 0."""
     given = os.environ.get("nnUNet_n_proc_DA")
     if given == "0":

@@ -1,5 +1,4 @@
 import json
-import os
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +9,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.networks import CroCNetRefiner, E2AUNet
 from nnunet_cardiac.networks.heart_crop import heart_box
-from nnunet_cardiac.planners.crocnet_planner import CROP_MARGIN, CroCNetPlanner
+from nnunet_cardiac.planners.cascade import CROP_MARGIN
+from nnunet_cardiac.planners.crocnet_planner import CroCNetPlanner
 from nnunet_cardiac.planners.plan_and_preprocess import our_planners
 from nnunet_cardiac.planners.small import shrink
 
@@ -18,12 +18,7 @@ DATASET = "Dataset027_ACDC"
 STAGE_2 = {"2d_cascade": "specialists", "2d_cascade_uncoupled": "uncoupled", "2d_cascade_single": "single"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def augmentation_workers():
-    """nnU-Net's planners fail on nnUNet_n_proc_DA=0; our command shields them, here they are called without it."""
-    os.environ["nnUNet_n_proc_DA"] = "1"
-    yield
-    os.environ["nnUNet_n_proc_DA"] = "0"
+pytestmark = pytest.mark.usefixtures("augmentation_workers")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +47,7 @@ def network(plans, configuration):
 
 def test_stages_point_at_each_other(plans):
     manager = PlansManager(plans)
-    assert manager.available_configurations == ["2d", *STAGE_2]
+    assert manager.available_configurations == ["2d", *STAGE_2, "3d_fullres", "3d_cascade_fullres"]
     assert manager.get_configuration("2d").next_stage_names == list(STAGE_2)
     for name in STAGE_2:
         configuration = manager.get_configuration(name)
@@ -95,17 +90,6 @@ def test_crop_holds_the_hearts_and_the_patch_the_largest_image(plans, dataset):
     assert (np.array(configuration.patch_size) >= largest).all()
     divisor = np.prod(configuration.network_arch_init_kwargs["strides"], axis=0)
     assert not (np.array(crop_size) % divisor).any()
-
-
-def test_batch_follows_the_memory_target(planned):
-    batches = []
-    for target in (1, 8):
-        planner = CroCNetPlanner(DATASET, gpu_memory_target_in_gb=target, plans_name="nnUNetTargetPlans")
-        planner.max_dataset_covered = 1e6
-        plans = planner.plan_experiment()
-        batches.append([plans["configurations"][name]["batch_size"] for name in ("2d", "2d_cascade")])
-    (planned / "nnUNetTargetPlans.json").unlink()
-    assert all(large == pytest.approx(8 * small, rel=0.05) for small, large in zip(*batches, strict=True))
 
 
 def test_paper_sizes(paper_plans):

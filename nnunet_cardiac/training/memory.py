@@ -1,0 +1,109 @@
+"""What a training step takes on a GPU, before there is one."""
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nnunet_cardiac.networks.heart_crop import HeartCrop
+
+CUDNN_BYTES = 80_000_000
+"""Workspace of the convolutions, measured on an H200: the same to 25 MB for two networks at six patches and batches."""
+SAMPLES = (2, 12)
+"""Batches of which the memory is counted; it grows linearly between and beyond them."""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes at the peak of a training step: ``fixed`` whatever the batch, and ``of_sample`` for each sample."""
+
+    fixed: int
+    of_sample: int
+
+    def of(self, batch_size: int) -> int:
+        """Bytes with a batch of so many."""
+        return self.fixed + batch_size * self.of_sample
+
+    def largest_batch(self, available: float) -> int:
+        """The largest batch that ``available`` bytes hold; 0 or less where they hold none."""
+        return int((available - self.fixed) // self.of_sample)
+
+
+def training_memory(
+    network: tuple[str, dict, Sequence[str]],
+    input_channels: int,
+    output_channels: int,
+    patch_size: Sequence[int],
+    moments: int = 2,
+) -> StepMemory:
+    """Memory of a training step in half precision.
+
+    Counted, not estimated: forward and backward pass run on tensors without storage, and the storage that they would
+    have is added up while it lives. bfloat16 on the CPU stands in for float16 on a GPU. torch.compile needs less. The
+    few maps of auxiliary outputs are not in it. A network that crops is counted on its crop.
+
+    Args:
+        network: class name, arguments, and names of the arguments to import, as in the plans
+        input_channels, output_channels: of the network
+        patch_size: pixels or voxels
+        moments: numbers that the optimiser keeps for each parameter: Adam 2, SGD with momentum 1
+
+    Raises:
+        whatever the network does where it cannot run on such tensors, which tell their shape but no values
+    """
+    with FakeTensorMode():
+        model = get_network_from_plans(
+            *network, input_channels, output_channels, allow_init=False, deep_supervision=False
+        )
+        for module in model.modules():
+            if isinstance(module, HeartCrop):  # where the heart is does not matter, and no values tell it
+                module.windows = lambda x, crop=module: [tuple((0, size) for size in crop.crop_size)] * len(x)
+        few, many = (_peak_of_a_step(model, (n, input_channels, *patch_size)) for n in SAMPLES)
+    of_sample = (many - few) // (SAMPLES[1] - SAMPLES[0])
+    parameters = sum(p.numel() for p in model.parameters())
+    return StepMemory(few - SAMPLES[0] * of_sample + 4 * moments * parameters + CUDNN_BYTES, of_sample)
+
+
+def _peak_of_a_step(model: torch.nn.Module, shape: Sequence[int]) -> int:
+    model.zero_grad(set_to_none=True)
+    with LiveStorage() as memory:
+        memory.add(*model.parameters(), *model.buffers())
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = model(torch.empty(shape))
+        sum(output.float().square().mean() for output in tree_leaves(outputs)).backward()
+    return memory.peak
+
+
+class LiveStorage(TorchDispatchMode):
+    """Adds up the storage of all tensors that operations return, for as long as they are alive.
+
+    ``peak`` is the largest sum so far, in bytes.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known = weakref.WeakSet()
+
+    def add(self, *tensors: torch.Tensor) -> None:
+        """Counts tensors that were there before."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage not in self.known:
+                self.known.add(storage)
+                self._change(storage.nbytes())
+                weakref.finalize(storage, self._change, -storage.nbytes())
+
+    def _change(self, n_bytes: int) -> None:
+        self.live += n_bytes
+        self.peak = max(self.peak, self.live)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.add(*(leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)))
+        return out

@@ -1,0 +1,217 @@
+"""What our planners have in common: the network in nnU-Net's place, and a batch and patch that fit into memory."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from torch import nn
+
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.planners.small import PLANNED_MEMORY
+from nnunet_cardiac.training.memory import StepMemory, training_memory
+
+FEWEST_STAGES, FEWEST_PIXELS = 3, 2
+"""Resolutions, and pixels along a side: a patch that leaves fewer is no patch for a U-Net."""
+
+
+class ArchitecturePlanner(ExperimentPlanner, ABC):
+    """Plans one of our networks as nnU-Net plans its U-Net: it stands in for it, the rest is nnU-Net's own planning.
+
+    Networks have batch norm and ReLU, as the papers say. Subclasses name the network and derive their configurations
+    from nnU-Net's ``2d`` and ``3d_fullres``. There is no ``3d_lowres``. Patch and batch are the largest whose training
+    step, counted and not estimated (``training_memory``), takes no more than the memory target.
+
+    Args:
+        paper: the paper's fixed sizes in place of planned ones, in 2D alone
+        others: as in nnU-Net's ``ExperimentPlanner``
+    """
+
+    network: type[nn.Module]
+    """What ``2d`` and ``3d_fullres`` are planned with; exported by ``nnunet_cardiac.networks``."""
+    default_plans_name: str
+    paper_batch_size: int
+    optimiser_moments = 2
+    """Numbers that the optimiser keeps for each parameter: those of Adam, which also hold nnU-Net's SGD."""
+
+    def __init__(
+        self,
+        dataset_name_or_id,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str | None = None,
+        overwrite_target_spacing=None,
+        suppress_transpose: bool = False,
+        paper: bool = False,
+    ):
+        super().__init__(
+            dataset_name_or_id, gpu_memory_target_in_gb, preprocessor_name, plans_name or self.default_plans_name,
+            overwrite_target_spacing, suppress_transpose,
+        )  # fmt: skip
+        self.UNet_class = self.network
+        self.lowres_creation_threshold = 0  # no 3d_lowres
+        self.paper = paper
+        self.counts_memory = True
+        """Switched off where patch and batch are set afterwards."""
+        self._counted: dict[str, tuple[float, StepMemory | None]] = {}
+        self._least = math.inf
+
+    @abstractmethod
+    def configurations(self, plans: dict) -> dict[str, dict]:
+        """The configurations to save, from plans that have ``2d`` and, where the data have depth, ``3d_fullres``."""
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """Images are preprocessed as for nnU-Net's default plans, so the data are shared with them."""
+        return f"nnUNetPlans_{configuration_name}"
+
+    def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache):
+        self._least = math.inf
+        plan = super().get_plans_for_configuration(
+            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+        )
+        architecture = plan["architecture"]
+        architecture["network_class_name"] = f"nnunet_cardiac.networks.{self.network.__name__}"
+        if self.paper and len(spacing) == 2:
+            plan["patch_size"] = [256, 256]
+            architecture["arch_kwargs"].update(paper_topology(self.UNet_base_num_features))
+        architecture["arch_kwargs"] = self.complete(architecture["arch_kwargs"])
+        if self.paper and len(spacing) == 3:
+            return plan  # is left out
+        n_patches = approximate_n_voxels_dataset / np.prod(plan["patch_size"])
+        return plan | self.batch(plan["patch_size"], architecture, len(self.dataset_json["channel_names"]), n_patches)
+
+    def complete(self, arch_kwargs: dict) -> dict:
+        """The network's arguments, from those that nnU-Net plans its U-Net with."""
+        dim = len(arch_kwargs["strides"][0])
+        return arch_kwargs | {
+            "norm_op": f"torch.nn.BatchNorm{dim}d",
+            "norm_op_kwargs": {},
+            "nonlin": "torch.nn.ReLU",
+            "nonlin_kwargs": {"inplace": True},
+        }
+
+    def batch(self, patch_size: Sequence[int], architecture: dict, input_channels: int, n_patches: float) -> dict:
+        """nnU-Net's rule for the batch: what the memory target holds, at most 5 % of the data, at least 2.
+
+        Args:
+            patch_size: pixels or voxels
+            architecture: as in the plans
+            input_channels: of the network
+            n_patches: that the data set is worth
+
+        Returns:
+            ``batch_size`` (the paper's, where sizes are the paper's) and, in GB, the memory of a training step where it
+            could be counted
+
+        Raises:
+            UserError: the memory target holds no batch of 2
+        """
+        fewest, available = self.UNet_min_batch_size, self.UNet_vram_target_GB * 1e9
+        if not self.counts_memory:
+            return {"batch_size": fewest}
+        network = tuple(architecture[key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import"))
+        memory = self.memory(network, input_channels, patch_size)
+        if self.paper:
+            batch_size = self.paper_batch_size
+        else:
+            if memory is None:
+                estimate = self._nnunet_estimate(network, input_channels, patch_size)
+                fitting = round(self._reference(len(patch_size)) / estimate)
+            elif memory.of(fewest) > available:
+                self._refuse(network, patch_size, memory.of(fewest))
+            else:
+                fitting = memory.largest_batch(available)
+            batch_size = max(min(fitting, round(n_patches * self.max_dataset_covered)), fewest)
+        planned = {} if memory is None else {PLANNED_MEMORY: round(memory.of(batch_size) / 1e9, 3)}
+        return {"batch_size": batch_size} | planned
+
+    def memory(self, network: tuple, input_channels: int, patch_size: Sequence[int]) -> StepMemory | None:
+        """What a training step takes; None, after a warning, where it cannot be counted.
+
+        Args:
+            network: class name, arguments, and names of the arguments to import, as in the plans
+            input_channels: of the network
+            patch_size: pixels or voxels
+        """
+        # a sample's share is in proportion to its pixels, so each topology is counted once; but not where a crop is
+        key = str((network, input_channels, patch_size if "crop_size" in network[1] else None))
+        pixels = math.prod(map(int, patch_size))
+        if key not in self._counted:
+            try:
+                memory = training_memory(
+                    network, input_channels, self._output_channels(), patch_size, self.optimiser_moments
+                )
+            except Exception as e:  # whatever a network does with values that are not there
+                print(f"Memory of {network[0]} is nnU-Net's estimate: it cannot run on tensors without values ({e}).")
+                memory = None
+            self._counted[key] = pixels, memory
+        counted_pixels, memory = self._counted[key]
+        return memory and StepMemory(memory.fixed, memory.of_sample * pixels // counted_pixels)
+
+    def static_estimate_VRAM_usage(
+        self, patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import
+    ):
+        """Memory of one sample in a training step, in nnU-Net's units, by which it chooses the patch.
+
+        nnU-Net counts the outputs of convolutions; attention, edges and concatenated maps would not be in it.
+
+        Raises:
+            UserError: the memory target holds no patch
+        """
+        if self.paper or not self.counts_memory:
+            return 1  # any patch will do
+        network = (arch_class_name, self.complete(arch_kwargs), arch_kwargs_req_import)
+        fits = arch_kwargs["n_stages"] >= FEWEST_STAGES and min(patch_size) >= FEWEST_PIXELS
+        if not fits and self._least < math.inf:
+            self._refuse(network, patch_size, self._least)
+        memory = self.memory(network, input_channels, patch_size)
+        if memory is None:
+            return self._nnunet_estimate(network, input_channels, patch_size)
+        needed, available = memory.of(self.UNet_min_batch_size), self.UNet_vram_target_GB * 1e9
+        if needed > available and not fits:  # the images themselves are that small
+            self._refuse(network, patch_size, needed)
+        self._least = min(self._least, needed)
+        return self._reference(len(patch_size)) * memory.of_sample / max(available - memory.fixed, memory.of_sample)
+
+    def _nnunet_estimate(self, network: tuple, input_channels: int, patch_size: Sequence[int]) -> float:
+        try:
+            return super().static_estimate_VRAM_usage(patch_size, input_channels, self._output_channels(), *network)
+        except AttributeError as e:
+            raise UserError(
+                f"The memory of {network[0]} can neither be counted nor estimated: it needs a method "
+                "compute_conv_feature_map_size, as nnU-Net's networks have."
+            ) from e
+
+    def _output_channels(self) -> int:
+        return sum(name != "ignore" for name in self.dataset_json["labels"])
+
+    def _reference(self, dim: int) -> float:
+        """nnU-Net's estimate of one sample that takes all of the memory target."""
+        reference = getattr(self, f"UNet_reference_val_{dim}d") * getattr(self, f"UNet_reference_val_corresp_bs_{dim}d")
+        return reference * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB
+
+    def _refuse(self, network: tuple, patch_size: Sequence[int], n_bytes: float) -> None:
+        raise UserError(
+            f"{self.UNet_vram_target_GB:g} GB hold no training step of {network[0].split('.')[-1]} in "
+            f"{len(patch_size)}D, not even with the smallest patch and a batch of {self.UNet_min_batch_size}: the "
+            f"least that works for it is -gpu_memory_target {math.ceil(n_bytes / 1e7) / 100:g}."
+        )
+
+    def save_plans(self, plans):
+        if self.paper:
+            plans["configurations"].pop("3d_fullres", None)
+        plans["configurations"] = self.configurations(plans)
+        super().save_plans(plans)
+
+
+def paper_topology(base_features: int) -> dict:
+    """Five resolutions of 3x3 convolutions, each with twice the features of the one before, at most 512."""
+    return {
+        "n_stages": 5,
+        "features_per_stage": [min(512, base_features * 2**i) for i in range(5)],
+        "kernel_sizes": [[3, 3]] * 5,
+        "strides": [[1, 1], *[[2, 2]] * 4],
+        "n_conv_per_stage": [2] * 5,
+        "n_conv_per_stage_decoder": [2] * 4,
+    }
