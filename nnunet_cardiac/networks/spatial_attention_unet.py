@@ -1,0 +1,203 @@
+"""Five systems for the left ventricle as one network with three switches (the spatial-attention U-Net's text).
+
+Encoder levels of two convolutions and max pooling; decoder levels of a transposed convolution and two convolutions.
+Switches add skip connections, attention behind every encoder level, and attention gates in the skips.
+
+Decided here, where the text is silent: the global average pooling that it names is a channel gate, before the spatial
+attention; the gate's signal is the upsampled map of the level below, its inner channels are half of the level's.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from dynamic_network_architectures.building_blocks.helper import (
+    get_matching_convtransp,
+    get_matching_pool_op,
+    maybe_convert_scalar_to_list,
+)
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from nnunet_cardiac.networks.attention_gate import AttentionGate
+from nnunet_cardiac.networks.unet import UNetEncoder, freeze_auxiliary_outputs
+
+
+class EncoderAttention(nn.Module):
+    """A gate for each channel, then one weight for each pixel, the same for all channels.
+
+    Args:
+        channels: C
+        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``
+        kernel_size: of the level's convolutions; the 7x7 convolution is as flat as they are (anisotropic 3D)
+    """
+
+    def __init__(self, channels: int, conv_op: type[_ConvNd], kernel_size: int | Sequence[int]):
+        super().__init__()
+        kernel_size = [7 if k > 1 else 1 for k in maybe_convert_scalar_to_list(conv_op, kernel_size)]
+        self.channel_gate = conv_op(channels, channels, 1)
+        self.spatial = conv_op(2, 1, kernel_size, padding=[k // 2 for k in kernel_size])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, \\*spatial) to the same shape."""
+        average = x.flatten(2).mean(2).view(*x.shape[:2], *[1] * (x.ndim - 2))
+        x = x * torch.sigmoid(self.channel_gate(average))
+        return x * torch.sigmoid(self.spatial(torch.cat((x.mean(1, True), x.amax(1, True)), 1)))
+
+
+class SpatialAttentionEncoder(UNetEncoder):
+    """Pooling (but in the first), convolutions and attention in every stage.
+
+    Args:
+        attention: whether there is any
+        others: as in ``SpatialAttentionUNet``
+    """
+
+    def __init__(self, input_channels: int, attention: bool, *args):
+        super().__init__(*args)
+        n_conv_per_stage, operations = args[5], args[6:]
+        pool = get_matching_pool_op(self.conv_op, pool_type="max")
+        stages = []
+        for s, features in enumerate(self.output_channels):
+            convs = StackedConvBlocks(
+                n_conv_per_stage[s], self.conv_op, input_channels, features, self.kernel_sizes[s], 1, *operations
+            )
+            stages.append(
+                nn.Sequential(
+                    pool(self.strides[s]) if s else nn.Identity(),
+                    convs,
+                    EncoderAttention(features, self.conv_op, self.kernel_sizes[s]) if attention else nn.Identity(),
+                )
+            )
+            input_channels = features
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(B, C, \\*spatial) to one map for each stage, highest resolution first."""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class SpatialAttentionDecoder(nn.Module):
+    """Transposed convolution, skip where there is one, and convolutions in every stage.
+
+    Args:
+        encoder: whose maps come in
+        skip_connections: whether the convolutions see the encoder's map beside the upsampled one
+        attention_gates: whether that map goes through a gate
+        others: as in ``SpatialAttentionUNet``
+    """
+
+    def __init__(
+        self,
+        encoder: SpatialAttentionEncoder,
+        num_classes: int,
+        n_conv_per_stage: Sequence[int],
+        deep_supervision: bool,
+        skip_connections: bool,
+        attention_gates: bool,
+    ):
+        super().__init__()
+        features = encoder.output_channels
+        if len(n_conv_per_stage) != len(features) - 1:
+            raise ValueError(f"n_conv_per_stage_decoder needs {len(features) - 1} entries, got {n_conv_per_stage}.")
+        self.deep_supervision = deep_supervision
+        self.skip_connections = skip_connections
+        self.upsamplings, self.gates, self.stages, self.seg_layers = (nn.ModuleList() for _ in range(4))
+        upsampling = get_matching_convtransp(encoder.conv_op)
+        for n_convs, s in zip(n_conv_per_stage, range(len(features) - 2, -1, -1), strict=True):
+            f, stride = features[s], encoder.strides[s + 1]
+            self.upsamplings.append(upsampling(features[s + 1], f, stride, stride, bias=encoder.conv_bias))
+            if attention_gates:
+                self.gates.append(AttentionGate(f, f, max(1, f // 2), encoder.conv_op))
+            self.stages.append(
+                StackedConvBlocks(
+                    n_convs, encoder.conv_op, 2 * f if skip_connections else f, f, encoder.kernel_sizes[s], 1,
+                    encoder.conv_bias, encoder.norm_op, encoder.norm_op_kwargs, encoder.dropout_op,
+                    encoder.dropout_op_kwargs, encoder.nonlin, encoder.nonlin_kwargs,
+                )
+            )  # fmt: skip
+            self.seg_layers.append(encoder.conv_op(f, num_classes, 1))
+        if not deep_supervision:
+            freeze_auxiliary_outputs(self)
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+        """The encoder's maps to logits (B, num_classes, \\*spatial), or a list of them, highest resolution first."""
+        *maps, x = maps
+        outputs = []
+        for i, (upsampling, stage, seg_layer) in enumerate(
+            zip(self.upsamplings, self.stages, self.seg_layers, strict=True)
+        ):
+            x, skip = upsampling(x), maps.pop()
+            if self.gates:
+                skip = self.gates[i](skip, x)
+            x = stage(torch.cat((skip, x), 1) if self.skip_connections else x)
+            if self.deep_supervision or not maps:
+                outputs.append(seg_layer(x))
+        return outputs[::-1] if self.deep_supervision else outputs[0]
+
+
+class SpatialAttentionUNet(nn.Module):
+    """U-Net with spatial attention in its encoder and attention gates in its skips, each of which can be left out.
+
+    Args:
+        skip_connections: whether the decoder sees the encoder's maps
+        encoder_attention: whether there is attention behind every encoder level
+        attention_gates: whether the skips are gated; needs ``skip_connections``
+        others: as in ``E2AUNet`` (text: batch norm, ReLU)
+
+    Raises:
+        ValueError: gates without skips, a list has not one entry for each stage, or the first stride is not 1
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        n_stages: int,
+        features_per_stage: Sequence[int],
+        conv_op: type[_ConvNd],
+        kernel_sizes: Sequence,
+        strides: Sequence,
+        num_classes: int,
+        n_conv_per_stage: Sequence[int],
+        n_conv_per_stage_decoder: Sequence[int],
+        skip_connections: bool = True,
+        encoder_attention: bool = True,
+        attention_gates: bool = True,
+        conv_bias: bool = True,
+        norm_op: type[nn.Module] = nn.BatchNorm2d,
+        norm_op_kwargs: dict | None = None,
+        dropout_op: type[nn.Module] | None = None,
+        dropout_op_kwargs: dict | None = None,
+        nonlin: type[nn.Module] = nn.ReLU,
+        nonlin_kwargs: dict | None = None,
+        deep_supervision: bool = False,
+    ):
+        super().__init__()
+        if attention_gates and not skip_connections:
+            raise ValueError("attention_gates weigh the skips: they need skip_connections.")
+        self.encoder = SpatialAttentionEncoder(
+            input_channels, encoder_attention, n_stages, features_per_stage, conv_op, kernel_sizes, strides,
+            n_conv_per_stage, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
+        )  # fmt: skip
+        self.decoder = SpatialAttentionDecoder(
+            self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision, skip_connections, attention_gates
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial), or a list of them under deep supervision.
+
+        Raises:
+            ValueError: a side of the input that the strides do not divide
+        """
+        self.encoder.check_input_size(x.shape[2:])
+        return self.decoder(self.encoder(x))
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """He initialisation of convolutions, as nnU-Net's U-Nets."""
+        InitWeights_He(1e-2)(module)

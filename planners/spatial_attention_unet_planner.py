@@ -1,0 +1,54 @@
+"""Plans of the spatial-attention U-Net and its siblings: one configuration for each system of the text."""
+
+from copy import deepcopy
+
+from nnunet_cardiac.networks import SpatialAttentionUNet
+from nnunet_cardiac.planners.architecture import ArchitecturePlanner
+
+SYSTEMS = {
+    "2d": (True, True, True),
+    "2d_attention_gates": (True, False, True),
+    "2d_unet": (True, False, False),
+    "2d_encoder_decoder": (False, False, False),
+    "2d_attention_encoder_decoder": (False, True, False),
+}
+"""Skip connections, encoder attention, attention gates: the text's Modified Spatial Attention U-Net, Modified Attention
+U-Net, U-Net, Encoder Decoder, Spatial Attention Encoder Decoder."""
+
+
+class SpatialAttentionUNetPlanner(ArchitecturePlanner):
+    """Plans the spatial-attention U-Net (``2d``; ``3d_fullres``) and its four siblings.
+
+    Patch and batch of all are those of ``2d``, so that they differ in nothing else. ``paper`` plans 256 x 256 pixels
+    and intensities between 0 and 1 (nnU-Net's ``RescaleTo01Normalization``); batch 16 and five resolutions of 32 to 512
+    features are the project's choice where the text gives none.
+    """
+
+    network = SpatialAttentionUNet
+    default_plans_name = "nnUNetSpatialAttentionUNetPlans"
+    paper_batch_size = 16
+    optimiser_moments = 1  # SGD, as nnU-Net's
+
+    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:
+        schemes, masks = super().determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+        if self.paper:
+            return ["RescaleTo01Normalization"] * len(schemes), [False] * len(masks)
+        return schemes, masks
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """Shared with nnU-Net's default plans, but not where intensities are other than theirs."""
+        if self.paper:
+            return f"{self.plans_identifier}_{configuration_name}"
+        return super().generate_data_identifier(configuration_name)
+
+    def configurations(self, plans: dict) -> dict[str, dict]:
+        """``2d``, a copy of its architecture for each other system, and ``3d_fullres``."""
+        full, configurations = plans["configurations"].pop("2d"), {}
+        for name, (skips, attention, gates) in SYSTEMS.items():
+            architecture = deepcopy(full["architecture"])
+            architecture["arch_kwargs"] |= {
+                "skip_connections": skips, "encoder_attention": attention, "attention_gates": gates
+            }  # fmt: skip
+            inherited = full if name == "2d" else {"inherits_from": "2d"}
+            configurations[name] = inherited | {"architecture": architecture}
+        return configurations | plans["configurations"]
