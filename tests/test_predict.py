@@ -10,11 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import CASCADE
+import torch
+from conftest import CASCADE, DADU, DATASET, HALSR
 
+from nnunet_cardiac.benchmark.cost import flops_per_slice, middle_slice
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.inference.predict import find_cases
+from nnunet_cardiac.inference.predict import find_cases, load_stages
 
 STAGE_1 = tuple("2d" if argument == "2d_cascade" else argument for argument in CASCADE)
 NNUNET = Path(sys.executable).parent
@@ -40,23 +42,48 @@ def error_of(capsys, *arguments):
     return str(exit_status.value.code) + capsys.readouterr().err
 
 
+def stock(*arguments):
+    """nnU-Net's own command."""
+    command = [NNUNET / "nnUNetv2_predict", "-device", "cpu", "-npp", "1", "-nps", "1", *arguments]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
+
+
+def assert_agree(ours, theirs):
+    labels = set()
+    for file in sorted(theirs.glob("*.nii.gz")):
+        one, two = read(ours / file.name), read(file)
+        assert (one == two).mean() >= 0.999
+        assert np.allclose(nib.load(ours / file.name).affine, nib.load(file).affine)
+        labels |= set(np.unique(two))
+    assert len(labels) > 1, "an empty segmentation proves nothing"
+
+
 def test_agrees_with_two_calls_of_nnunetv2_predict(trained, images, tmp_path):
     run("-i", images, "-o", tmp_path / "ours", *CASCADE)
     run("-i", images, "-o", tmp_path / "ours_stage_1", *STAGE_1)
-    stock = [str(NNUNET / "nnUNetv2_predict"), "-device", "cpu", "-npp", "1", "-nps", "1", "-f", "0", "1"]
-    for arguments in (
-        ("-i", images, "-o", tmp_path / "stock_stage_1", *STAGE_1),
-        ("-i", images, "-o", tmp_path / "stock", *CASCADE, "-prev_stage_predictions", tmp_path / "stock_stage_1"),
-    ):
-        subprocess.run([*stock, *map(str, arguments)], check=True, capture_output=True, env=os.environ)
-    labels = set()
-    for ours, theirs in (("ours", "stock"), ("ours_stage_1", "stock_stage_1")):
-        for file in sorted((tmp_path / theirs).glob("*.nii.gz")):
-            one, two = read(tmp_path / ours / file.name), read(file)
-            assert (one == two).mean() >= 0.999
-            assert np.allclose(nib.load(tmp_path / ours / file.name).affine, nib.load(file).affine)
-            labels |= set(np.unique(two))
-    assert len(labels) > 1, "an empty segmentation proves nothing"
+    folds = ("-f", "0", "1")
+    stock("-i", images, "-o", tmp_path / "stock_stage_1", *STAGE_1, *folds)
+    stock(
+        "-i", images, "-o", tmp_path / "stock", *CASCADE, *folds,
+        "-prev_stage_predictions", tmp_path / "stock_stage_1",
+    )  # fmt: skip
+    assert_agree(tmp_path / "ours", tmp_path / "stock")
+    assert_agree(tmp_path / "ours_stage_1", tmp_path / "stock_stage_1")
+
+
+def test_the_box_and_its_inside_agree_with_two_calls_of_nnunetv2_predict(trained, images, tmp_path):
+    box = tuple("2d_roi" if argument == "2d_cascade" else argument for argument in HALSR)
+    folds = ("-f", "0", "1")
+    run("-i", images, "-o", tmp_path / "ours", *HALSR)
+    stock("-i", images, "-o", tmp_path / "boxes", *box, *folds)
+    stock("-i", images, "-o", tmp_path / "stock", *HALSR, *folds, "-prev_stage_predictions", tmp_path / "boxes")
+    assert_agree(tmp_path / "ours", tmp_path / "stock")
+
+
+def test_dadu_agrees_with_nnunetv2_predict(trained, images, tmp_path):
+    run("-i", images, "-o", tmp_path / "ours", *DADU, "-f", "0")
+    stock("-i", images, "-o", tmp_path / "stock", *DADU, "-f", "0")
+    assert_agree(tmp_path / "ours", tmp_path / "stock")
 
 
 def test_output_of_a_prediction(trained, images, tmp_path):
@@ -172,3 +199,13 @@ def test_find_best_configuration_works_on_our_plans(trained):
     subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
     information = json.loads((trained / "inference_information.json").read_text())
     assert information["dataset_name_or_id"] in ("27", "Dataset027_ACDC")
+
+
+def test_cost_of_networks_that_want_other_sizes_than_their_strides_tell(trained):
+    _, _, _, trainer, _, plans, _, configuration = HALSR
+    stages = load_stages(
+        DATASET, trainer, plans, configuration, [0], "checkpoint_final.pth", torch.device("cpu"), True, 0.5
+    )
+    _, image, labels = middle_slice(DATASET, stages[0].plans, stages[0].configuration, 0)
+    box, inside = (flops_per_slice(stage, image[:, :-3, :-5], labels[:-3, :-5]) for stage in stages)
+    assert 0 < box < inside

@@ -1,7 +1,9 @@
 """Segmentation of images with a trained model, a cascade's stages one after the other in one call.
 
-Per case, this does what nnU-Net's commands do, with nnU-Net's own preprocessing, sliding window and export; a stage
-gets its predecessor's segmentation in memory instead of from a folder. One case is in memory at a time.
+Per case, this does what nnU-Net's commands do, with nnU-Net's own preprocessing, resampling and writing; a stage gets
+its predecessor's segmentation in memory instead of from a folder. While one case is segmented, the next is read and
+preprocessed, and the last is written. Logits of one case alone are in memory at a time; with a GPU, those of the
+next may wait there.
 """
 
 import os
@@ -9,6 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -16,17 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
-from nnunetv2.inference.export_prediction import (
-    convert_predicted_logits_to_segmentation_with_correct_shape,
-    export_prediction_from_logits,
-)
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from batchgenerators.utilities.file_and_folder_operations import load_json, save_json, save_pickle
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from tqdm import tqdm
 
 from nnunet_cardiac.environment import check_trainer, model_folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.nifti import read_nifti
 
 PARTIAL = ".partial"
@@ -40,8 +40,8 @@ class Prediction:
     segmented: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Of every case that was segmented now, from reading to writing."""
+    seconds: float = 0.0
+    """From reading the first case to having written the last; loading the model is not in it."""
 
 
 class StagePredictor:
@@ -51,7 +51,7 @@ class StagePredictor:
         folder: the model's folder, ``TRAINER__PLANS__CONFIGURATION``
         folds: whose networks are averaged; None for all that are there
         checkpoint: file name of the weights
-        others: as in ``nnUNetPredictor``
+        others: as in ``BatchedPredictor``
 
     Raises:
         UserError: a fold was not trained, or the trainer is not installed
@@ -65,6 +65,7 @@ class StagePredictor:
         device: torch.device,
         use_mirroring: bool,
         tile_step_size: float,
+        memory: float | None = None,
     ):
         if folds is None:
             folds = sorted(int(p.parent.name[5:]) for p in folder.glob(f"fold_[0-9]*/{checkpoint}"))
@@ -78,7 +79,8 @@ class StagePredictor:
             )
         check_trainer(folder.name.split("__")[0])
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
-            self.predictor = nnUNetPredictor(
+            self.predictor = BatchedPredictor(
+                memory=memory,
                 tile_step_size=tile_step_size,
                 use_mirroring=use_mirroring,
                 perform_everything_on_device=device.type == "cuda",
@@ -89,8 +91,8 @@ class StagePredictor:
         self.plans, self.configuration = self.predictor.plans_manager, self.predictor.configuration_manager
         self.dataset_json = self.predictor.dataset_json
 
-    def logits(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
-        """Logits in the model's spacing, and what is needed to bring them back to the image's.
+    def preprocess(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
+        """The network's input, and what is needed to bring its output back to the image's grid.
 
         Args:
             image: (C, Z, Y, X), as nnU-Net's reader gives it
@@ -109,29 +111,50 @@ class StagePredictor:
         if previous is not None:
             labels = self.predictor.label_manager.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(seg[0], labels, data.dtype)))
-        data = torch.from_numpy(data).to(torch.float32, memory_format=torch.contiguous_format)
-        return self.predictor.predict_logits_from_preprocessed_data(data).cpu(), properties
+        return torch.from_numpy(data).to(torch.float32, memory_format=torch.contiguous_format), properties
 
-    def segment(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> np.ndarray:
-        """Segmentation (Z, Y, X) on the image's own grid; arguments as in ``logits``."""
-        logits, properties = self.logits(image, properties, previous)
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, self.plans, self.configuration, self.predictor.label_manager, properties
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the processor is free while the network runs."""
+        return self.predictor.device.type == "cuda"
+
+    def logits(self, data: torch.Tensor) -> torch.Tensor:
+        """Logits (K, Z, Y, X) in the model's spacing, on its device."""
+        return self.predictor.predict_logits_from_preprocessed_data(data)
+
+    def segment(
+        self, logits: torch.Tensor, properties: dict, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Segmentation (Z, Y, X) on the image's own grid and, if asked for, the probabilities (K, Z, Y, X)."""
+        result = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits.cpu(), self.plans, self.configuration, self.predictor.label_manager, properties, probabilities
         )
+        return result if probabilities else (result, None)
 
-    def export(self, image, properties, previous, target: Path, save_probabilities: bool) -> None:
-        """Writes what ``nnUNetv2_predict`` writes for a case: ``target`` and, if asked for, ``.npz`` and ``.pkl``."""
-        logits, properties = self.logits(image, properties, previous)
+    def write(self, segmentation: np.ndarray, probabilities: np.ndarray | None, properties: dict, target: Path) -> None:
+        """Writes what ``nnUNetv2_predict`` writes for a case: ``target``; with probabilities, ``.npz`` and ``.pkl``.
+
+        Raises:
+            UserError: it cannot be written
+        """
         ending = self.dataset_json["file_ending"]
         partial = target.parent / PARTIAL
-        partial.mkdir(exist_ok=True)
-        truncated = target.name.removesuffix(ending)
-        export_prediction_from_logits(
-            logits, properties, self.configuration, self.plans, self.dataset_json, str(partial / truncated),
-            save_probabilities,
-        )  # fmt: skip
-        for file in sorted(partial.glob(f"{truncated}.*"), key=lambda f: f.name.endswith(ending)):  # image last
-            os.replace(file, target.parent / file.name)
+        case = target.name.removesuffix(ending)
+        try:
+            partial.mkdir(exist_ok=True)
+            if probabilities is not None:
+                np.savez_compressed(partial / f"{case}.npz", probabilities=probabilities)
+                save_pickle(properties, str(partial / f"{case}.pkl"))
+            self.plans.image_reader_writer_class().write_seg(segmentation, str(partial / target.name), properties)
+            for file in sorted(partial.glob(f"{case}.*"), key=lambda f: f.name.endswith(ending)):  # image last
+                os.replace(file, target.parent / file.name)
+        except (OSError, RuntimeError) as e:  # SimpleITK's errors are RuntimeErrors
+            reason = " ".join(str(e).split())[-200:]
+            raise UserError(f"{target} cannot be written ({reason}): is the disk full?") from e
+
+    def segment_and_write(self, logits: torch.Tensor, properties: dict, target: Path, save_probabilities: bool) -> None:
+        """``segment``, then ``write``."""
+        self.write(*self.segment(logits, properties, save_probabilities), properties, target)
 
 
 def load_stages(
@@ -144,13 +167,14 @@ def load_stages(
     device: torch.device,
     use_mirroring: bool,
     tile_step_size: float,
+    memory: float | None = None,
 ) -> list[StagePredictor]:
     """The stages that lead to ``configuration``, first stage first. Arguments and errors as in ``predict``."""
     stages: list[StagePredictor] = []
     stage = configuration
     while stage is not None:
         model = model_folder(dataset, trainer, plans_name, stage)
-        stages.insert(0, StagePredictor(model, folds, checkpoint, device, use_mirroring, tile_step_size))
+        stages.insert(0, StagePredictor(model, folds, checkpoint, device, use_mirroring, tile_step_size, memory))
         stage = stages[0].configuration.previous_stage_name
     return stages
 
@@ -170,6 +194,7 @@ def predict(
     save_probabilities: bool = False,
     continue_prediction: bool = False,
     overwrite: bool = False,
+    memory: float | None = None,
 ) -> Prediction:
     """Segments an image or a folder of images.
 
@@ -186,6 +211,7 @@ def predict(
         save_probabilities: also write ``CASE.npz``
         continue_prediction: keep segmentations that are in ``output`` already and do the others
         overwrite: replace them
+        memory: bytes that a forward pass may take, see ``BatchedPredictor``
 
     Raises:
         UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
@@ -202,7 +228,7 @@ def predict(
         )
     stages = load_stages(
         dataset, trainer, plans_name, configuration, folds, checkpoint, torch.device(device), use_mirroring,
-        tile_step_size,
+        tile_step_size, memory,
     )  # fmt: skip
     last = stages[-1]
     result = Prediction(kept=present if continue_prediction else [])
@@ -210,21 +236,43 @@ def predict(
     save_json(dataset_json, output / "dataset.json", sort_keys=False)
     save_json(last.plans.plans, output / "plans.json", sort_keys=False)
 
-    reader = last.plans.image_reader_writer_class()
-    for case in tqdm([case for case in cases if case not in result.kept], desc="Segmenting", unit="case"):
-        started = time.perf_counter()
-        try:
-            image, properties = _read(case, cases[case], reader, dataset_json["channel_names"])
-        except UserError as e:
-            result.problems.append(str(e))
-            continue
-        previous = None
-        for stage in stages[:-1]:
-            previous = stage.segment(image, properties, previous)
-        last.export(image, properties, previous, targets[case], save_probabilities)
-        result.segmented.append(case)
-        result.seconds[case] = time.perf_counter() - started
+    started = time.perf_counter()
+    todo = {case: files for case, files in cases.items() if case not in result.kept}
+    with (
+        ThreadPoolExecutor(1) as reading,
+        ThreadPoolExecutor(1) as writing,
+        tqdm(total=len(todo), desc="Segmenting", unit="case") as bar,
+    ):
+        ahead: list[Future] = []
+        waiting = iter(todo.items())
+        written: Future | None = None
+        for case in todo:
+            while len(ahead) < 2 and (following := next(waiting, None)) is not None:
+                ahead.append(reading.submit(_read_and_preprocess, *following, stages[0]))
+            try:
+                image, properties, (data, shape) = ahead.pop(0).result()
+            except UserError as e:
+                result.problems.append(str(e))
+                bar.update()
+                continue
+            for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
+                previous, _ = stage.segment(stage.logits(data), shape)
+                data, shape = following_stage.preprocess(image, properties, previous)
+            logits = last.logits(data)
+            if written is not None:
+                written.result()
+            if last.on_gpu:
+                written = writing.submit(last.segment_and_write, logits, shape, targets[case], save_probabilities)
+            else:  # the cores are busy anyway, and the next case's logits would come beside these
+                outcome = last.segment(logits, shape, save_probabilities)
+                written = writing.submit(last.write, *outcome, shape, targets[case])
+            del logits
+            result.segmented.append(case)
+            bar.update()
+        if written is not None:
+            written.result()
     shutil.rmtree(output / PARTIAL, ignore_errors=True)
+    result.seconds = time.perf_counter() - started
     return result
 
 
@@ -270,3 +318,10 @@ def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndar
     if not np.isfinite(image).all():
         raise UserError(f"{files[0]} has voxels that are NaN or infinite: repair the image.")
     return image, properties
+
+
+def _read_and_preprocess(
+    case: str, files: list[Path], stage: StagePredictor
+) -> tuple[np.ndarray, dict, tuple[torch.Tensor, dict]]:
+    image, properties = _read(case, files, stage.plans.image_reader_writer_class(), stage.dataset_json["channel_names"])
+    return image, properties, stage.preprocess(image, properties, None)

@@ -1,0 +1,126 @@
+"""nnU-Net's sliding window, with tiles and their mirrored copies in batches."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import combinations
+
+import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from torch._dynamo import OptimizedModule
+
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training.memory import LiveStorage
+
+MEMORY = {"cuda": 4e9, "cpu": 0.1e9}
+"""Bytes that a forward pass may take: enough to keep the device busy. A processor whose caches overflow is slower."""
+SHARE = 0.5
+"""Of a GPU's free memory that a forward pass may take at most."""
+
+
+class BatchedPredictor(nnUNetPredictor):
+    """nnU-Net's predictor, which runs one tile and one mirrored copy of it at a time, with several at a time.
+
+    What it adds up, and in what order, is the same. The network of every fold is loaded once.
+
+    Args:
+        memory: bytes that a forward pass may take; None for ``MEMORY``, at most ``SHARE`` of what a GPU has free
+        others: as in ``nnUNetPredictor``
+    """
+
+    def __init__(self, *args, memory: float | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.memory = memory
+        self._bytes_of_a_copy: dict[torch.Size, int] = {}
+
+    def initialize_from_trained_model_folder(self, *args, **kwargs):
+        """As nnU-Net's; ``networks`` has one for each fold."""
+        super().initialize_from_trained_model_folder(*args, **kwargs)
+        compiled = isinstance(self.network, OptimizedModule)
+        first = self.network._orig_mod if compiled else self.network
+        self.networks = []
+        for parameters in self.list_of_parameters:
+            network = deepcopy(first)
+            network.load_state_dict(parameters)
+            self.networks.append(torch.compile(network) if compiled else network)
+        self.network, self.list_of_parameters = self.networks[0], []
+
+    @torch.inference_mode()
+    def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
+        """As nnU-Net's, but that the logits stay on the device that they were added up on."""
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(min(default_num_processes, n_threads))
+        prediction = None
+        for network in self.networks:
+            self.network = network
+            logits = self.predict_sliding_window_return_logits(data)
+            prediction = logits if prediction is None else prediction.add_(logits.to(prediction.device))
+        if len(self.networks) > 1:
+            prediction /= len(self.networks)
+        torch.set_num_threads(n_threads)
+        return prediction
+
+    @torch.inference_mode()
+    def _internal_predict_sliding_window_return_logits(
+        self, data: torch.Tensor, slicers: Sequence[tuple], do_on_device: bool = True
+    ) -> torch.Tensor:
+        results_device = self.device if do_on_device else torch.device("cpu")
+        data = data.to(results_device)
+        heads = self.label_manager.num_segmentation_heads
+        predicted_logits = torch.zeros((heads, *data.shape[1:]), dtype=torch.half, device=results_device)
+        n_predictions = torch.zeros(data.shape[1:], dtype=torch.half, device=results_device)
+        gaussian = 1
+        if self.use_gaussian:
+            gaussian = compute_gaussian(
+                tuple(self.configuration_manager.patch_size), sigma_scale=1.0 / 8, value_scaling_factor=10,
+                device=results_device,
+            )  # fmt: skip
+
+        axes = self.allowed_mirroring_axes if self.use_mirroring and self.allowed_mirroring_axes else ()
+        mirrorings = [tuple(a + 1 for a in c) for n in range(len(axes) + 1) for c in combinations(axes, n)]
+        copies = [(tile, mirroring) for tile in slicers for mirroring in mirrorings]
+        shape, memory = data[slicers[0]].shape, self._available_memory()
+        done, total = 0, None
+        while done < len(copies):
+            # the first copy goes alone, to see what it takes
+            n = max(1, int(memory // self._bytes_of_a_copy[shape])) if shape in self._bytes_of_a_copy else 1
+            batch = copies[done : done + n]
+            x = torch.stack([data[tile].flip(mirroring) for tile, mirroring in batch]).to(self.device)
+            try:
+                outputs = self._forward(x)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                self._bytes_of_a_copy[shape] *= 2
+                continue
+            done += len(batch)
+            for (tile, mirroring), logits in zip(batch, outputs, strict=True):
+                total = logits if mirroring == () else total.add_(logits.flip(mirroring))
+                if mirroring == mirrorings[-1]:
+                    total = total.div_(len(mirrorings)).to(results_device).mul_(gaussian)
+                    predicted_logits[tile] += total
+                    n_predictions[tile[1:]] += gaussian
+        predicted_logits.div_(n_predictions)
+        if torch.isinf(predicted_logits).any():
+            raise UserError(
+                f"{self.trainer_name} with {self.plans_manager.plans_name} gives infinite logits in half precision: "
+                "its training has diverged; train it again, or choose another checkpoint with -chk."
+            )
+        return predicted_logits
+
+    def _available_memory(self) -> float:
+        if self.memory is not None:
+            return self.memory
+        if self.device.type == "cuda":
+            return min(MEMORY["cuda"], SHARE * torch.cuda.mem_get_info(self.device)[0])
+        return MEMORY["cpu"]
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        shape = x.shape[1:]
+        if shape in self._bytes_of_a_copy:
+            return self.network(x)
+        with LiveStorage() as storage:
+            logits = self.network(x)
+        self._bytes_of_a_copy[shape] = max(storage.peak, 1)
+        return logits
