@@ -130,6 +130,17 @@ def test_report_is_one_page_with_everything(finished):
     assert (report / "tables.tex").read_text().count(r"\begin{table}") >= 6
 
 
+def test_report_tells_what_the_crops_show(finished):
+    table = pd.read_csv(finished["output"] / "report" / "crop.csv").set_index("contender")
+    assert list(table.index) == ["crocnet", "crocnet_single"]  # the others have none
+    cases = pd.read_csv(next(finished["output"].glob("evaluation/*CroCNet*__2d_cascade/fold_0/crop.csv")))
+    assert cases["case"].nunique() == 4 and set(cases["structure"]) == {"RV", "MYO", "LV"}
+    lv = cases[cases["structure"] == "LV"]
+    assert (lv["pixels"] > 0).all()
+    expected = 100 * lv["inside"].sum() / lv["pixels"].sum()
+    assert table.loc["crocnet", "LV inside, %"] == pytest.approx(expected, abs=0.01)
+
+
 def test_report_against_another_baseline(finished, tmp_path):
     result = write_report(finished["output"], tmp_path / "report", baseline="crocnet")
     summary = pd.read_csv(tmp_path / "report" / "summary.csv").set_index("contender")

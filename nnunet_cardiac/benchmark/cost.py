@@ -48,11 +48,12 @@ def flops_per_slice(stage: StagePredictor, image: np.ndarray, labels: np.ndarray
     x = torch.from_numpy(np.concatenate(channels))[None]
     patch = stage.configuration.patch_size
     strides = np.prod(stage.configuration.network_arch_init_kwargs["strides"], axis=0)
+    divisors = getattr(getattr(network, "encoder", None), "divisible_by", strides)  # ours say what fits them
     slices = 1
     if len(patch) == 3:
         slices = patch[0]
         x = x[:, :, None].expand(-1, -1, slices, -1, -1)
-    missing = [(-size) % int(stride) for size, stride in zip(x.shape[2:], strides, strict=True)]
+    missing = [(-size) % int(divisor) for size, divisor in zip(x.shape[2:], divisors, strict=True)]
     x = torch.nn.functional.pad(x, [n for m in reversed(missing) for n in (0, m)])
     device = next(network.parameters()).device
     network.eval()

@@ -112,7 +112,26 @@ def evaluate(settings: Settings, model: str, fold: int) -> dict:
         problems += measurement.problems
     except UserError as e:  # no ventricles, or no phases
         print(f"No clinical indices: {e}")
+    _evaluate_crop(settings, model, cases, output / "crop.csv")
     return {"cases": len(cases), "problems": problems}
+
+
+def _evaluate_crop(settings: Settings, model: str, cases: list[str], table: Path) -> None:
+    """What the last stage of a cascade gets to see of the heart; nothing for a model without a crop."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_cardiac.evaluation.crop import evaluate_crop
+
+    trainer, plans_name, configuration = model.split("__")
+    preprocessed = folder("nnUNet_preprocessed") / settings.dataset
+    plans = PlansManager(str(preprocessed / f"{plans_name}.json"))
+    previous = plans.get_configuration(configuration).previous_stage_name
+    if previous is not None:
+        stage = folder("nnUNet_results") / settings.dataset / f"{trainer}__{plans_name}__{previous}"
+        dataset_json = json.loads((preprocessed / "dataset.json").read_text())
+        result = evaluate_crop(preprocessed, stage, plans, dataset_json, configuration, cases)
+        if result is not None:
+            result.to_csv(table, index=False)
 
 
 def cost(settings: Settings, model: str) -> dict:
@@ -142,10 +161,9 @@ def cost(settings: Settings, model: str) -> dict:
     result = predict(images, target, *arguments, device=settings.device, overwrite=True)
     shutil.rmtree(images)
     shutil.rmtree(target)
-    seconds = list(result.seconds.values())
     return record | {
-        "prediction_seconds_per_case": sum(seconds) / len(seconds),
-        "prediction_cases": len(seconds),
+        "prediction_seconds_per_case": result.seconds / len(result.segmented),
+        "prediction_cases": len(result.segmented),
         "prediction_peak_memory_GB": (
             torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else peak_process_memory()
         ),

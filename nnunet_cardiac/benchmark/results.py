@@ -33,6 +33,7 @@ class ContenderResults:
         cost: see ``cost_table``
         curves: by fold: ``steps`` and the online Dice of each epoch, of the last stage
         circumstances: hardware, versions, seed, of every training
+        crop: see ``evaluate_crop``; None for a model without one
     """
 
     contender: Contender
@@ -44,6 +45,7 @@ class ContenderResults:
     cost: dict[str, float]
     curves: dict[int, dict[str, list[float]]]
     circumstances: list[dict] = field(default_factory=list)
+    crop: pd.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -127,6 +129,7 @@ def _load_contender(benchmark: Path, settings: Settings, contender: Contender) -
         contender, model, folds, metrics, anatomy, measurement, _cost(benchmark, model, trainings),
         {fold: _curve(record) for fold, record in trainings[model].items() if fold in folds},
         [record["cost"] for stage in stages for record in trainings[stage].values() if record["cost"]],
+        table("crop.csv"),
     )  # fmt: skip
 
 

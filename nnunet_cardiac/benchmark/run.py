@@ -88,7 +88,7 @@ def run(
         command = [
             sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(output),
             "--configfile", str(output / "workflow.json"), "--keep-going", "--rerun-triggers", "mtime",
-            "--rerun-incomplete", "--nolock",
+            "--rerun-incomplete", "--ignore-incomplete", "--nolock",  # a record is written whole or not at all
         ]  # fmt: skip
         if profile:
             own = PROFILES / profile

@@ -40,7 +40,7 @@ def test_table(results: Results, baseline: ContenderResults) -> pd.DataFrame:
 
 
 def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | None, baseline: str) -> pd.DataFrame:
-    """The table that people look at: Dice by structure, mean Dice with its interval, HD95, the test."""
+    """The table that people look at: Dice by structure, mean Dice with its interval, Jaccard, HD95, the test."""
     rows = []
     for contender in results.contenders:
         own = full[full["contender"] == contender.name].set_index(["metric", "structure"])
@@ -50,6 +50,7 @@ def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | No
         mean = own.loc["dice", "mean"]
         row["Dice, mean"] = _mean_sd(mean, 3)
         row["95 % interval"] = f"{mean['ci_lower']:.3f} to {mean['ci_upper']:.3f}"
+        row["Jaccard, mean"] = _mean_sd(own.loc["jaccard", "mean"], 3)
         row["HD95 mm, mean"] = _mean_sd(own.loc["hausdorff95_mm", "mean"], 1)
         if tests is not None:
             row |= _test_columns(tests, contender.name, baseline)
@@ -157,6 +158,25 @@ def anatomy_table(results: Results) -> pd.DataFrame:
                 expert = (len(part), row | {"contender": "ground truth"})
     table = pd.DataFrame([*rows, expert[1]] if expert else rows)
     return table.rename(columns=lambda name: name.replace("_", " "))
+
+
+def crop_table(results: Results) -> pd.DataFrame:
+    """How well the crops of cascades hold the heart: see ``evaluate_crop``; shares are over all images of all cases."""
+    rows = []
+    for contender in results.contenders:
+        if contender.crop is None:
+            continue
+        cases = contender.crop.drop_duplicates("case")
+        pixels = contender.crop.groupby("structure", sort=False)[["pixels", "inside"]].sum()
+        row = {
+            "contender": contender.name,
+            "IoU of the box": _number((cases["iou"] * cases["heart"]).sum() / cases["heart"].sum(), ".3f"),
+        }
+        row |= {f"{name} inside, %": _number(100 * p["inside"] / p["pixels"], ".2f") for name, p in pixels.iterrows()}
+        row["images cropped, %"] = _number(100 * cases["cropped"].sum() / cases["images"].sum(), ".1f")
+        row["crop's area, %"] = _number(100 * (cases["area"] * cases["cropped"]).sum() / cases["cropped"].sum(), ".1f")
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def agreement_table(results: Results) -> pd.DataFrame:

@@ -92,9 +92,8 @@ def _evaluate_case(job: tuple[str, Path, Path, Structures]) -> tuple[list[dict],
     """Rows of metrics and of anatomy, or what is wrong."""
     import torch
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MONAI's, of its own deprecations
-        from nnunet_cardiac.evaluation.metrics import structure_metrics
+    warnings.filterwarnings("ignore", module="monai")  # of its own deprecations, when imported and at every call
+    from nnunet_cardiac.evaluation.metrics import structure_metrics
 
     torch.set_num_threads(1)
     case, predicted_file, truth_file, structures = job
