@@ -46,18 +46,62 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("convert", None, "write a public data set in nnU-Net's raw format")
     datasets = p.add_subparsers(title="data sets", required=True, metavar="DATASET")
-    p = datasets.add_parser(
-        "acdc",
-        help="ACDC: 150 patients, short axis, labels RV, MYO, LV",
-        description="Converts ACDC as its owners ship it to $nnUNet_raw/DatasetNNN_ACDC, with folds over patients "
-        "and cases.csv. What was converted before is kept; source files are never touched.",
-        epilog="example: nnunet_cardiac convert acdc -i ~/downloads/ACDC",
-    )
-    p.add_argument("-i", type=Path, required=True, metavar="SOURCE", help="folder with ACDC's 'training', or above it")
-    p.add_argument("-d", type=int, default=27, metavar="ID", help="data set ID, default 27")
-    p.add_argument("--folds", type=int, default=5, metavar="N", help="folds over the training patients, default 5")
-    p.add_argument("-np", type=_positive, default=2, metavar="N", help="cases converted at a time, default 2")
-    p.set_defaults(run=convert_acdc)
+
+    def dataset(name: str, run, help: str, description: str, source: str, example: str) -> argparse.ArgumentParser:
+        p = datasets.add_parser(
+            name, help=help, epilog=f"example: nnunet_cardiac convert {name} {example}",
+            description=f"{description} What was converted before is kept; source files are never touched.",
+        )  # fmt: skip
+        p.add_argument("-i", type=Path, required=True, metavar="SOURCE", help=source)
+        p.add_argument("-d", type=int, metavar="ID", help="data set ID")
+        p.add_argument("--folds", type=int, default=5, metavar="N", help="folds over the training patients, default 5")
+        p.add_argument("-np", type=_positive, default=2, metavar="N", help="cases converted at a time, default 2")
+        p.set_defaults(run=run)
+        return p
+
+    p = dataset(
+        "acdc", convert_acdc, "ACDC: 150 patients, short axis, labels RV, MYO, LV",
+        "Converts ACDC as its owners ship it to $nnUNet_raw/Dataset027_ACDC, with folds over patients and cases.csv.",
+        "folder with ACDC's 'training', or above it", "-i ~/downloads/ACDC",
+    )  # fmt: skip
+    p.add_argument(
+        "--labels", nargs="+", metavar="LABEL",
+        help="keep only these, numbered in this order, as Dataset028_ACDC_LV_MYO: --labels LV MYO",
+    )  # fmt: skip
+    dataset(
+        "lvquan19", convert_lvquan19, "LVQuan19: 56 patients, one short-axis slice in 20 frames, labels LV, MYO",
+        "Converts the .mat files of LVQuan19 (MATLAB v5 or v7.3) to $nnUNet_raw/Dataset019_LVQuan19: every annotated "
+        "frame is a case, with the frames of a patient in one fold.",
+        "folder with the .mat files, or above it", "-i ~/downloads/LVQuan19/TrainingData",
+    )  # fmt: skip
+    p = dataset(
+        "mnms2", convert_mnms2, "M&Ms-2: 360 subjects, long and short axis, labels LV, MYO, RV",
+        "Converts one view of M&Ms-2 to $nnUNet_raw/DatasetNNN_MnM2_VIEW, with folds over subjects that are stratified "
+        "by disease and vendor, and cases.csv.",
+        "folder with the subjects' folders and dataset_information.csv, or above it", "-i ~/downloads/MnM2 --view LA",
+    )  # fmt: skip
+    p.add_argument("--view", choices=("LA", "SA"), default="LA", help="long or short axis, default LA")
+    p.add_argument(
+        "--split", choices=("all", "challenge"), default="all",
+        help="all: 360 subjects in the folds (default, as CroCNet); challenge: 200 for training, 160 for testing, as "
+        "DatasetNNN_MnM2_VIEW_challenge",
+    )  # fmt: skip
+    p = dataset(
+        "sunnybrook", convert_sunnybrook, "Sunnybrook: 45 patients, short axis as DICOM, contours of the LV",
+        "Converts Sunnybrook, in the challenge's layout or that of teaching material (dicoms, contourfiles, link.csv), "
+        "to $nnUNet_raw/Dataset009_Sunnybrook: every frame with a contour of the cavity is a case of one slice.",
+        "folder above the images and the contours", "-i ~/downloads/Sunnybrook",
+    )  # fmt: skip
+    p.add_argument(
+        "--labels", nargs="+", default=["lv"], metavar="LABEL",
+        help="lv: the cavity (default); lv myo: also the myocardium, as Dataset010_Sunnybrook_LV_MYO, of the frames "
+        "that have both contours",
+    )  # fmt: skip
+    p.add_argument(
+        "--keep-unknown", action="store_true",
+        help="with lv myo: keep frames without the outer contour, all but their cavity as nnU-Net's ignore label, as "
+        "Dataset011_Sunnybrook_LV_MYO_unknown",
+    )  # fmt: skip
 
     p = command(
         "plan_and_preprocess", plan_and_preprocess, "fingerprint, plans and preprocessed data, with our planners",
@@ -66,8 +110,13 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("-d", nargs="+", required=True, metavar="ID", help="data set IDs or names")
     p.add_argument("-pl", default="CroCNetPlanner", metavar="PLANNER", help="planner, ours or nnU-Net's")
-    p.add_argument("-c", nargs="+", metavar="CONFIGURATION", help="what to preprocess for, default all 2D ones")
-    p.add_argument("-gpu_memory_target", type=float, metavar="GB", help="memory to plan for, default the planner's")
+    p.add_argument(
+        "-c",
+        nargs="+",
+        metavar="CONFIGURATION",
+        help="what to preprocess for, default all 2D ones; 3d_fullres, 3d_cascade_fullres",
+    )
+    p.add_argument("-gpu_memory_target", type=_above_0, metavar="GB", help="memory to plan for, default the planner's")
     p.add_argument("-overwrite_plans_name", metavar="PLANS", help="name of the plans, default the planner's")
     size = p.add_mutually_exclusive_group()
     size.add_argument("--paper", action="store_true", help="the paper's fixed sizes instead of planned ones")
@@ -107,6 +156,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-f", nargs="+", type=_fold, metavar="FOLD", help="folds to average, default all that are trained")
     p.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="weights, default checkpoint_final.pth")
     p.add_argument("-step_size", type=float, default=0.5, help="step of the sliding window, default 0.5 of the patch")
+    p.add_argument(
+        "-memory", type=_above_0, metavar="GB",
+        help="what running the network on several slices and mirrored copies at a time may take, "
+        "default 4, but at most half of what a GPU has free; 0.1 without one",
+    )  # fmt: skip
     p.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, a little less accurate")
     p.add_argument("--save_probabilities", action="store_true", help="also write probabilities as .npz")
     present = p.add_mutually_exclusive_group()
@@ -152,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("-d", metavar="ID", help="data set ID or name")
     p.add_argument("--list", action="store_true", help="print the contenders, and do nothing")
-    p.add_argument("--contenders", nargs="+", metavar="NAME", help="who takes part, default all; see --list")
+    p.add_argument("--contenders", nargs="+", metavar="NAME", help="who takes part, default all in 2D; see --list")
     p.add_argument(
         "--contenders_file", type=Path, metavar="FILE",
         help="YAML with more: 'NAME: {planner: ..., plans: ..., configuration: ..., trainer: ...}'",
@@ -162,7 +216,7 @@ def parser() -> argparse.ArgumentParser:
     _benchmark_option(p, "-o")
     p.add_argument("--budget", type=_positive, metavar="STEPS", help="optimiser steps of every training alike")
     _small_option(p)
-    p.add_argument("-gpu_memory_target", type=float, metavar="GB", help="memory to plan for, default each planner's")
+    p.add_argument("-gpu_memory_target", type=_above_0, metavar="GB", help="memory to plan for, default the planners'")
     _device_option(p)
     p.add_argument("--cores", type=_positive, default=os.cpu_count(), metavar="N", help="for all jobs, default all")
     p.add_argument("--gpus", type=_positive, metavar="N", help="trainings at a time, default one for each GPU")
@@ -224,6 +278,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _above_0(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
 def _fold(text: str) -> int | str:
     return text if text == "all" else int(text)
 
@@ -246,11 +307,35 @@ def _report(warnings: list[str], problems: list[str]) -> None:
 def convert_acdc(options: argparse.Namespace) -> bool:
     from nnunet_cardiac.dataset_conversion import acdc
 
-    result = acdc.convert(options.i, options.d, options.folds, options.np)
+    return _converted(acdc.convert(options.i, options.d, options.folds, options.np, options.labels))
+
+
+def convert_lvquan19(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.dataset_conversion import lvquan19
+
+    return _converted(lvquan19.convert(options.i, options.d, options.folds, options.np))
+
+
+def convert_mnms2(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.dataset_conversion import mnms2
+
+    return _converted(mnms2.convert(options.i, options.d, options.folds, options.np, options.view, options.split))
+
+
+def convert_sunnybrook(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.dataset_conversion import sunnybrook
+
+    return _converted(
+        sunnybrook.convert(options.i, options.d, options.folds, options.np, options.labels, options.keep_unknown)
+    )
+
+
+def _converted(result) -> bool:
     _report(result.warnings, result.problems)
     print(
-        f"{result.folder}: {result.converted} cases converted, {result.kept} kept from before, "
-        f"{len(result.problems)} left out."
+        f"{result.folder}: {result.converted} cases converted"
+        + (f" ({result.repaired} repaired)" if result.repaired else "")
+        + f", {result.kept} kept from before, {len(result.problems)} left out."
     )
     return bool(result.problems)
 
@@ -295,7 +380,7 @@ def predict(options: argparse.Namespace) -> bool:
     result = inference.predict(
         options.i, options.o, name, options.tr, options.p, options.c, options.f, options.chk, _device(options),
         not options.disable_tta, options.step_size, options.save_probabilities, options.continue_prediction,
-        options.overwrite,
+        options.overwrite, options.memory and options.memory * 1e9,
     )  # fmt: skip
     _report([], result.problems)
     print(
@@ -333,14 +418,14 @@ def measure(options: argparse.Namespace) -> bool:
 def benchmark(options: argparse.Namespace) -> bool:
     from nnunet_cardiac.benchmark import contenders
 
-    chosen = contenders.choose(options.contenders, options.contenders_file)
     if options.list:
-        for c in chosen:
+        for c in contenders.everyone(options.contenders_file).values():
             print(
                 f"{c.name:<26}{c.description}\n"
                 f"{'':<26}-pl {c.planner} -p {c.plans} -c {c.configuration} -tr {c.trainer}"
             )
         return False
+    chosen = contenders.choose(options.contenders, options.contenders_file)
     if options.d is None:
         raise UserError("Name a data set with -d.")
     from nnunet_cardiac.benchmark import run

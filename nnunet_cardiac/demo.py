@@ -12,7 +12,7 @@ from nnunet_cardiac.errors import UserError
 
 TRAINING_PATIENTS = range(1, 9)
 TEST_PATIENTS = range(101, 104)
-STEPS = 250
+STEPS = 200
 LEARNING_RATE = 1e-3
 PATCH = 64
 DATASET = "27"
@@ -81,7 +81,7 @@ def _steps(output: Path, benchmark: Path, device: str, log) -> None:
     from nnunet_cardiac.phantom.acdc import write_patients
 
     source = output / "phantom_ACDC"
-    looks = {"shape": (104, 96), "spacing": 2.6, "n_slices": 7}
+    looks = {"shape": (88, 80), "spacing": 3.0, "n_slices": 7}
     write_patients(source / "training", TRAINING_PATIENTS, **looks)
     write_patients(source / "testing", TEST_PATIENTS, **looks)
 
