@@ -1,0 +1,72 @@
+"""The 3D configurations from plans to segmentations: our commands, and nnU-Net's own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import CASCADE, DATASET
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_cardiac.benchmark.contenders import BUILT_IN, choose
+from nnunet_cardiac.cli import main
+
+NNUNET = Path(sys.executable).parent
+CROCNET_3D = [*CASCADE[:-1], "3d_cascade_fullres"]
+
+
+@pytest.fixture(scope="module")
+def trained_in_3d(planned, nnunet_folders) -> Path:
+    """Both stages of CroCNet in 3D, for a few steps."""
+    plans = planned / "nnUNetCroCNetPlans.json"
+    before = plans.read_text()
+    main(["plan_and_preprocess", "-d", "27", "-pl", "CroCNetPlanner", "--small", "-c", "3d_cascade_fullres"])
+    plans.write_text(before)  # those with a few features
+    main(["train", *CROCNET_3D, "-f", "0", "-device", "cpu", "--budget", "2"])
+    return nnunet_folders / "nnUNet_results" / DATASET
+
+
+def read(path):
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def test_both_stages_predict_as_two_calls_of_nnunetv2_predict(trained_in_3d, dataset, tmp_path):
+    images = dataset / "imagesTs"
+    main(["predict", "-i", str(images), "-o", str(tmp_path / "ours"), *CROCNET_3D, "-f", "0", "-device", "cpu"])
+    stages = (
+        ("3d_fullres", tmp_path / "first", []),
+        ("3d_cascade_fullres", tmp_path / "stock", ["-prev_stage_predictions", tmp_path / "first"]),
+    )
+    for configuration, output, previous in stages:
+        command = [NNUNET / "nnUNetv2_predict", "-device", "cpu", "-npp", "1", "-nps", "1", "-i", images, "-o", output]
+        command += [*CROCNET_3D[:-1], configuration, "-f", "0", *previous]
+        subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
+    files = sorted((tmp_path / "stock").glob("*.nii.gz"))
+    assert files
+    for file in files:
+        assert (read(file) == read(tmp_path / "ours" / file.name)).mean() > 0.999
+
+
+def test_the_crop_is_a_box_of_the_volume(trained_in_3d, planned):
+    manager = PlansManager(json.loads((planned / "nnUNetCroCNetPlans.json").read_text()))
+    configuration = manager.get_configuration("3d_cascade_fullres")
+    arguments = configuration.network_arch_init_kwargs
+    assert len(arguments["crop_size"]) == len(configuration.patch_size) == 3
+    assert all(crop <= side for crop, side in zip(arguments["crop_size"], configuration.patch_size, strict=True))
+    through_plane, rows, columns = arguments["crop_margin"]
+    assert rows == columns == 15
+    spacing = configuration.spacing
+    assert through_plane == max(1, round(15 * spacing[2] / spacing[0]))
+
+
+def test_3d_takes_part_in_a_benchmark_on_demand():
+    assert not [c.name for c in choose(None) if c.configuration.startswith("3d")]
+    (crocnet,) = choose(["crocnet_3d"])
+    assert crocnet.configuration == "3d_cascade_fullres"
+    assert {c.planner for c in BUILT_IN.values() if c.configuration.startswith("3d")} == {
+        c.planner for c in BUILT_IN.values()
+    }
