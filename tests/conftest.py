@@ -4,7 +4,9 @@ import json
 import os
 from pathlib import Path
 
-os.environ.update(nnUNet_n_proc_DA="0", nnUNet_def_n_proc="1", nnUNet_compile="f")  # before nnU-Net is imported
+# before nnU-Net and PyTorch are imported; one thread for each of pytest's workers: more would wait for each other's
+# cores, and could add up in another order from run to run
+os.environ.update(nnUNet_n_proc_DA="0", nnUNet_def_n_proc="1", nnUNet_compile="f", OMP_NUM_THREADS="1")
 
 import numpy as np
 import pytest
@@ -36,7 +38,6 @@ def nnunet_folders(tmp_path_factory) -> Path:
         (root / name).mkdir()
         os.environ[name] = str(root / name)
     os.environ["nnUNet_extTrainer"] = ext_trainer()
-    torch.set_num_threads(1)
     return root
 
 

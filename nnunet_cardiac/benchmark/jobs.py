@@ -161,6 +161,8 @@ def cost(settings: Settings, model: str) -> dict:
     result = predict(images, target, *arguments, device=settings.device, overwrite=True)
     shutil.rmtree(images)
     shutil.rmtree(target)
+    if not result.segmented:
+        raise UserError(f"No case was left to time the prediction on: {' '.join(result.problems)}")
     return record | {
         "prediction_seconds_per_case": result.seconds / len(result.segmented),
         "prediction_cases": len(result.segmented),

@@ -40,8 +40,9 @@ def training_memory(
     output_channels: int,
     patch_size: Sequence[int],
     moments: int = 2,
+    half_precision: bool = True,
 ) -> StepMemory:
-    """Memory of a training step in half precision.
+    """Memory of a training step.
 
     Counted, not estimated: forward and backward pass run on tensors without storage, and the storage that they would
     have is added up while it lives. bfloat16 on the CPU stands in for float16 on a GPU. torch.compile needs less. The
@@ -52,6 +53,7 @@ def training_memory(
         input_channels, output_channels: of the network
         patch_size: pixels or voxels
         moments: numbers that the optimiser keeps for each parameter: Adam 2, SGD with momentum 1
+        half_precision: mixed, as nnU-Net trains; False for float32
 
     Raises:
         whatever the network does where it cannot run on such tensors, which tell their shape but no values
@@ -63,17 +65,17 @@ def training_memory(
         for module in model.modules():
             if isinstance(module, HeartCrop):  # where the heart is does not matter, and no values tell it
                 module.windows = lambda x, crop=module: [tuple((0, size) for size in crop.crop_size)] * len(x)
-        few, many = (_peak_of_a_step(model, (n, input_channels, *patch_size)) for n in SAMPLES)
+        few, many = (_peak_of_a_step(model, (n, input_channels, *patch_size), half_precision) for n in SAMPLES)
     of_sample = (many - few) // (SAMPLES[1] - SAMPLES[0])
     parameters = sum(p.numel() for p in model.parameters())
     return StepMemory(few - SAMPLES[0] * of_sample + 4 * moments * parameters + CUDNN_BYTES, of_sample)
 
 
-def _peak_of_a_step(model: torch.nn.Module, shape: Sequence[int]) -> int:
+def _peak_of_a_step(model: torch.nn.Module, shape: Sequence[int], half_precision: bool) -> int:
     model.zero_grad(set_to_none=True)
     with LiveStorage() as memory:
         memory.add(*model.parameters(), *model.buffers())
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half_precision):
             outputs = model(torch.empty(shape))
         sum(output.float().square().mean() for output in tree_leaves(outputs)).backward()
     return memory.peak
