@@ -11,6 +11,7 @@ os.environ.update(nnUNet_n_proc_DA="0", nnUNet_def_n_proc="1", nnUNet_compile="f
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import ext_trainer
@@ -39,6 +40,14 @@ def nnunet_folders(tmp_path_factory) -> Path:
         os.environ[name] = str(root / name)
     os.environ["nnUNet_extTrainer"] = ext_trainer()
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_curves():
+    """nnU-Net draws ``progress.png`` after every epoch, which takes longer than the epochs of these tests."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(MetaLogger, "plot_progress_png", lambda logger, output_folder: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

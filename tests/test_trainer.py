@@ -14,9 +14,11 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from conftest import DATASET, PLANNERS
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.trainers.nnUNetTrainerCroCNet import nnUNetTrainerCroCNet
+from nnunet_cardiac.trainers.nnUNetTrainerDADU import nnUNetTrainerDADU
 from nnunet_cardiac.training.box import BoxLoss
 from nnunet_cardiac.training.deep_supervision import BalancedDeepSupervisionLoss
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
@@ -388,6 +390,14 @@ def test_resumed_training_ends_where_an_uninterrupted_one_does(planned, trained,
     assert rates[0] == rates[1]
     assert resumed._best_ema == whole._best_ema
     assert resumed.logger.get_value("train_losses", step=None) == whole.logger.get_value("train_losses", step=None)
+
+
+@pytest.mark.parametrize("timed, trainer", [(True, nnUNetTrainer), (False, nnUNetTrainerDADU)])
+def test_no_augmentation_depends_on_the_speed_of_the_machine(timed, trainer):
+    """Where nnU-Net's does, and ours must not, or a resumed training ends elsewhere by rounding."""
+    transforms = trainer.get_training_transforms((64, 64), (-3.0, 3.0), None, (0, 1), False)
+    blurs = [t.transform for t in transforms.transforms if hasattr(getattr(t, "transform", None), "blur_sigma")]
+    assert blurs and all(blur.benchmark == timed for blur in blurs)
 
 
 @pytest.mark.parametrize("killed_before_best_was_saved", [False, True])

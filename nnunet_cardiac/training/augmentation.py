@@ -7,6 +7,7 @@ from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseT
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
@@ -61,6 +62,18 @@ def rotations_and_flips(
         patch_size, do_dummy_2d_data_aug, p_elastic_deform=0, p_rotation=1, rotation=rotation, p_scaling=0
     )
     return spatial + _mirrored_and_masked(mirror_axes, use_mask_for_norm)
+
+
+def without_timing(transforms: ComposeTransforms) -> ComposeTransforms:
+    """nnU-Net's augmentation without its choice between two ways to blur, which is made by timing them.
+
+    Their results differ by rounding: the same training twice would end with different weights.
+    """
+    for transform in transforms.transforms:
+        blur = getattr(transform, "transform", transform)  # inside a RandomTransform
+        if isinstance(blur, GaussianBlurTransform):
+            blur.benchmark = False
+    return transforms
 
 
 def _spatial(patch_size, do_dummy_2d_data_aug: bool, **options) -> list[BasicTransform]:

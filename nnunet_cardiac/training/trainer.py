@@ -16,6 +16,7 @@ from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_p
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training.augmentation import without_timing
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
 
 
@@ -119,10 +120,11 @@ class RecipeTrainer(nnUNetTrainer):
         ignore_label=None,
     ) -> BasicTransform:
         if cls.augmentation is None:
-            return super().get_training_transforms(
+            stock = super().get_training_transforms(
                 patch_size, rotation_for_DA, deep_supervision_scales, mirror_axes, do_dummy_2d_data_aug,
                 use_mask_for_norm, is_cascaded, foreground_labels, regions, ignore_label,
             )  # fmt: skip
+            return without_timing(stock)
         augmentation = cls.augmentation(
             patch_size, rotation_for_DA, mirror_axes, do_dummy_2d_data_aug, use_mask_for_norm
         )
