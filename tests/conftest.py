@@ -44,9 +44,12 @@ def nnunet_folders(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_curves():
-    """nnU-Net draws ``progress.png`` after every epoch, which takes longer than the epochs of these tests."""
+    """``progress.png`` stays empty: nnU-Net draws it after every epoch, which takes longer than these tests' epochs.
+
+    A model's export wants it to be there.
+    """
     with pytest.MonkeyPatch.context() as context:
-        context.setattr(MetaLogger, "plot_progress_png", lambda logger, output_folder: None)
+        context.setattr(MetaLogger, "plot_progress_png", lambda logger, output: Path(output, "progress.png").touch())
         yield
 
 
