@@ -46,6 +46,7 @@ def run(output: Path, device: str = "cpu") -> None:
         nnUNet_def_n_proc="1",
         nnUNet_compile="f",
     )
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small are slower with two
     warnings.simplefilter("ignore")  # of libraries among each other
     start = time.monotonic()
     print(f"Everything goes to {output}, nnU-Net's three folders too; what nnU-Net prints goes to demo.log there.")
