@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -197,6 +198,23 @@ class ArchitecturePlanner(ExperimentPlanner, ABC):
             f"{len(patch_size)}D, not even with the smallest patch and a batch of {self.UNet_min_batch_size}: the "
             f"least that works for it is -gpu_memory_target {math.ceil(n_bytes / 1e7) / 100:g}."
         )
+
+    def variants(self, plans: dict, arguments: dict[str, dict]) -> dict[str, dict]:
+        """``2d`` for networks that differ in a few arguments, and all else that is planned as it is.
+
+        Patch and batch of all are those of ``2d``, so that they differ in nothing else.
+
+        Args:
+            plans: with ``2d``
+            arguments: of the network, by configuration, ``2d`` first
+        """
+        full, configurations = plans["configurations"]["2d"], {}
+        for name, own in arguments.items():
+            architecture = deepcopy(full["architecture"])
+            architecture["arch_kwargs"] |= own
+            inherited = full if name == "2d" else {"inherits_from": "2d"}
+            configurations[name] = inherited | {"architecture": architecture}
+        return configurations | {name: c for name, c in plans["configurations"].items() if name != "2d"}
 
     def save_plans(self, plans):
         if self.paper:

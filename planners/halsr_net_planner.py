@@ -59,17 +59,9 @@ class HALSRNetPlanner(CascadePlanner):
             architecture["network_class_name"] = f"nnunet_cardiac.networks.{network.__name__}"
             architecture["arch_kwargs"] = arch_kwargs
             patch_size = [int(p) for p in patch_size]
+            configuration = {"inherits_from": base, "patch_size": patch_size, WHOLE_IMAGE: True}
             batch = self.stage_batch(plans, patch_size, architecture, input_channels)
-            return (
-                stages
-                | batch
-                | {
-                    "inherits_from": base,
-                    "patch_size": patch_size,
-                    WHOLE_IMAGE: True,
-                    "architecture": architecture,
-                }
-            )
+            return stages | batch | configuration | {"architecture": architecture}
 
         roi = self._roi_arguments(whole["architecture"]["arch_kwargs"], labels)
         divisors = np.prod(roi["strides"], axis=0)

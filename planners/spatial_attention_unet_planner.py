@@ -1,7 +1,5 @@
 """Plans of the spatial-attention U-Net and its siblings: one configuration for each system of the text."""
 
-from copy import deepcopy
-
 from nnunet_cardiac.networks import SpatialAttentionUNet
 from nnunet_cardiac.planners.architecture import ArchitecturePlanner
 
@@ -19,9 +17,8 @@ U-Net, U-Net, Encoder Decoder, Spatial Attention Encoder Decoder."""
 class SpatialAttentionUNetPlanner(ArchitecturePlanner):
     """Plans the spatial-attention U-Net (``2d``; ``3d_fullres``) and its four siblings.
 
-    Patch and batch of all are those of ``2d``, so that they differ in nothing else. ``paper`` plans 256 x 256 pixels
-    and intensities between 0 and 1 (nnU-Net's ``RescaleTo01Normalization``); batch 16 and five resolutions of 32 to 512
-    features are the project's choice where the text gives none.
+    ``paper`` plans 256 x 256 pixels and intensities between 0 and 1 (nnU-Net's ``RescaleTo01Normalization``); batch 16
+    and five resolutions of 32 to 512 features are the project's choice where the text gives none.
     """
 
     network = SpatialAttentionUNet
@@ -42,13 +39,6 @@ class SpatialAttentionUNetPlanner(ArchitecturePlanner):
         return super().generate_data_identifier(configuration_name)
 
     def configurations(self, plans: dict) -> dict[str, dict]:
-        """``2d``, a copy of its architecture for each other system, and ``3d_fullres``."""
-        full, configurations = plans["configurations"].pop("2d"), {}
-        for name, (skips, attention, gates) in SYSTEMS.items():
-            architecture = deepcopy(full["architecture"])
-            architecture["arch_kwargs"] |= {
-                "skip_connections": skips, "encoder_attention": attention, "attention_gates": gates
-            }  # fmt: skip
-            inherited = full if name == "2d" else {"inherits_from": "2d"}
-            configurations[name] = inherited | {"architecture": architecture}
-        return configurations | plans["configurations"]
+        """All five, and ``3d_fullres`` of the first."""
+        switches = ("skip_connections", "encoder_attention", "attention_gates")
+        return self.variants(plans, {name: dict(zip(switches, on, strict=True)) for name, on in SYSTEMS.items()})

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 from batchgenerators.utilities.file_and_folder_operations import save_json
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -162,7 +163,9 @@ class Measurement:
             images.mkdir()
             for image in sum(files, []):
                 (images / Path(image).name).symlink_to(image)
-            with experts_between_stages(raw / "labelsTr", sorted(self.cases), ending, len(stages) - 1), silence():
+            experts = [raw / "labelsTr" / f"{case}{ending}" for case in sorted(self.cases)]
+            reader = last.plans_manager.image_reader_writer_class()
+            with experts_between_stages(experts, reader, len(stages) - 1), silence():
                 ours = inference.predict(images, Path(place) / "ours", *model, device=self.device.type).seconds
         return row | {
             "s per volume, nnU-Net": stock / len(files),
@@ -251,11 +254,9 @@ def middle_flops(stage: inference.StagePredictor, raw: Path, case: str) -> int:
 
 
 @contextmanager
-def experts_between_stages(labels: Path, cases: Sequence[str], ending: str, n_stages: int) -> Iterator[None]:
+def experts_between_stages(labels: Sequence[Path], reader: BaseReaderWriter, n_stages: int) -> Iterator[None]:
     """The experts' segmentations in place of a first stage's, which takes its time nonetheless."""
-    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-
-    experts = iter([SimpleITKIO().read_seg(str(labels / f"{case}{ending}"))[0][0] for case in cases])
+    experts = iter([reader.read_seg(str(file))[0][0] for file in labels])
     segment, calls = inference.StagePredictor.segment, itertools.count()
 
     def segment_as_the_experts(self, *arguments):

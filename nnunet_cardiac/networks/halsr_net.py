@@ -314,13 +314,12 @@ class HALSRNet(nn.Module):
             n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage, conv_bias, norm_op,
             norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
         )  # fmt: skip
-        self.network, self.crop = network, None
-        if crop_size is not None:
+        if crop_size is None:
+            self.network, self.crop = network, None
+        else:
             outside = [-OUTSIDE_LOGIT] + [OUTSIDE_LOGIT] * (num_classes - 1)
-            self.network, self.crop = (
-                None,
-                HeartCrop(network, crop_size, crop_margin, network.encoder.divisible_by, outside),
-            )
+            self.network = None
+            self.crop = HeartCrop(network, crop_size, crop_margin, network.encoder.divisible_by, outside)
 
     @property
     def encoder(self) -> nn.Module | None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from dynamic_network_architectures.building_blocks.helper import maybe_convert_scalar_to_list
-from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -80,7 +79,7 @@ class UNetEncoder(nn.Module):
         return sizes
 
 
-def freeze_auxiliary_outputs(decoder: UNetDecoder) -> None:
+def freeze_auxiliary_outputs(decoder: nn.Module) -> None:
     """For decoders without deep supervision: their auxiliary outputs exist, so that weights load either way, but a
     parameter that wants a gradient and gets none would stop distributed training."""
     decoder.seg_layers[:-1].requires_grad_(False)

@@ -93,7 +93,7 @@ class LiveStorage(TorchDispatchMode):
         self.known = weakref.WeakSet()
 
     def add(self, *tensors: torch.Tensor) -> None:
-        """Counts tensors that were there before."""
+        """Counts the storage of tensors, each once. What was there before is for the caller to add."""
         for tensor in tensors:
             storage = tensor.untyped_storage()
             if storage not in self.known:

@@ -177,9 +177,9 @@ class RecipeTrainer(nnUNetTrainer):
             self._save_epoch_before(self.best_checkpoint)
 
     def on_train_end(self):
+        if self.keep_best and self.is_ddp:
+            torch.distributed.barrier()  # only the first process writes, and the others are ahead of it
         if self.keep_best and os.path.isfile(self.best_checkpoint):
-            if self.is_ddp:
-                torch.distributed.barrier()  # only the first process writes
             best = torch.load(self.best_checkpoint, map_location=self.device, weights_only=False)
             self.bare_network.load_state_dict(best["network_weights"])
             self.print_to_log_file(f"Ends with the weights of epoch {best['current_epoch'] - 1}, the best.")
