@@ -7,8 +7,8 @@ import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.networks import CroCNetRefiner, E2AUNet
-from nnunet_cardiac.planners.architecture import paper_topology
-from nnunet_cardiac.planners.cascade import CascadePlanner
+from nnunet_cardiac.planners.cascade_planner import CascadePlanner
+from nnunet_cardiac.planners.network_planner import class_name, paper_topology
 from nnunet_cardiac.planners.small import WHOLE_IMAGE
 
 STAGE_2 = {
@@ -59,7 +59,7 @@ class CroCNetPlanner(CascadePlanner):
         configurations, batch = {base: stage_1 | {"next_stage": list(names)}}, None
         for name, variant in names.items():
             architecture = deepcopy(stage_1["architecture"])
-            architecture["network_class_name"] = f"nnunet_cardiac.networks.{CroCNetRefiner.__name__}"
+            architecture["network_class_name"] = class_name(CroCNetRefiner)
             architecture["arch_kwargs"] = kwargs | {"variant": variant}
             batch = batch or self.stage_batch(plans, patch_size, architecture, n_channels)
             configurations[name] = batch | {

@@ -2,10 +2,10 @@
 
 from nnunet_cardiac.networks import DADU
 from nnunet_cardiac.networks.dadu import VARIANTS
-from nnunet_cardiac.planners.architecture import ArchitecturePlanner
+from nnunet_cardiac.planners.network_planner import NetworkPlanner
 
 
-class DADUPlanner(ArchitecturePlanner):
+class DADUPlanner(NetworkPlanner):
     """Plans DADU: ``2d``, ``3d_fullres``, ``2d_no_edges`` and ``2d_no_attention`` (of the skips).
 
     The paper's sizes are 256 x 256 pixels, batch 10; five resolutions of 32 to 512 features are the project's choice

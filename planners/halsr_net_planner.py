@@ -7,7 +7,8 @@ import numpy as np
 
 from nnunet_cardiac.networks import HALSRNet, LVBoxRegressor
 from nnunet_cardiac.networks.halsr_net import DROPOUT
-from nnunet_cardiac.planners.cascade import CascadePlanner
+from nnunet_cardiac.planners.cascade_planner import CascadePlanner
+from nnunet_cardiac.planners.network_planner import class_name
 from nnunet_cardiac.planners.small import WHOLE_IMAGE
 
 LEFT_VENTRICLE = ("LV", "MYO")
@@ -56,7 +57,7 @@ class HALSRNetPlanner(CascadePlanner):
 
         def derived(network: type, arch_kwargs: dict, patch_size, input_channels: int, **stages) -> dict:
             architecture = deepcopy(whole["architecture"])
-            architecture["network_class_name"] = f"nnunet_cardiac.networks.{network.__name__}"
+            architecture["network_class_name"] = class_name(network)
             architecture["arch_kwargs"] = arch_kwargs
             patch_size = [int(p) for p in patch_size]
             configuration = {"inherits_from": base, "patch_size": patch_size, WHOLE_IMAGE: True}

@@ -24,7 +24,9 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 import nnunet_cardiac.planners
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.planners.small import PLANNED_MEMORY, shrink
+from nnunet_cardiac.planners.network_planner import NetworkPlanner
+from nnunet_cardiac.planners.small import shrink
+from nnunet_cardiac.training.memory import PLANNED_MEMORY
 
 PREPROCESSING = (
     "spacing", "preprocessor_name", "normalization_schemes", "use_mask_for_norm", "resampling_fn_data",
@@ -111,11 +113,12 @@ def plan_and_preprocess(
     extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
 
     kwargs = {"plans_name": plans_name, "gpu_memory_target_in_gb": gpu_memory_target, "paper": paper or None}
+    if small and issubclass(planner_class, NetworkPlanner):
+        kwargs["counts_memory"] = False  # small plans have sizes of their own
     planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
     plans_file = join(preprocessed, planner.plans_identifier + ".json")
     keep_plans = keep_plans and isfile(plans_file)
     if not keep_plans:
-        planner.counts_memory = not small  # ours look at it; small plans have sizes of their own
         with augmentation_workers():
             planner.plan_experiment()
     if small and not keep_plans:

@@ -1,7 +1,7 @@
 """Plans of the spatial-attention U-Net and its siblings: one configuration for each system of the text."""
 
 from nnunet_cardiac.networks import SpatialAttentionUNet
-from nnunet_cardiac.planners.architecture import ArchitecturePlanner
+from nnunet_cardiac.planners.network_planner import NetworkPlanner
 
 SYSTEMS = {
     "2d": (True, True, True),
@@ -14,7 +14,7 @@ SYSTEMS = {
 U-Net, U-Net, Encoder Decoder, Spatial Attention Encoder Decoder."""
 
 
-class SpatialAttentionUNetPlanner(ArchitecturePlanner):
+class SpatialAttentionUNetPlanner(NetworkPlanner):
     """Plans the spatial-attention U-Net (``2d``; ``3d_fullres``) and its four siblings.
 
     ``paper`` plans 256 x 256 pixels and intensities between 0 and 1 (nnU-Net's ``RescaleTo01Normalization``); batch 16

@@ -1,6 +1,7 @@
 import torch
 from torch.optim import Adam
 
+from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.training.deep_supervision import BalancedDeepSupervisionLoss
 from nnunet_cardiac.training.schedules import StepLR
 from nnunet_cardiac.training.trainer import RecipeTrainer
@@ -32,7 +33,8 @@ class nnUNetTrainerDADU(RecipeTrainer):
     @property
     def log_variances(self) -> torch.nn.Parameter | None:
         """s of the auxiliary losses: parameters of the network, so that checkpoints and DDP carry them."""
-        return getattr(self.bare_network, "loss_log_variances", None)
+        network = self.bare_network
+        return network.loss_log_variances if isinstance(network, Network) else None
 
     def _build_loss(self):
         return BalancedDeepSupervisionLoss(self.sigmoid_dice_loss(do_bg=True), self.log_variances)

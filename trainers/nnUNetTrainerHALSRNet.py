@@ -39,8 +39,7 @@ class nnUNetTrainerHALSRNet(RecipeTrainer):
 
     def initialize(self):
         super().initialize()
-        # what nnU-Net calls deep supervision makes the regressor return its numbers beside the logits
-        self.enable_deep_supervision = self.regresses_a_box
+        self.takes_loss_outputs = self.enable_deep_supervision = self.regresses_a_box
 
     @property
     def regresses_a_box(self) -> bool:
@@ -54,7 +53,7 @@ class nnUNetTrainerHALSRNet(RecipeTrainer):
         if self.regresses_a_box:
             if self.label_manager.has_regions:
                 raise UserError("A box is regressed from labels; this data set has regions.")
-            return BoxLoss(self.bare_network.box_labels, self.label_manager.ignore_label)
+            return BoxLoss(self.bare_network.boxed_labels, self.label_manager.ignore_label)
         loss = DC_and_BCE_loss(
             {},
             {"batch_dice": self.configuration_manager.batch_dice, "do_bg": True, "smooth": 1.0, "ddp": self.is_ddp},

@@ -9,9 +9,11 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.heart_crop import HeartCrop, heart_box
+from nnunet_cardiac.networks.network import Network
 
 
 def evaluate_crop(
@@ -47,9 +49,9 @@ def evaluate_crop(
     crop = crop_of(plans, dataset_json, configuration)
     if crop is None:
         return None
-    before = plans.get_configuration(manager.previous_stage_name)
     labels = plans.get_label_manager(dataset_json)
-    boxed = before.network_arch_init_kwargs.get("box_labels", labels.foreground_labels)
+    before = _network(plans, dataset_json, manager.previous_stage_name)
+    boxed = (isinstance(before, Network) and before.boxed_labels) or labels.foreground_labels
     names = {value: name for name, value in dataset_json["labels"].items() if value in labels.foreground_labels}
     data = str(preprocessed / manager.data_identifier)
     predictions = previous_stage / "predicted_next_stage" / configuration
@@ -68,7 +70,7 @@ def evaluate_crop(
     return pd.DataFrame(rows)
 
 
-def _evaluate_case(case: str, images: list, crop: HeartCrop, boxed: list[int], names: dict[int, str]) -> list[dict]:
+def _evaluate_case(case: str, images: list, crop: HeartCrop, boxed: Sequence[int], names: dict[int, str]) -> list[dict]:
     pixels, inside = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     ious, areas = [], []
     for truth, seen in images:
@@ -97,14 +99,18 @@ def _evaluate_case(case: str, images: list, crop: HeartCrop, boxed: list[int], n
 
 def crop_of(plans: PlansManager, dataset_json: dict, configuration: str) -> HeartCrop | None:
     """The crop of a configuration's network, as it works in evaluation; None for a network without one."""
+    network = _network(plans, dataset_json, configuration)
+    return network.crop.eval() if isinstance(network, Network) and network.crop is not None else None
+
+
+def _network(plans: PlansManager, dataset_json: dict, configuration: str) -> nn.Module:
+    """A configuration's network, without weights."""
     manager = plans.get_configuration(configuration)
-    network = get_network_from_plans(
+    return get_network_from_plans(
         manager.network_arch_class_name, manager.network_arch_init_kwargs, manager.network_arch_init_kwargs_req_import,
         determine_num_input_channels(plans, manager, dataset_json),
         plans.get_label_manager(dataset_json).num_segmentation_heads, allow_init=False, deep_supervision=False,
     )  # fmt: skip
-    crop = getattr(network, "crop", None)
-    return None if crop is None else crop.eval()
 
 
 def _box(foreground: np.ndarray) -> list[tuple[int, int]]:

@@ -6,11 +6,12 @@ preprocessed, and the last is written. Logits of one case alone are in memory at
 next may wait there.
 """
 
+import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -22,12 +23,15 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json, save_pickle
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-from tqdm import tqdm
 
 from nnunet_cardiac.environment import check_trainer, model_folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predictor import BatchedPredictor
+from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.progress import progress
+from nnunet_cardiac.training.trainer import bare
 
 PARTIAL = ".partial"
 """Folder in the output where files are written before they are moved into place."""
@@ -77,7 +81,7 @@ class StagePredictor:
                 if missing
                 else f"{folder} has no fold with a {checkpoint}: finish its training with nnunet_cardiac train."
             )
-        check_trainer(folder.name.split("__")[0])
+        check_trainer(Model.named(folder.parent.name, folder.name).trainer)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
             self.predictor = BatchedPredictor(
                 memory=memory,
@@ -112,6 +116,18 @@ class StagePredictor:
             labels = self.predictor.label_manager.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(seg[0], labels, data.dtype)))
         return torch.from_numpy(data).to(torch.float32, memory_format=torch.contiguous_format), properties
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The first fold's, as it was built."""
+        return bare(self.predictor.networks[0])
+
+    @property
+    def divisible_by(self) -> list[int]:
+        """What the sides of the network's input must be multiples of; of nnU-Net's networks, the strides tell."""
+        if isinstance(self.network, Network):
+            return self.network.divisible_by
+        return [math.prod(axis) for axis in zip(*self.configuration.network_arch_init_kwargs["strides"], strict=True)]
 
     @property
     def on_gpu(self) -> bool:
@@ -170,13 +186,10 @@ def load_stages(
     memory: float | None = None,
 ) -> list[StagePredictor]:
     """The stages that lead to ``configuration``, first stage first. Arguments and errors as in ``predict``."""
-    stages: list[StagePredictor] = []
-    stage = configuration
-    while stage is not None:
-        model = model_folder(dataset, trainer, plans_name, stage)
-        stages.insert(0, StagePredictor(model, folds, checkpoint, device, use_mirroring, tile_step_size, memory))
-        stage = stages[0].configuration.previous_stage_name
-    return stages
+    plans = load_json(model_folder(dataset, trainer, plans_name, configuration) / "plans.json")
+    models = Model(dataset, trainer, plans_name, configuration).stages(previous_stages(plans))
+    folders = [model_folder(m.dataset, m.trainer, m.plans, m.configuration) for m in models]
+    return [StagePredictor(f, folds, checkpoint, device, use_mirroring, tile_step_size, memory) for f in folders]
 
 
 def predict(
@@ -195,6 +208,7 @@ def predict(
     continue_prediction: bool = False,
     overwrite: bool = False,
     memory: float | None = None,
+    hand_over: Callable[[str, np.ndarray], np.ndarray] | None = None,
 ) -> Prediction:
     """Segments an image or a folder of images.
 
@@ -212,6 +226,8 @@ def predict(
         continue_prediction: keep segmentations that are in ``output`` already and do the others
         overwrite: replace them
         memory: bytes that a forward pass may take, see ``BatchedPredictor``
+        hand_over: from a case and a stage's segmentation (Z, Y, X), what the next stage gets to see in its place; None
+            for the segmentation itself
 
     Raises:
         UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
@@ -241,7 +257,7 @@ def predict(
     with (
         ThreadPoolExecutor(1) as reading,
         ThreadPoolExecutor(1) as writing,
-        tqdm(total=len(todo), desc="Segmenting", unit="case") as bar,
+        progress(total=len(todo), desc="Segmenting", unit="case") as bar,
     ):
         ahead: list[Future] = []
         waiting = iter(todo.items())
@@ -257,6 +273,8 @@ def predict(
                 continue
             for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
                 previous, _ = stage.segment(stage.logits(data), shape)
+                if hand_over is not None:
+                    previous = hand_over(case, previous)
                 data, shape = following_stage.preprocess(image, properties, previous)
             logits = last.logits(data)
             if written is not None:

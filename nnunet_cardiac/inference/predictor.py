@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import combinations
+from typing import cast
 
 import torch
 from nnunetv2.configuration import default_num_processes
@@ -12,6 +13,7 @@ from torch._dynamo import OptimizedModule
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.training.memory import LiveStorage
+from nnunet_cardiac.training.trainer import bare
 
 MEMORY = {"cuda": 4e9, "cpu": 0.1e9}
 """Bytes that a forward pass may take: enough to keep the device busy. A processor whose caches overflow is slower."""
@@ -29,6 +31,9 @@ class BatchedPredictor(nnUNetPredictor):
         others: as in ``nnUNetPredictor``
     """
 
+    network: torch.nn.Module
+    list_of_parameters: list[dict]
+
     def __init__(self, *args, memory: float | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         self.memory = memory
@@ -38,12 +43,11 @@ class BatchedPredictor(nnUNetPredictor):
         """As nnU-Net's; ``networks`` has one for each fold."""
         super().initialize_from_trained_model_folder(*args, **kwargs)
         compiled = isinstance(self.network, OptimizedModule)
-        first = self.network._orig_mod if compiled else self.network
-        self.networks = []
+        self.networks: list[torch.nn.Module] = []
         for parameters in self.list_of_parameters:
-            network = deepcopy(first)
+            network = deepcopy(bare(self.network))
             network.load_state_dict(parameters)
-            self.networks.append(torch.compile(network) if compiled else network)
+            self.networks.append(cast(torch.nn.Module, torch.compile(network)) if compiled else network)
         self.network, self.list_of_parameters = self.networks[0], []
 
     @torch.inference_mode()
@@ -51,12 +55,11 @@ class BatchedPredictor(nnUNetPredictor):
         """As nnU-Net's, but that the logits stay on the device that they were added up on."""
         n_threads = torch.get_num_threads()
         torch.set_num_threads(min(default_num_processes, n_threads))
-        prediction = None
-        for network in self.networks:
-            self.network = network
-            logits = self.predict_sliding_window_return_logits(data)
-            prediction = logits if prediction is None else prediction.add_(logits.to(prediction.device))
-        if len(self.networks) > 1:
+        self.network, *others = self.networks
+        prediction = self.predict_sliding_window_return_logits(data)
+        for self.network in others:
+            prediction.add_(self.predict_sliding_window_return_logits(data).to(prediction.device))
+        if others:
             prediction /= len(self.networks)
         torch.set_num_threads(n_threads)
         return prediction
@@ -81,7 +84,7 @@ class BatchedPredictor(nnUNetPredictor):
         mirrorings = [tuple(a + 1 for a in c) for n in range(len(axes) + 1) for c in combinations(axes, n)]
         copies = [(tile, mirroring) for tile in slicers for mirroring in mirrorings]
         shape, memory = data[slicers[0]].shape, self._available_memory()
-        done, total = 0, None
+        done, total = 0, torch.empty(0)  # the sum over a tile's copies begins anew with each unmirrored one
         while done < len(copies):
             # the first copy goes alone, to see what it takes
             n = max(1, int(memory // self._bytes_of_a_copy[shape])) if shape in self._bytes_of_a_copy else 1

@@ -1,4 +1,4 @@
-"""The architectures, under the names that plans give in ``network_class_name``."""
+"""The networks, under the names that plans give in ``network_class_name``."""
 
 from nnunet_cardiac.networks.crocnet import CroCNetRefiner
 from nnunet_cardiac.networks.dadu import DADU

@@ -2,7 +2,8 @@
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
+
+from nnunet_cardiac.networks.topology import ConvOp
 
 
 class AttentionGate(nn.Module):
@@ -14,7 +15,7 @@ class AttentionGate(nn.Module):
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``
     """
 
-    def __init__(self, channels: int, gating_channels: int, inner_channels: int, conv_op: type[_ConvNd]):
+    def __init__(self, channels: int, gating_channels: int, inner_channels: int, conv_op: ConvOp):
         super().__init__()
         self.w_x, self.w_g = conv_op(channels, inner_channels, 1), conv_op(gating_channels, inner_channels, 1)
         self.psi = conv_op(inner_channels, 1, 1)

@@ -9,16 +9,15 @@ blocks alone. The single network of the ablation sees the image and all masks, a
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from nnunet_cardiac.networks.e2a import CrossE2A, E2ABlock
 from nnunet_cardiac.networks.e2a_unet import EmbeddingEncoder
 from nnunet_cardiac.networks.heart_crop import HeartCrop
+from nnunet_cardiac.networks.network import Network, NoDeepSupervision
+from nnunet_cardiac.networks.topology import Topology
 
 VARIANTS = ("specialists", "uncoupled", "single")
 
@@ -26,8 +25,8 @@ VARIANTS = ("specialists", "uncoupled", "single")
 class SpecialistEncoder(EmbeddingEncoder):
     """The shared encoder; samples of a batch come in groups of ``n_networks``, which cross-E-2A couples."""
 
-    def __init__(self, n_networks: int, coupled: bool, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, n_networks: int, coupled: bool, input_channels: int, topology: Topology):
+        super().__init__(input_channels, topology)
         self.n_networks = n_networks
         self.cross_e2a_blocks = nn.ModuleList(
             E2ABlock(
@@ -59,18 +58,16 @@ class SpecialistNetworks(nn.Module):
         image_channels: channels of the image, in front of the masks
         n_anatomies: masks in the input, maps in the output
         variant: "specialists", "uncoupled" (no cross-E-2A) or "single" (one network for all anatomies)
-        others: as in ``E2AUNet``
+        topology: of each of the networks
     """
 
-    def __init__(
-        self, image_channels: int, n_anatomies: int, variant: str, n_conv_per_stage_decoder: Sequence[int], **kwargs
-    ):
+    def __init__(self, image_channels: int, n_anatomies: int, variant: str, topology: Topology):
         super().__init__()
         self.image_channels, self.single = image_channels, variant == "single"
         n_networks, channels = (1, image_channels + n_anatomies) if self.single else (n_anatomies, image_channels + 1)
-        self.encoder = SpecialistEncoder(n_networks, variant == "specialists", channels, **kwargs)
+        self.encoder = SpecialistEncoder(n_networks, variant == "specialists", channels, topology)
         self.decoder = UNetDecoder(
-            self.encoder, n_anatomies if self.single else 1, n_conv_per_stage_decoder, deep_supervision=False
+            self.encoder, n_anatomies if self.single else 1, topology.n_conv_per_stage_decoder, deep_supervision=False
         )
         self.decoder.seg_layers = self.decoder.seg_layers[-1:]  # no auxiliary outputs, so none without a gradient
 
@@ -83,7 +80,7 @@ class SpecialistNetworks(nn.Module):
         return self.decoder(self.encoder(x)).reshape(masks.shape)
 
 
-class CroCNetRefiner(nn.Module):
+class CroCNetRefiner(Network):
     """CroCNet's second stage as a cascaded network of nnU-Net's: crops, refines, returns full-size logits.
 
     The background's logit is 0 everywhere. An anatomy's logit is that of its specialist's sigmoid inside the crop and
@@ -96,43 +93,31 @@ class CroCNetRefiner(nn.Module):
         crop_margin: pixels around the heart's box (paper: 15)
         variant: "specialists", "uncoupled" or "single", see ``SpecialistNetworks``
         deep_supervision: must be off
-        others: as in ``E2AUNet`` (paper: features 16, 32, 64, 128, 256)
+        topology: of the specialists, see ``Topology``; paper: five stages of 16, 32, 64, 128, 256 features
 
     Raises:
-        ValueError: deep supervision, an unknown variant, or an input without masks
+        ValueError: deep supervision, an unknown variant, an input without masks, or a topology that is none
     """
+
+    crop: HeartCrop
 
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence,
-        strides: Sequence,
         num_classes: int,
-        n_conv_per_stage: Sequence[int],
-        n_conv_per_stage_decoder: Sequence[int],
+        *,
         crop_size: Sequence[int],
         crop_margin: Sequence[int],
         variant: str = "specialists",
-        conv_bias: bool = True,
-        norm_op: type[nn.Module] = nn.BatchNorm2d,
-        norm_op_kwargs: dict | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict | None = None,
-        nonlin: type[nn.Module] = nn.ReLU,
-        nonlin_kwargs: dict | None = None,
         deep_supervision: bool = False,
+        **topology,
     ):
-        super().__init__()
+        super().__init__(Topology(**topology))
+        self.decoder = NoDeepSupervision("CroCNetRefiner has no deep supervision", "nnUNetTrainerCroCNet")
+        self.decoder.deep_supervision = deep_supervision
+        self.divisible_by = [1] * self.topology.dim
         n_anatomies = num_classes - 1
         self.image_channels = input_channels - n_anatomies
-        if deep_supervision:
-            raise ValueError(
-                "CroCNetRefiner has no deep supervision: train it with nnUNetTrainerCroCNet, or with "
-                "nnUNetTrainerNoDeepSupervision for nnU-Net's own recipe."
-            )
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got '{variant}'.")
         if n_anatomies < 1 or self.image_channels < 1:
@@ -140,27 +125,11 @@ class CroCNetRefiner(nn.Module):
                 f"CroCNetRefiner needs the image and one mask of the previous stage for each of {n_anatomies} "
                 f"anatomies; got {input_channels} input channels. Is previous_stage missing in the plans?"
             )
-        specialists = SpecialistNetworks(
-            self.image_channels, n_anatomies, variant, n_conv_per_stage_decoder, n_stages=n_stages,
-            features_per_stage=features_per_stage, conv_op=conv_op, kernel_sizes=kernel_sizes, strides=strides,
-            n_conv_per_stage=n_conv_per_stage, conv_bias=conv_bias, norm_op=norm_op, norm_op_kwargs=norm_op_kwargs,
-            dropout_op=dropout_op, dropout_op_kwargs=dropout_op_kwargs, nonlin=nonlin, nonlin_kwargs=nonlin_kwargs,
-        )  # fmt: skip
-        divisible_by = np.prod(specialists.encoder.strides, axis=0).tolist()
-        self.crop = HeartCrop(specialists, crop_size, crop_margin, divisible_by)
-
-    @property
-    def decoder(self) -> nn.Module:
-        """What nnU-Net's trainers set ``deep_supervision`` on."""
-        return self.crop.network.decoder
+        specialists = SpecialistNetworks(self.image_channels, n_anatomies, variant, self.topology)
+        self.crop = HeartCrop(specialists, crop_size, crop_margin, self.topology.divisible_by)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Image and masks (B, input_channels, \\*spatial) to logits (B, num_classes, \\*spatial)."""
         foreground = (x[:, self.image_channels :] > 0.5).any(1)
         anatomies = self.crop(x, foreground)
         return torch.cat((torch.zeros_like(anatomies[:, :1]), anatomies), 1)
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """He initialisation of convolutions, as nnU-Net's U-Nets; attention sets its own weights when built."""
-        InitWeights_He(1e-2)(module)

@@ -10,20 +10,16 @@ level's width; the transition has batch norm and ReLU as the convolutions have; 
 decoder's map behind the transposed convolution; the decoder's conv blocks are those of a U-Net.
 """
 
-from collections.abc import Sequence
-
 import torch
 from dynamic_network_architectures.building_blocks.helper import get_matching_pool_op
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from nnunet_cardiac.networks.dual_attention import AttentionEdgeSkip
-from nnunet_cardiac.networks.unet import UNetEncoder, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.network import Encoder, Network, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.topology import Topology
 
-VARIANTS = {"full": {}, "no_edges": {"edges": False}, "no_attention": {"attention": False}}
+VARIANTS: dict[str, dict[str, bool]] = {"full": {}, "no_edges": {"edges": False}, "no_attention": {"attention": False}}
 """What a variant leaves out of the skips."""
 
 
@@ -31,18 +27,17 @@ class DenseBlock(nn.Module):
     """Convolutions that each see the input and all outputs before theirs; all are concatenated.
 
     Args:
-        n_convs: convolutions
         input_channels: C
         growth: channels that each convolution adds
-        conv_op, kernel_size, operations: as of ``ConvDropoutNormReLU``
+        topology, stage: number and kernel of the convolutions, and what comes behind them
     """
 
-    def __init__(self, n_convs: int, input_channels: int, growth: int, conv_op, kernel_size, *operations):
+    def __init__(self, input_channels: int, growth: int, topology: Topology, stage: int):
         super().__init__()
+        n_convs = topology.n_conv_per_stage[stage]
         self.output_channels = input_channels + n_convs * growth
         self.convs = nn.ModuleList(
-            ConvDropoutNormReLU(conv_op, input_channels + i * growth, growth, kernel_size, 1, *operations)
-            for i in range(n_convs)
+            topology.conv(input_channels + i * growth, growth, topology.kernel_sizes[stage]) for i in range(n_convs)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -52,18 +47,15 @@ class DenseBlock(nn.Module):
         return x
 
 
-class DenseEncoder(UNetEncoder):
-    """Pooling (but in the first), dense block and 1x1 transition in every stage. Arguments are those of ``DADU``."""
+class DenseEncoder(Encoder):
+    """Pooling (but in the first), dense block and 1x1 transition in every stage."""
 
-    def __init__(self, input_channels: int, *args):
-        super().__init__(*args)
-        n_conv_per_stage, operations = args[5], args[6:]
+    def __init__(self, input_channels: int, topology: Topology):
+        super().__init__(topology)
         levels = []
         for s, features in enumerate(self.output_channels):
-            block = DenseBlock(
-                n_conv_per_stage[s], input_channels, features // 2, self.conv_op, self.kernel_sizes[s], *operations
-            )
-            transition = ConvDropoutNormReLU(self.conv_op, block.output_channels, features, 1, 1, *operations)
+            block = DenseBlock(input_channels, features // 2, topology, stage=s)
+            transition = topology.conv(block.output_channels, features, kernel_size=1)
             pooling = get_matching_pool_op(self.conv_op, pool_type="max")(self.strides[s]) if s else nn.Identity()
             levels.append(nn.Sequential(pooling, block, transition))
             input_channels = features
@@ -79,24 +71,28 @@ class DenseEncoder(UNetEncoder):
 
 
 class DADUDecoder(UNetDecoder):
-    """nnU-Net's decoder with ``AttentionEdgeSkip`` in its skips."""
+    """nnU-Net's decoder with ``AttentionEdgeSkip`` in its skips.
+
+    Args:
+        encoder, num_classes, deep_supervision: as of nnU-Net's decoder
+        attention, edges: whether the skips have them
+    """
 
     def __init__(
         self,
         encoder: DenseEncoder,
         num_classes: int,
-        n_conv_per_stage: Sequence[int],
         deep_supervision: bool,
         attention: bool = True,
         edges: bool = True,
     ):
-        super().__init__(encoder, num_classes, n_conv_per_stage, deep_supervision)
+        super().__init__(encoder, num_classes, encoder.topology.n_conv_per_stage_decoder, deep_supervision)
         self.skips = nn.ModuleList(
             AttentionEdgeSkip(features, encoder.conv_op, kernel_size, attention, edges)
             for features, kernel_size in zip(encoder.output_channels[-2::-1], encoder.kernel_sizes[-2::-1], strict=True)
         )
         if not deep_supervision:
-            freeze_auxiliary_outputs(self)
+            freeze_auxiliary_outputs(self.seg_layers)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
         """The encoder's maps to logits (B, num_classes, \\*spatial), or a list of them, highest resolution first."""
@@ -112,49 +108,37 @@ class DADUDecoder(UNetDecoder):
         return outputs[::-1] if self.deep_supervision else outputs[0]
 
 
-class DADU(nn.Module):
-    """Dense-block U-Net with dual attention and edges in its skips, for nnU-Net's plans.
+class DADU(Network):
+    """Dense-block U-Net with dual attention and edges in its skips.
 
     Args:
+        input_channels: image channels
+        num_classes: maps of the output, background included
         variant: "full", "no_edges" or "no_attention"
-        others: as in ``E2AUNet`` (paper: batch norm, ReLU)
+        deep_supervision: whether ``forward`` returns a list, highest resolution first
+        topology: see ``Topology``; paper: batch norm, ReLU
 
     Raises:
-        ValueError: an unknown variant, a list has not one entry for each stage, or the first stride is not 1
+        ValueError: an unknown variant, or a topology that is none
     """
+
+    decoder: DADUDecoder
 
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence,
-        strides: Sequence,
         num_classes: int,
-        n_conv_per_stage: Sequence[int],
-        n_conv_per_stage_decoder: Sequence[int],
+        *,
         variant: str = "full",
-        conv_bias: bool = True,
-        norm_op: type[nn.Module] = nn.BatchNorm2d,
-        norm_op_kwargs: dict | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict | None = None,
-        nonlin: type[nn.Module] = nn.ReLU,
-        nonlin_kwargs: dict | None = None,
         deep_supervision: bool = False,
+        **topology,
     ):
-        super().__init__()
+        super().__init__(Topology(**topology))
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got '{variant}'.")
-        self.encoder = DenseEncoder(
-            input_channels, n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage, conv_bias,
-            norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
-        )  # fmt: skip
-        self.decoder = DADUDecoder(
-            self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision, **VARIANTS[variant]
-        )
-        self.loss_log_variances = nn.Parameter(torch.zeros(n_stages - 2), requires_grad=False)
+        self.encoder = DenseEncoder(input_channels, self.topology)
+        self.decoder = DADUDecoder(self.encoder, num_classes, deep_supervision, **VARIANTS[variant])
+        self.loss_log_variances = nn.Parameter(torch.zeros(self.topology.n_stages - 2), requires_grad=False)
         """s_i of the auxiliary losses (section 4.4), lowest resolution last. Frozen until a recipe learns them."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
@@ -163,10 +147,5 @@ class DADU(nn.Module):
         Raises:
             ValueError: a side of the input that the strides do not divide
         """
-        self.encoder.check_input_size(x.shape[2:])
+        self.check_input_size(x.shape[2:])
         return self.decoder(self.encoder(x))
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """He initialisation of convolutions, as nnU-Net's U-Nets; channel attention keeps its own."""
-        InitWeights_He(1e-2)(module)

@@ -10,8 +10,9 @@ import torch
 from dynamic_network_architectures.building_blocks.helper import maybe_convert_scalar_to_list
 from torch import nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.checkpoint import checkpoint
+
+from nnunet_cardiac.networks.topology import ConvOp
 
 
 class ChannelAttention(nn.Module):
@@ -48,7 +49,7 @@ class SpatialAttention(nn.Module):
         kernel_size: of the level's convolutions; the 7x7 convolution is as flat as they are (anisotropic 3D)
     """
 
-    def __init__(self, features: int, conv_op: type[_ConvNd], kernel_size: int | Sequence[int]):
+    def __init__(self, features: int, conv_op: ConvOp, kernel_size: int | Sequence[int]):
         super().__init__()
         kernel_size = [7 if k > 1 else 1 for k in maybe_convert_scalar_to_list(conv_op, kernel_size)]
         padding = [k // 2 for k in kernel_size]
@@ -69,7 +70,7 @@ class DualAttention(nn.Module):
         features, conv_op, kernel_size: as in ``SpatialAttention``
     """
 
-    def __init__(self, features: int, conv_op: type[_ConvNd], kernel_size: int | Sequence[int]):
+    def __init__(self, features: int, conv_op: ConvOp, kernel_size: int | Sequence[int]):
         super().__init__()
         self.cam = ChannelAttention(features)
         self.sam = SpatialAttention(features, conv_op, kernel_size)
@@ -99,12 +100,17 @@ def sobel_edges(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
     corners = functional.pad(x, padding, "replicate")
     for axis in axes:  # [1, 2, 1] is [1, 1] twice and [-1, 0, 1] is [1, 1], then [-1, 1]: this is the part in common
         corners = _pair(corners, axis, 0.5, 0.5)
-    squared = 0
-    for edge_axis in axes:
+
+    def squared_gradient(edge_axis: int) -> torch.Tensor:
         gradient = corners
         for axis in axes:
             gradient = _pair(gradient, axis, *((-0.5, 0.5) if axis == edge_axis else (0.5, 0.5)))
-        squared = squared + gradient * gradient
+        return gradient * gradient
+
+    first, *others = axes
+    squared = squared_gradient(first)
+    for edge_axis in others:
+        squared = squared + squared_gradient(edge_axis)
     # the root has no finite slope at 0, and float16 no large squares: below 2^-10 there is no edge and no gradient
     magnitude = squared.clamp(2**-20, 2**15).sqrt() - 2**-10
     return magnitude / (magnitude.amax(tuple(range(2, x.ndim)), keepdim=True) + 2**-10)
@@ -128,14 +134,14 @@ class AttentionEdgeSkip(nn.Module):
     def __init__(
         self,
         features: int,
-        conv_op: type[_ConvNd],
+        conv_op: ConvOp,
         kernel_size: int | Sequence[int],
         attention: bool = True,
         edges: bool = True,
     ):
         super().__init__()
-        kernel_size = maybe_convert_scalar_to_list(conv_op, kernel_size)
-        self.edge_axes = [axis for axis, k in enumerate(kernel_size) if k > 1]
+        per_axis = maybe_convert_scalar_to_list(conv_op, kernel_size)
+        self.edge_axes = [axis for axis, k in enumerate(per_axis) if k > 1]
         self.attention = DualAttention(features, conv_op, kernel_size) if attention else None
         self.join = conv_op(2 * features, features, 1) if edges else None
 

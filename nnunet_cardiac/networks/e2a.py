@@ -10,7 +10,8 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
+
+from nnunet_cardiac.networks.topology import ConvOp
 
 
 def l2_normalise(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -41,7 +42,7 @@ class E2A(nn.Module):
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``; its 1x1 form is the linear layer on tokens
     """
 
-    def __init__(self, features: int, conv_op: type[_ConvNd]):
+    def __init__(self, features: int, conv_op: ConvOp):
         super().__init__()
         self.w_q = conv_op(features, features, 1)
         self.w_k = conv_op(features, features, 1)
@@ -70,7 +71,7 @@ class CrossE2A(nn.Module):
         coupled: whether anatomies see each other
     """
 
-    def __init__(self, n_anatomies: int, features: int, conv_op: type[_ConvNd], coupled: bool = True):
+    def __init__(self, n_anatomies: int, features: int, conv_op: ConvOp, coupled: bool = True):
         super().__init__()
         self.n_anatomies = n_anatomies
         self.coupled = coupled
@@ -115,7 +116,7 @@ class E2ABlock(nn.Module):
         self,
         attention: nn.Module,
         features: int,
-        conv_op: type[_ConvNd],
+        conv_op: ConvOp,
         norm_op: type[nn.Module],
         norm_op_kwargs: dict | None = None,
         groups: int = 1,

@@ -11,68 +11,45 @@ nnU-Net takes the argmax of the logits, which is the argmax of their sigmoids to
 from collections.abc import Sequence
 
 import torch
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU, StackedConvBlocks
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from nnunet_cardiac.networks.e2a import E2A, E2ABlock
-from nnunet_cardiac.networks.unet import UNetEncoder, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.network import Encoder, Network, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.topology import Topology
 
 
-class EmbeddingEncoder(UNetEncoder):
+class EmbeddingEncoder(Encoder):
     """The convolutions that both stages of CroCNet have in their encoders: embedding, conv blocks, downsamplings.
 
-    Subclasses add the attention and say in ``forward`` where it stands. Arguments are those of ``E2AUNet``.
+    Subclasses add the attention and say in ``forward`` where it stands.
+
+    Args:
+        input_channels: of the image
+        topology: one stage for each resolution
     """
 
-    def __init__(
-        self,
-        input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence,
-        strides: Sequence,
-        n_conv_per_stage: Sequence[int],
-        conv_bias: bool,
-        norm_op: type[nn.Module],
-        norm_op_kwargs: dict | None,
-        dropout_op: type[nn.Module] | None,
-        dropout_op_kwargs: dict | None,
-        nonlin: type[nn.Module],
-        nonlin_kwargs: dict | None,
-    ):
-        super().__init__(
-            n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage, conv_bias, norm_op,
-            norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
-        )  # fmt: skip
-        operations = (norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs)
-
-        def conv_block(n_convs: int, channels: int, s: int) -> StackedConvBlocks:
-            return StackedConvBlocks(
-                n_convs, conv_op, channels, features_per_stage[s], kernel_sizes[s], 1, conv_bias, *operations
-            )
-
-        self.embedding = conv_block(n_conv_per_stage[0], input_channels, 0)
-        self.conv_blocks = nn.ModuleList(
-            conv_block(n_conv_per_stage[s], features_per_stage[s], s) for s in range(n_stages - 1)
-        )
+    def __init__(self, input_channels: int, topology: Topology):
+        super().__init__(topology)
+        features, n_convs = topology.features_per_stage, topology.n_conv_per_stage
+        inner = range(topology.n_stages - 1)
+        self.embedding = topology.convs(n_convs[0], input_channels, stage=0)
+        self.conv_blocks = nn.ModuleList(topology.convs(n_convs[s], features[s], stage=s) for s in inner)
         self.downsamplings = nn.ModuleList(
             ConvDropoutNormReLU(
-                conv_op, features_per_stage[s - 1], features_per_stage[s], kernel_sizes[s], strides[s], conv_bias,
-                norm_op, norm_op_kwargs,
+                topology.conv_op, features[s], features[s + 1], topology.kernel_sizes[s + 1], topology.strides[s + 1],
+                topology.conv_bias, topology.norm_op, topology.norm_op_kwargs,
             )
-            for s in range(1, n_stages)
+            for s in inner
         )  # fmt: skip
 
 
 class E2AEncoder(EmbeddingEncoder):
     """Conv block and E-2A block in every stage but the last, which is reached by downsampling alone."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, input_channels: int, topology: Topology):
+        super().__init__(input_channels, topology)
         self.e2a_blocks = nn.ModuleList(
             E2ABlock(E2A(f, self.conv_op), f, self.conv_op, self.norm_op, self.norm_op_kwargs)
             for f in self.output_channels[:-1]
@@ -93,71 +70,40 @@ class E2AEncoder(EmbeddingEncoder):
 class E2AUNetDecoder(UNetDecoder):
     """nnU-Net's decoder with an E-2A block behind every conv block."""
 
+    stages: nn.ModuleList
+
     def __init__(self, encoder: E2AEncoder, num_classes: int, n_conv_per_stage: Sequence[int], deep_supervision: bool):
         super().__init__(encoder, num_classes, n_conv_per_stage, deep_supervision)
+        conv_op, norm_op, norm_op_kwargs = encoder.conv_op, encoder.norm_op, encoder.norm_op_kwargs
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                conv_block,
-                E2ABlock(
-                    E2A(conv_block.output_channels, encoder.conv_op), conv_block.output_channels, encoder.conv_op,
-                    encoder.norm_op, encoder.norm_op_kwargs,
-                ),
-            )
-            for conv_block in self.stages
-        )  # fmt: skip
+            nn.Sequential(conv_block, E2ABlock(E2A(f, conv_op), f, conv_op, norm_op, norm_op_kwargs))
+            for conv_block, f in zip(self.stages, encoder.output_channels[-2::-1], strict=True)
+        )
         if not deep_supervision:
-            freeze_auxiliary_outputs(self)
+            freeze_auxiliary_outputs(self.seg_layers)
 
 
-class E2AUNet(nn.Module):
-    """A U-Net with efficient additive attention, for nnU-Net's plans.
+class E2AUNet(Network):
+    """A U-Net with efficient additive attention.
 
     Args:
         input_channels: image channels
-        n_stages: resolutions, the full one included (paper: 5)
-        features_per_stage: channels at each (paper: 32, 64, 128, 256, 512)
-        conv_op: ``nn.Conv2d`` or ``nn.Conv3d``
-        kernel_sizes: of the convolutions at each resolution
-        strides: of the downsampling that leads to each resolution; the first is 1
         num_classes: maps of the output, background included
-        n_conv_per_stage: convolutions in the embedding and in each encoder stage's conv block
-        n_conv_per_stage_decoder: convolutions in each decoder stage's conv block
-        conv_bias: whether convolutions have a bias
-        norm_op, norm_op_kwargs: normalisation (paper: batch norm)
-        dropout_op, dropout_op_kwargs: dropout behind convolutions (paper: none)
-        nonlin, nonlin_kwargs: activation (paper: ReLU)
         deep_supervision: whether ``forward`` returns a list, highest resolution first
+        topology: see ``Topology``; paper: five stages of 32, 64, 128, 256, 512 features, batch norm, ReLU
 
     Raises:
-        ValueError: a list has not one entry for each stage, or the first stride is not 1
+        ValueError: a topology that is none
     """
 
-    def __init__(
-        self,
-        input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence,
-        strides: Sequence,
-        num_classes: int,
-        n_conv_per_stage: Sequence[int],
-        n_conv_per_stage_decoder: Sequence[int],
-        conv_bias: bool = True,
-        norm_op: type[nn.Module] = nn.BatchNorm2d,
-        norm_op_kwargs: dict | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict | None = None,
-        nonlin: type[nn.Module] = nn.ReLU,
-        nonlin_kwargs: dict | None = None,
-        deep_supervision: bool = False,
-    ):
-        super().__init__()
-        self.encoder = E2AEncoder(
-            input_channels, n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage, conv_bias,
-            norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
-        )  # fmt: skip
-        self.decoder = E2AUNetDecoder(self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision)
+    decoder: E2AUNetDecoder
+
+    def __init__(self, input_channels: int, num_classes: int, *, deep_supervision: bool = False, **topology):
+        super().__init__(Topology(**topology))
+        self.encoder = E2AEncoder(input_channels, self.topology)
+        self.decoder = E2AUNetDecoder(
+            self.encoder, num_classes, self.topology.n_conv_per_stage_decoder, deep_supervision
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial), or a list of them under deep supervision.
@@ -165,10 +111,5 @@ class E2AUNet(nn.Module):
         Raises:
             ValueError: a side of the input that the strides do not divide
         """
-        self.encoder.check_input_size(x.shape[2:])
+        self.check_input_size(x.shape[2:])
         return self.decoder(self.encoder(x))
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """He initialisation of convolutions, as nnU-Net's U-Nets; attention sets its own vectors when built."""
-        InitWeights_He(1e-2)(module)

@@ -10,19 +10,18 @@ a quarter of its level's; the reconstruction's 1x1 convolution comes before its 
 less; HAPM's sizes are those of the first stage (64 and 128 in the public code), so that they follow the plans' widths.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from dynamic_network_architectures.building_blocks.helper import get_matching_pool_op, maybe_convert_scalar_to_list
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU, StackedConvBlocks
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd
 
 from nnunet_cardiac.networks.attention_gate import AttentionGate
 from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT, HeartCrop
-from nnunet_cardiac.networks.unet import UNetEncoder, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.network import Encoder, Network, NoDeepSupervision, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.topology import ConvOp, Topology
 
 DILATIONS = (1, 6, 12, 18)
 GRIDS = (1, 2, 4)
@@ -37,8 +36,13 @@ def resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 def average_on_grid(x: torch.Tensor, n: int) -> torch.Tensor:
     """Averages over an n x n (x n) grid of cells; a side shorter than n has as many cells as pixels."""
-    grid = [min(n, side) for side in x.shape[2:]]
-    return (functional.adaptive_avg_pool2d if x.ndim == 4 else functional.adaptive_avg_pool3d)(x, grid)
+    return average_to(x, [min(n, side) for side in x.shape[2:]])
+
+
+def average_to(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """(B, C, \\*spatial) to (B, C, \\*size), by averages."""
+    pool: Callable = functional.adaptive_avg_pool2d if x.ndim == 4 else functional.adaptive_avg_pool3d
+    return pool(x, tuple(size))
 
 
 class ChannelGate(nn.Module):
@@ -56,7 +60,7 @@ class ChannelGate(nn.Module):
 class SpatialGate(nn.Module):
     """Pixels weighted by a map: sigmoid of a 3x3 convolution of the mean over channels."""
 
-    def __init__(self, conv_op: type[_ConvNd], kernel_size: Sequence[int]):
+    def __init__(self, conv_op: ConvOp, kernel_size: Sequence[int]):
         super().__init__()
         self.conv = conv_op(1, 1, kernel_size, padding=[k // 2 for k in kernel_size])
 
@@ -92,7 +96,7 @@ class HAPM(nn.Module):
         channels: C of the input
         filters: of ASPP (public code: 64)
         output_channels: (public code: 128)
-        others: as in ``E2AUNet``
+        conv_op, kernel_size, norm_op, norm_op_kwargs: as in ``Topology``
     """
 
     def __init__(
@@ -128,7 +132,7 @@ class Reconstruction(nn.Module):
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``
     """
 
-    def __init__(self, channels: int, num_classes: int, output_channels: int, conv_op: type[_ConvNd]):
+    def __init__(self, channels: int, num_classes: int, output_channels: int, conv_op: ConvOp):
         super().__init__()
         self.attention = conv_op(channels, 1, 1)
         self.squeeze_excitation = ChannelGate(channels, 16)
@@ -141,27 +145,27 @@ class Reconstruction(nn.Module):
         return torch.relu(self.expand(resize(self.classes(x), size).softmax(1)))
 
 
-class HALSREncoder(UNetEncoder):
+class HALSREncoder(Encoder):
     """Convolutions, pooling and dropout in every stage, convolutions and dropout at the bottom.
 
     Args:
-        dropout: rate of each stage
-        others: as in ``HALSRNet``
+        input_channels: of the image
+        dropout: rate behind each stage
+        topology: one stage for each resolution
+
+    Raises:
+        ValueError: not one rate for each stage
     """
 
-    def __init__(self, input_channels: int, dropout: Sequence[float], *args):
-        super().__init__(*args)
-        n_conv_per_stage, conv_bias, *operations = args[5:]
-        if len(dropout) != len(self.output_channels):
+    def __init__(self, input_channels: int, dropout: Sequence[float], topology: Topology):
+        super().__init__(topology)
+        if len(dropout) != topology.n_stages:
             raise ValueError(f"dropout_per_stage needs one entry for each stage, got {dropout}.")
-        channels = [input_channels, *self.output_channels]
+        channels = [input_channels, *topology.features_per_stage]
         self.stages = nn.ModuleList(
-            StackedConvBlocks(
-                n_conv_per_stage[s], self.conv_op, channels[s], f, self.kernel_sizes[s], 1, conv_bias, *operations,
-                nonlin_first=True,
-            )
-            for s, f in enumerate(self.output_channels)
-        )  # fmt: skip
+            topology.convs(n_convs, channels[s], stage=s, nonlin_first=True)
+            for s, n_convs in enumerate(topology.n_conv_per_stage)
+        )
         pool = get_matching_pool_op(self.conv_op, pool_type="max")
         self.poolings = nn.ModuleList(
             nn.Sequential(pool(stride), nn.Dropout(rate))
@@ -182,35 +186,30 @@ class HALSRDecoder(nn.Module):
     """Upsampling, attention gate on HAPM's map, concatenation and convolutions in every stage; the reconstruction last.
 
     Args:
-        encoder: whose maps come in
-        others: as in ``HALSRNet``
+        topology: of the encoder whose maps come in
+        num_classes: maps of the output
+        deep_supervision: whether every stage has an output
     """
 
-    def __init__(
-        self, encoder: HALSREncoder, num_classes: int, n_conv_per_stage: Sequence[int], deep_supervision: bool
-    ):
+    def __init__(self, topology: Topology, num_classes: int, deep_supervision: bool):
         super().__init__()
         self.deep_supervision = deep_supervision
-        conv_op, features = encoder.conv_op, encoder.output_channels
+        conv_op, features = topology.conv_op, topology.features_per_stage
         filters, context = features[0], 2 * features[0]
         self.hapms, self.gates, self.stages, self.seg_layers = (nn.ModuleList() for _ in range(4))
         below = features[-1]
-        for n_convs, f, kernel_size in zip(
-            n_conv_per_stage, features[-2::-1], encoder.kernel_sizes[-2::-1], strict=True
-        ):
-            self.hapms.append(HAPM(f, filters, context, conv_op, kernel_size, encoder.norm_op, encoder.norm_op_kwargs))
+        for n_convs, s in zip(topology.n_conv_per_stage_decoder, range(topology.n_stages - 2, -1, -1), strict=True):
+            f = features[s]
+            self.hapms.append(
+                HAPM(f, filters, context, conv_op, topology.kernel_sizes[s], topology.norm_op, topology.norm_op_kwargs)
+            )
             self.gates.append(AttentionGate(context, below, max(1, f // 4), conv_op))
-            self.stages.append(
-                StackedConvBlocks(
-                    n_convs, conv_op, below + context, f, kernel_size, 1, encoder.conv_bias, encoder.norm_op,
-                    encoder.norm_op_kwargs, None, None, encoder.nonlin, encoder.nonlin_kwargs, nonlin_first=True,
-                )
-            )  # fmt: skip
+            self.stages.append(topology.convs(n_convs, below + context, stage=s, nonlin_first=True, dropout_op=None))
             self.seg_layers.append(conv_op(f, num_classes, 1))
             below = f
         self.reconstruction = Reconstruction(features[-1], num_classes, features[0], conv_op)
         if not deep_supervision:
-            freeze_auxiliary_outputs(self)
+            freeze_auxiliary_outputs(self.seg_layers)
 
     def forward(
         self, pooled: list[torch.Tensor], latent: torch.Tensor, sizes: Sequence[Sequence[int]]
@@ -233,29 +232,31 @@ class HALSRDecoder(nn.Module):
 class HALSRUNet(nn.Module):
     """Encoder and decoder on whatever they are given: the whole image, or what was cropped out of it.
 
-    Arguments are those of ``HALSRNet``.
+    Args:
+        input_channels: of the image
+        num_classes, dropout_per_stage, deep_supervision: as in ``HALSRNet``
+        topology: one stage for each resolution
     """
 
     def __init__(
         self,
         input_channels: int,
         num_classes: int,
-        n_conv_per_stage_decoder: Sequence[int],
         dropout_per_stage: Sequence[float],
         deep_supervision: bool,
-        *encoder,
+        topology: Topology,
     ):
         super().__init__()
-        self.encoder = HALSREncoder(input_channels, dropout_per_stage, *encoder)
-        self.decoder = HALSRDecoder(self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision)
+        self.topology = topology
+        self.encoder = HALSREncoder(input_channels, dropout_per_stage, topology)
+        self.decoder = HALSRDecoder(topology, num_classes, deep_supervision)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial), or a list of them under deep supervision."""
-        self.encoder.check_input_size(x.shape[2:])
-        return self.decoder(*self.encoder(x), self.encoder.map_sizes(x.shape[2:]))
+        return self.decoder(*self.encoder(x), self.topology.map_sizes(x.shape[2:]))
 
 
-class HALSRNet(nn.Module):
+class HALSRNet(Network):
     """HALSR-Net's segmentation, of the whole image or, as a cascaded network of nnU-Net's, inside the box of stage 1.
 
     Inside the box, its logits are put back into the full image; around it is background. Of the previous stage only the
@@ -263,12 +264,13 @@ class HALSRNet(nn.Module):
 
     Args:
         input_channels: image channels; with ``crop_size`` also the previous stage's one-hot foreground
+        num_classes: maps of the output, background included
+        dropout_per_stage: rates behind each pooling and, last, at the bottom
         crop_size: window around the box in training, pixels, divisible by the product of the strides; None for the
             whole image
-        crop_margin: pixels around the box
-        dropout_per_stage: rates behind each pooling and, last, at the bottom
+        crop_margin: pixels around the box; None for none
         deep_supervision: whether ``forward`` returns a list; must be off with ``crop_size``
-        others: as in ``E2AUNet`` (public code: features 64, 128, 256, 512, 512)
+        topology: see ``Topology``; public code: five stages of 64, 128, 256, 512, 512 features
 
     Raises:
         ValueError: deep supervision inside the box, an input without the previous stage, or lists of wrong length
@@ -277,68 +279,41 @@ class HALSRNet(nn.Module):
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence,
-        strides: Sequence,
         num_classes: int,
-        n_conv_per_stage: Sequence[int],
-        n_conv_per_stage_decoder: Sequence[int],
+        *,
         dropout_per_stage: Sequence[float],
         crop_size: Sequence[int] | None = None,
         crop_margin: Sequence[int] | None = None,
-        conv_bias: bool = True,
-        norm_op: type[nn.Module] = nn.BatchNorm2d,
-        norm_op_kwargs: dict | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict | None = None,
-        nonlin: type[nn.Module] = nn.ReLU,
-        nonlin_kwargs: dict | None = None,
         deep_supervision: bool = False,
+        **topology,
     ):
-        super().__init__()
+        super().__init__(Topology(**topology))
         self.image_channels = input_channels if crop_size is None else input_channels - (num_classes - 1)
-        if crop_size is not None and deep_supervision:
-            raise ValueError(
-                "HALSRNet has no deep supervision inside the box: train it with nnUNetTrainerHALSRNet, or with "
-                "nnUNetTrainerNoDeepSupervision for nnU-Net's own recipe."
-            )
         if self.image_channels < 1:
             raise ValueError(
                 f"HALSRNet needs the image and the box of the previous stage; got {input_channels} input channels for "
                 f"{num_classes} classes. Is previous_stage missing in the plans?"
             )
-        network = HALSRUNet(
-            self.image_channels, num_classes, n_conv_per_stage_decoder, dropout_per_stage, deep_supervision,
-            n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage, conv_bias, norm_op,
-            norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
-        )  # fmt: skip
+        if crop_size is not None:
+            self.decoder = NoDeepSupervision("HALSRNet has no deep supervision inside the box", "nnUNetTrainerHALSRNet")
+            self.decoder.deep_supervision = deep_supervision
+        network = HALSRUNet(self.image_channels, num_classes, dropout_per_stage, deep_supervision, self.topology)
+        self.network: HALSRUNet | None = None
         if crop_size is None:
-            self.network, self.crop = network, None
+            self.network = network
+            # seen by nnU-Net, and a part of ``network`` alone: registered twice, its weights would be saved twice
+            object.__setattr__(self, "decoder", network.decoder)
         else:
+            self.divisible_by = [1] * self.topology.dim
             outside = [-OUTSIDE_LOGIT] + [OUTSIDE_LOGIT] * (num_classes - 1)
-            self.network = None
-            self.crop = HeartCrop(network, crop_size, crop_margin, network.encoder.divisible_by, outside)
-
-    @property
-    def encoder(self) -> nn.Module | None:
-        """What says which inputs fit; None inside the box, where any does."""
-        return None if self.network is None else self.network.encoder
-
-    @property
-    def decoder(self) -> nn.Module:
-        """What nnU-Net's trainers set ``deep_supervision`` on."""
-        return (self.network or self.crop.network).decoder
+            margin = crop_margin or [0] * self.topology.dim
+            self.crop = HeartCrop(network, crop_size, margin, self.topology.divisible_by, outside)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """(B, input_channels, \\*spatial) to logits (B, num_classes, \\*spatial), or a list of them."""
-        if self.crop is None:
+        if self.network is not None:
+            self.check_input_size(x.shape[2:])
             return self.network(x)
+        assert self.crop is not None
         image, previous = x[:, : self.image_channels], x[:, self.image_channels :]
         return self.crop(image, (previous > 0.5).any(1))
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """He initialisation of convolutions, as nnU-Net's U-Nets."""
-        InitWeights_He(1e-2)(module)

@@ -77,6 +77,8 @@ class HeartCrop(nn.Module):
         self.margin = tuple(margin)
         self.divisible_by = tuple(divisible_by)
         self.outside = outside
+        self.finds_hearts = True
+        """Off, the window lies in the corner of every image: for inputs whose values are not known."""
 
     def window(self, foreground: np.ndarray) -> Window | None:
         """The window around one sample's heart (foreground: bool, \\*spatial), None where there is no foreground."""
@@ -118,20 +120,28 @@ class HeartCrop(nn.Module):
     @torch.compiler.disable
     def windows(self, foreground: torch.Tensor) -> list[Window | None]:
         """A window for each sample of ``foreground`` (bool, (B, \\*spatial)); None, in evaluation, for all of it."""
-        windows = [self.window(sample) for sample in foreground.cpu().numpy()]
+        if not self.finds_hearts:
+            return [tuple((0, size) for size in self.crop_size)] * len(foreground)
+        windows: list[Window | None] = [self.window(sample) for sample in foreground.cpu().numpy()]
         if self.training:
             windows = [self.random_window(foreground.shape[1:]) if w is None else w for w in windows]
         return windows
 
     @torch.compiler.disable
-    def cut(self, x: torch.Tensor, windows: list[Window]) -> torch.Tensor:
+    def cut(self, x: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
         """The windows of ``x`` (B, C, \\*spatial), all of one size, as (B, C, \\*window)."""
         return torch.stack([F.pad(sample, self._padding(w, x, -1)) for sample, w in zip(x, windows, strict=True)])
 
     @torch.compiler.disable
-    def paste(self, logits: torch.Tensor, windows: list[Window], x: torch.Tensor) -> torch.Tensor:
+    def paste(self, logits: torch.Tensor, windows: Sequence[Window], x: torch.Tensor) -> torch.Tensor:
         """Inverse of ``cut``: ``logits`` (B, K, \\*window) in an image as large as ``x``, ``outside`` around them."""
         return torch.stack([self._surround(y, self._padding(w, x, 1)) for y, w in zip(logits, windows, strict=True)])
+
+    @torch.compiler.disable
+    def covered(self, windows: Sequence[Window], x: torch.Tensor) -> torch.Tensor:
+        """Where the windows lie in images as large as ``x``: bool (B, 1, \\*spatial)."""
+        ones = torch.ones((1, *(size for _, size in windows[0])), dtype=torch.bool, device=x.device)
+        return torch.stack([F.pad(ones, self._padding(window, x, 1)) for window in windows])
 
     def _surround(self, logits: torch.Tensor, padding: list[int]) -> torch.Tensor:
         if self.outside is None:
@@ -174,10 +184,11 @@ class HeartCrop(nn.Module):
     def _tile_by_tile(self, x: torch.Tensor, tiles: Sequence[tuple[Window, ...]]) -> torch.Tensor:
         """The first tile of all samples, then the second and so on; where they overlap, the last counts."""
         network = self.network if self.training else self._uncompiled
-        whole = None
-        for windows in zip(*tiles, strict=True):
+        first, *others = zip(*tiles, strict=True)
+        whole = self.paste(network(self.cut(x, first)), first, x)
+        for windows in others:
             logits = self.paste(network(self.cut(x, windows)), windows, x)
-            whole = logits if whole is None else torch.where(logits[:, -1:] == OUTSIDE_LOGIT, whole, logits)
+            whole = torch.where(self.covered(windows, x), logits, whole)
         return whole
 
     @torch.compiler.disable

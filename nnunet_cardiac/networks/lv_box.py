@@ -9,18 +9,17 @@ its cascade carries it to the next stage.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU, StackedConvBlocks
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd
 
 from nnunet_cardiac.networks.halsr_net import HAPM, resize
 from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT
-from nnunet_cardiac.networks.unet import UNetEncoder
+from nnunet_cardiac.networks.network import Encoder, Network, NoDeepSupervision
+from nnunet_cardiac.networks.topology import Topology
 
 CELL = 8
 """Pixels of the image along a side of what is one pixel of the map that the box is read from."""
@@ -39,13 +38,12 @@ def draw_box(box: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         (B, \\*size)
     """
     dim = len(size)
-    distance = None
+    distance = torch.full((1,), torch.inf, device=box.device, dtype=box.dtype)
     for axis, length in enumerate(size):
         view = [-1 if a == axis else 1 for a in range(dim)]
         pixels = (torch.arange(length, device=box.device, dtype=box.dtype) + 0.5).view(1, *view)
         centre, extent = (box[:, i].view(-1, *[1] * dim) * length for i in (axis, dim + axis))
-        along = extent / 2 - (pixels - centre).abs()
-        distance = along if distance is None else torch.minimum(distance, along)
+        distance = torch.minimum(distance, extent / 2 - (pixels - centre).abs())
     return distance
 
 
@@ -72,23 +70,24 @@ def box_of(foreground: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(centres + sizes, 1), foreground.flatten(1).any(1)
 
 
-class BoxEncoder(UNetEncoder):
+class BoxEncoder(Encoder):
     """Halves the image; convolutions, the first of a stage strided; HAPM at the bottom; up again to ``CELL`` pixels.
 
-    Its map has twice the first stage's channels. Arguments are those of ``LVBoxRegressor``.
+    Its map has twice the first stage's channels.
+
+    Args:
+        input_channels: of the image
+        topology: of the encoder, at half the image's resolution
     """
 
-    def __init__(self, input_channels: int, *args):
-        super().__init__(*args)
-        self.halve = [2 if any(s[axis] > 1 for s in self.strides) else 1 for axis in range(len(self.strides[0]))]
-        self.divisible_by = [h * divisor for h, divisor in zip(self.halve, self.divisible_by, strict=True)]
-        n_conv_per_stage, conv_bias, *operations = args[5:]
+    def __init__(self, input_channels: int, topology: Topology):
+        super().__init__(topology)
+        self.halve = [2 if any(s[axis] > 1 for s in self.strides) else 1 for axis in range(topology.dim)]
         features = self.output_channels
+        channels = [input_channels, *features]
         self.stages = nn.ModuleList(
-            StackedConvBlocks(n, self.conv_op, i, f, k, s, conv_bias, *operations)
-            for n, i, f, k, s in zip(
-                n_conv_per_stage, [input_channels, *features], features, self.kernel_sizes, self.strides, strict=False
-            )
+            topology.convs(n_convs, channels[s], stage=s, stride=self.strides[s])
+            for s, n_convs in enumerate(topology.n_conv_per_stage)
         )
         pixels = [max(self.halve) * max(np.prod(self.strides[: s + 1], axis=0)) for s in range(len(features))]
         self.finest = next((s for s, p in enumerate(pixels) if p >= CELL), len(features) - 1)
@@ -98,15 +97,7 @@ class BoxEncoder(UNetEncoder):
             self.norm_op_kwargs,
         )  # fmt: skip
         self.laterals = nn.ModuleList(self.conv_op(f, self.map_channels, 1) for f in features[self.finest : -1])
-        self.smooth = ConvDropoutNormReLU(
-            self.conv_op,
-            self.map_channels,
-            self.map_channels,
-            self.kernel_sizes[self.finest],
-            1,
-            conv_bias,
-            *operations,
-        )
+        self.smooth = topology.conv(self.map_channels, self.map_channels, self.kernel_sizes[self.finest])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = (functional.avg_pool2d if x.ndim == 4 else functional.avg_pool3d)(x, self.halve)
@@ -120,65 +111,61 @@ class BoxEncoder(UNetEncoder):
         return self.smooth(x)
 
 
-class LVBoxRegressor(nn.Module):
+class BoxOutputs(NamedTuple):
+    """What the loss of a regressed box needs."""
+
+    logits: torch.Tensor
+    """(B, num_classes, \\*spatial)"""
+    box: torch.Tensor
+    """Centre and size on each axis, relative to the image (B, 2 * dim)."""
+    presence: torch.Tensor
+    """Logit of there being a left ventricle (B,)."""
+    places: torch.Tensor
+    """Logits of where it is, at an eighth of the image's resolution (B, 1, \\*small)."""
+
+
+class LVBoxRegressor(Network):
     """Regresses the box of the left ventricle and returns it as logits: positive inside, negative outside.
 
     The logit of the box's label is a pixel's distance to the border, at most the logit of there being a left ventricle:
     a slice that has none has no positive pixel. The background's is 0, that of other labels ``OUTSIDE_LOGIT``.
 
     Args:
+        input_channels: image channels
+        num_classes: maps of the output, background included
         box_label: label that the filled box is given
         box_labels: labels that the box encloses (left ventricle: cavity and myocardium)
-        deep_supervision: must be off; nnU-Net's switch on ``decoder`` makes ``forward`` return a list of
-            logits, box and places
-        others: as in ``E2AUNet``
+        deep_supervision: must be off
+        topology: of the encoder, which works at half the image's resolution; there is no decoder
 
     Raises:
-        ValueError: deep supervision, or labels that are not among ``num_classes``
+        ValueError: deep supervision, labels that are not among ``num_classes``, or a topology that is none
     """
+
+    loss_outputs = BoxOutputs
 
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence,
-        strides: Sequence,
         num_classes: int,
-        n_conv_per_stage: Sequence[int],
+        *,
         box_label: int,
         box_labels: Sequence[int],
-        conv_bias: bool = True,
-        norm_op: type[nn.Module] = nn.BatchNorm2d,
-        norm_op_kwargs: dict | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict | None = None,
-        nonlin: type[nn.Module] = nn.ReLU,
-        nonlin_kwargs: dict | None = None,
         deep_supervision: bool = False,
+        **topology,
     ):
-        super().__init__()
-        if deep_supervision:
-            raise ValueError(
-                "LVBoxRegressor has no deep supervision: train it with nnUNetTrainerHALSRNet, or with "
-                "nnUNetTrainerNoDeepSupervision for nnU-Net's own recipe."
-            )
+        super().__init__(Topology(**topology))
+        self.decoder = NoDeepSupervision("LVBoxRegressor has no deep supervision", "nnUNetTrainerHALSRNet")
+        self.decoder.deep_supervision = deep_supervision
         if not {box_label, *box_labels} <= set(range(1, num_classes)):
             raise ValueError(f"box_label {box_label} and box_labels {box_labels} must be from 1 to {num_classes - 1}.")
-        self.num_classes, self.box_label, self.box_labels = num_classes, box_label, tuple(box_labels)
-        self.encoder = BoxEncoder(
-            input_channels, n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage, conv_bias,
-            norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
-        )  # fmt: skip
-        self.place = conv_op(self.encoder.map_channels, 1, 1)
-        self.sides = conv_op(self.encoder.map_channels, 2 * len(self.encoder.halve), 1)
-        self.deep_supervision = False
-
-    @property
-    def decoder(self) -> nn.Module:
-        """What nnU-Net's trainers set ``deep_supervision`` on."""
-        return self
+        self.num_classes, self.box_label, self.boxed_labels = num_classes, box_label, tuple(box_labels)
+        self.encoder = BoxEncoder(input_channels, self.topology)
+        self.divisible_by = [
+            h * divisor for h, divisor in zip(self.encoder.halve, self.topology.divisible_by, strict=True)
+        ]
+        self.place: nn.Module = self.topology.conv_op(self.encoder.map_channels, 1, 1)
+        self.sides = self.topology.conv_op(self.encoder.map_channels, 2 * self.topology.dim, 1)
 
     def regress(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Where the left ventricle is.
@@ -203,16 +190,16 @@ class LVBoxRegressor(nn.Module):
         start, stop = torch.stack(starts, 1), torch.stack(stops, 1)
         return torch.cat(((start + stop) / 2, stop - start), 1), places.flatten(1).amax(1), places
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial); where the loss needs them, also box and places.
+    def forward(self, x: torch.Tensor) -> torch.Tensor | BoxOutputs:
+        """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial); while its loss asks for them, to ``BoxOutputs``.
 
         Raises:
             ValueError: a side of the input that does not fit
         """
-        self.encoder.check_input_size(x.shape[2:])
+        self.check_input_size(x.shape[2:])
         box, presence, places = self.regress(x)
         logits = self.logits(box, presence, x.shape[2:])
-        return [logits, torch.cat((box, presence[:, None]), 1), places] if self.deep_supervision else logits
+        return BoxOutputs(logits, box, presence, places) if self.gives_loss_outputs else logits
 
     def logits(self, box: torch.Tensor, presence: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         """The box as a segmentation network's output (B, num_classes, \\*size)."""
@@ -225,8 +212,8 @@ class LVBoxRegressor(nn.Module):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """He initialisation of convolutions, as nnU-Net's U-Nets; all boxes start with the same size."""
-        InitWeights_He(1e-2)(module)
+        """As of every network; all boxes start with the same size."""
+        Network.initialize(module)
         if isinstance(module, LVBoxRegressor):  # comes after its parts
-            nn.init.zeros_(module.sides.weight)
-            nn.init.zeros_(module.sides.bias)
+            for parameter in module.sides.parameters():
+                nn.init.zeros_(parameter)

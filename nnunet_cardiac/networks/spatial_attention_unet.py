@@ -15,13 +15,11 @@ from dynamic_network_architectures.building_blocks.helper import (
     get_matching_pool_op,
     maybe_convert_scalar_to_list,
 )
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from nnunet_cardiac.networks.attention_gate import AttentionGate
-from nnunet_cardiac.networks.unet import UNetEncoder, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.network import Encoder, Network, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.topology import ConvOp, Topology
 
 
 class EncoderAttention(nn.Module):
@@ -33,7 +31,7 @@ class EncoderAttention(nn.Module):
         kernel_size: of the level's convolutions; the 7x7 convolution is as flat as they are (anisotropic 3D)
     """
 
-    def __init__(self, channels: int, conv_op: type[_ConvNd], kernel_size: int | Sequence[int]):
+    def __init__(self, channels: int, conv_op: ConvOp, kernel_size: int | Sequence[int]):
         super().__init__()
         kernel_size = [7 if k > 1 else 1 for k in maybe_convert_scalar_to_list(conv_op, kernel_size)]
         self.channel_gate = conv_op(channels, channels, 1)
@@ -46,23 +44,21 @@ class EncoderAttention(nn.Module):
         return x * torch.sigmoid(self.spatial(torch.cat((x.mean(1, True), x.amax(1, True)), 1)))
 
 
-class SpatialAttentionEncoder(UNetEncoder):
+class SpatialAttentionEncoder(Encoder):
     """Pooling (but in the first), convolutions and attention in every stage.
 
     Args:
+        input_channels: of the image
         attention: whether there is any
-        others: as in ``SpatialAttentionUNet``
+        topology: one stage for each resolution
     """
 
-    def __init__(self, input_channels: int, attention: bool, *args):
-        super().__init__(*args)
-        n_conv_per_stage, operations = args[5], args[6:]
+    def __init__(self, input_channels: int, attention: bool, topology: Topology):
+        super().__init__(topology)
         pool = get_matching_pool_op(self.conv_op, pool_type="max")
         stages = []
         for s, features in enumerate(self.output_channels):
-            convs = StackedConvBlocks(
-                n_conv_per_stage[s], self.conv_op, input_channels, features, self.kernel_sizes[s], 1, *operations
-            )
+            convs = topology.convs(topology.n_conv_per_stage[s], input_channels, stage=s)
             stages.append(
                 nn.Sequential(
                     pool(self.strides[s]) if s else nn.Identity(),
@@ -86,44 +82,36 @@ class SpatialAttentionDecoder(nn.Module):
     """Transposed convolution, skip where there is one, and convolutions in every stage.
 
     Args:
-        encoder: whose maps come in
+        topology: of the encoder whose maps come in
+        num_classes: maps of the output
+        deep_supervision: whether every stage has an output
         skip_connections: whether the convolutions see the encoder's map beside the upsampled one
         attention_gates: whether that map goes through a gate
-        others: as in ``SpatialAttentionUNet``
     """
 
     def __init__(
         self,
-        encoder: SpatialAttentionEncoder,
+        topology: Topology,
         num_classes: int,
-        n_conv_per_stage: Sequence[int],
         deep_supervision: bool,
         skip_connections: bool,
         attention_gates: bool,
     ):
         super().__init__()
-        features = encoder.output_channels
-        if len(n_conv_per_stage) != len(features) - 1:
-            raise ValueError(f"n_conv_per_stage_decoder needs {len(features) - 1} entries, got {n_conv_per_stage}.")
+        conv_op, features = topology.conv_op, topology.features_per_stage
         self.deep_supervision = deep_supervision
         self.skip_connections = skip_connections
         self.upsamplings, self.gates, self.stages, self.seg_layers = (nn.ModuleList() for _ in range(4))
-        upsampling = get_matching_convtransp(encoder.conv_op)
-        for n_convs, s in zip(n_conv_per_stage, range(len(features) - 2, -1, -1), strict=True):
-            f, stride = features[s], encoder.strides[s + 1]
-            self.upsamplings.append(upsampling(features[s + 1], f, stride, stride, bias=encoder.conv_bias))
+        upsampling = get_matching_convtransp(conv_op)
+        for n_convs, s in zip(topology.n_conv_per_stage_decoder, range(topology.n_stages - 2, -1, -1), strict=True):
+            f, stride = features[s], topology.strides[s + 1]
+            self.upsamplings.append(upsampling(features[s + 1], f, stride, stride, bias=topology.conv_bias))
             if attention_gates:
-                self.gates.append(AttentionGate(f, f, max(1, f // 2), encoder.conv_op))
-            self.stages.append(
-                StackedConvBlocks(
-                    n_convs, encoder.conv_op, 2 * f if skip_connections else f, f, encoder.kernel_sizes[s], 1,
-                    encoder.conv_bias, encoder.norm_op, encoder.norm_op_kwargs, encoder.dropout_op,
-                    encoder.dropout_op_kwargs, encoder.nonlin, encoder.nonlin_kwargs,
-                )
-            )  # fmt: skip
-            self.seg_layers.append(encoder.conv_op(f, num_classes, 1))
+                self.gates.append(AttentionGate(f, f, max(1, f // 2), conv_op))
+            self.stages.append(topology.convs(n_convs, 2 * f if skip_connections else f, stage=s))
+            self.seg_layers.append(conv_op(f, num_classes, 1))
         if not deep_supervision:
-            freeze_auxiliary_outputs(self)
+            freeze_auxiliary_outputs(self.seg_layers)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
         """The encoder's maps to logits (B, num_classes, \\*spatial), or a list of them, highest resolution first."""
@@ -141,51 +129,41 @@ class SpatialAttentionDecoder(nn.Module):
         return outputs[::-1] if self.deep_supervision else outputs[0]
 
 
-class SpatialAttentionUNet(nn.Module):
+class SpatialAttentionUNet(Network):
     """U-Net with spatial attention in its encoder and attention gates in its skips, each of which can be left out.
 
     Args:
+        input_channels: image channels
+        num_classes: maps of the output, background included
         skip_connections: whether the decoder sees the encoder's maps
         encoder_attention: whether there is attention behind every encoder level
         attention_gates: whether the skips are gated; needs ``skip_connections``
-        others: as in ``E2AUNet`` (text: batch norm, ReLU)
+        deep_supervision: whether ``forward`` returns a list, highest resolution first
+        topology: see ``Topology``; text: batch norm, ReLU
 
     Raises:
-        ValueError: gates without skips, a list has not one entry for each stage, or the first stride is not 1
+        ValueError: gates without skips, or a topology that is none
     """
+
+    decoder: SpatialAttentionDecoder
 
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence,
-        strides: Sequence,
         num_classes: int,
-        n_conv_per_stage: Sequence[int],
-        n_conv_per_stage_decoder: Sequence[int],
+        *,
         skip_connections: bool = True,
         encoder_attention: bool = True,
         attention_gates: bool = True,
-        conv_bias: bool = True,
-        norm_op: type[nn.Module] = nn.BatchNorm2d,
-        norm_op_kwargs: dict | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict | None = None,
-        nonlin: type[nn.Module] = nn.ReLU,
-        nonlin_kwargs: dict | None = None,
         deep_supervision: bool = False,
+        **topology,
     ):
-        super().__init__()
+        super().__init__(Topology(**topology))
         if attention_gates and not skip_connections:
             raise ValueError("attention_gates weigh the skips: they need skip_connections.")
-        self.encoder = SpatialAttentionEncoder(
-            input_channels, encoder_attention, n_stages, features_per_stage, conv_op, kernel_sizes, strides,
-            n_conv_per_stage, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs,
-        )  # fmt: skip
+        self.encoder = SpatialAttentionEncoder(input_channels, encoder_attention, self.topology)
         self.decoder = SpatialAttentionDecoder(
-            self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision, skip_connections, attention_gates
+            self.topology, num_classes, deep_supervision, skip_connections, attention_gates
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
@@ -194,10 +172,5 @@ class SpatialAttentionUNet(nn.Module):
         Raises:
             ValueError: a side of the input that the strides do not divide
         """
-        self.encoder.check_input_size(x.shape[2:])
+        self.check_input_size(x.shape[2:])
         return self.decoder(self.encoder(x))
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        """He initialisation of convolutions, as nnU-Net's U-Nets."""
-        InitWeights_He(1e-2)(module)

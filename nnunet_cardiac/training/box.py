@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_cardiac.networks.lv_box import box_of
+from nnunet_cardiac.networks.halsr_net import average_to
+from nnunet_cardiac.networks.lv_box import BoxOutputs, box_of
 
 
 def box_iou(box: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -36,19 +37,18 @@ class BoxLoss(nn.Module):
         self.box_labels = tuple(box_labels)
         self.ignore_label = ignore_label
 
-    def forward(self, outputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(self, outputs: BoxOutputs, targets: Sequence[torch.Tensor]) -> torch.Tensor:
         """
         Args:
-            outputs: logits, which are not looked at; the box: centre and size relative to the image, and the logit of
-                presence (B, 2 * dim + 1); logits of the left ventricle's places at any resolution (B, 1, \\*small)
+            outputs: of the regressor; the logits are not looked at
             targets: labels (B, 1, \\*spatial) first
 
         Returns:
             the loss, a scalar
         """
-        box, presence = outputs[1][:, :-1].float(), outputs[1][:, -1].float()
+        box, presence = outputs.box.float(), outputs.presence.float()
         labels = targets[0][:, 0]
-        foreground = sum(labels == label for label in self.box_labels) > 0
+        foreground = torch.stack([labels == label for label in self.box_labels]).any(0)
         wanted, present = box_of(foreground)
         known = torch.ones_like(foreground) if self.ignore_label is None else labels != self.ignore_label
         # an absence that annotation left open is no absence
@@ -57,12 +57,11 @@ class BoxLoss(nn.Module):
         )
         error = (box - wanted).abs().mean(1) + 1 - box_iou(box, wanted)
         loss = loss + (error * present).sum() / present.sum().clamp_min(1)
-        return loss + self._places(outputs[2].float(), foreground, known)
+        return loss + self._places(outputs.places.float(), foreground, known)
 
     @staticmethod
     def _places(logits: torch.Tensor, foreground: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        pool = functional.adaptive_avg_pool2d if logits.ndim == 4 else functional.adaptive_avg_pool3d
-        share, known = (pool(m[:, None].float(), logits.shape[2:]) for m in (foreground, known))
+        share, known = (average_to(m[:, None].float(), logits.shape[2:]) for m in (foreground, known))
         p = logits.sigmoid() * known
         dice = (2 * (p * share).sum() + 1) / (p.sum() + share.sum() + 1)
         return functional.binary_cross_entropy_with_logits(logits, share, known) + 1 - dice

@@ -10,10 +10,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nnunet_cardiac.networks.heart_crop import HeartCrop
+from nnunet_cardiac.networks.network import Network
 
 CUDNN_BYTES = 80_000_000
 """Workspace of the convolutions, measured on an H200: the same to 25 MB for two networks at six patches and batches."""
+PLANNED_MEMORY = "planned_memory_GB"
+"""In a configuration of plans: what a training step of its patch and batch takes. nnU-Net passes it over."""
 SAMPLES = (2, 12)
 """Batches of which the memory is counted; it grows linearly between and beyond them."""
 
@@ -62,9 +64,8 @@ def training_memory(
         model = get_network_from_plans(
             *network, input_channels, output_channels, allow_init=False, deep_supervision=False
         )
-        for module in model.modules():
-            if isinstance(module, HeartCrop):  # where the heart is does not matter, and no values tell it
-                module.windows = lambda x, crop=module: [tuple((0, size) for size in crop.crop_size)] * len(x)
+        if isinstance(model, Network) and model.crop is not None:
+            model.crop.finds_hearts = False  # where the heart is does not matter, and no values tell it
         few, many = (_peak_of_a_step(model, (n, input_channels, *patch_size), half_precision) for n in SAMPLES)
     of_sample = (many - few) // (SAMPLES[1] - SAMPLES[0])
     parameters = sum(p.numel() for p in model.parameters())
@@ -90,7 +91,7 @@ class LiveStorage(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.live = self.peak = 0
-        self.known = weakref.WeakSet()
+        self.known: weakref.WeakSet = weakref.WeakSet()
 
     def add(self, *tensors: torch.Tensor) -> None:
         """Counts the storage of tensors, each once. What was there before is for the caller to add."""

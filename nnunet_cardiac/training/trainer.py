@@ -5,7 +5,7 @@ import os
 import random
 from collections.abc import Callable
 from os.path import join
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.training.augmentation import without_timing
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
 
@@ -40,6 +43,9 @@ class RecipeTrainer(nnUNetTrainer):
     """Radians; None for nnU-Net's."""
     augmentation: Callable[..., list[BasicTransform]] | None = None
     """From training/augmentation.py; None for nnU-Net's."""
+    takes_loss_outputs = False
+    """Whether the loss takes the network's ``loss_outputs`` (see ``Network``) in place of logits. To nnU-Net these are
+    outputs of deep supervision: several, and the first counts."""
 
     def __init__(
         self,
@@ -51,7 +57,8 @@ class RecipeTrainer(nnUNetTrainer):
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
-        self.num_iterations_per_epoch = self.num_val_iterations_per_epoch = None  # -> get_tr_and_val_datasets
+        self.num_iterations_per_epoch: int | None = None  # -> get_tr_and_val_datasets
+        self.num_val_iterations_per_epoch: int | None = None
         self.save_every = 10
         self.seed = 0
         self.keep_best: Literal["dice", "loss"] | None = None
@@ -64,9 +71,9 @@ class RecipeTrainer(nnUNetTrainer):
         seed_everything(self.seed, self.fold, -1, self.local_rank)
         try:
             super().initialize()
-            encoder = getattr(self.bare_network, "encoder", None)
-            if hasattr(encoder, "check_input_size"):
-                encoder.check_input_size(self.configuration_manager.patch_size)
+            network = self.bare_network
+            if isinstance(network, Network):
+                network.check_input_size(self.configuration_manager.patch_size)
         except ValueError as e:
             plans = self.plans_manager.plans_name
             raise UserError(f"{type(self).__name__} cannot train {self.configuration_name} of {plans}: {e}") from e
@@ -74,8 +81,7 @@ class RecipeTrainer(nnUNetTrainer):
     @property
     def bare_network(self) -> torch.nn.Module:
         """The network without what DDP and torch.compile wrap around it."""
-        network = getattr(self.network, "module", self.network)
-        return getattr(network, "_orig_mod", network)
+        return bare(self.network)
 
     def sigmoid_dice_loss(self, do_bg: bool) -> SigmoidDiceLoss:
         """The papers' Dice loss, for this data set and these plans."""
@@ -162,7 +168,9 @@ class RecipeTrainer(nnUNetTrainer):
         )
 
     def set_deep_supervision_enabled(self, enabled: bool):
-        if self.enable_deep_supervision:
+        if self.takes_loss_outputs:
+            cast(Network, self.bare_network).gives_loss_outputs = enabled
+        elif self.enable_deep_supervision:
             super().set_deep_supervision_enabled(enabled)
 
     def on_train_start(self):
@@ -228,6 +236,12 @@ class RecipeTrainer(nnUNetTrainer):
             # these predictions are of cases that were trained on; the next stage must not learn from them
             self.configuration_manager.configuration.pop("next_stage", None)
         super().perform_actual_validation(save_probabilities)
+
+
+def bare(network: torch.nn.Module) -> torch.nn.Module:
+    """A network without what DDP and torch.compile wrap around it."""
+    network = network.module if isinstance(network, DistributedDataParallel) else network
+    return network._orig_mod if isinstance(network, OptimizedModule) else network
 
 
 def seed_everything(seed: int, fold: int | str, epoch: int, rank: int = 0) -> None:

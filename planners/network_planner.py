@@ -9,15 +9,16 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from torch import nn
 
+from nnunet_cardiac import networks
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.planners.small import PLANNED_MEMORY
-from nnunet_cardiac.training.memory import StepMemory, training_memory
+from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.training.memory import PLANNED_MEMORY, StepMemory, training_memory
 
 FEWEST_STAGES, FEWEST_PIXELS = 3, 2
 """Resolutions, and pixels along a side: a patch that leaves fewer is no patch for a U-Net."""
 
 
-class ArchitecturePlanner(ExperimentPlanner, ABC):
+class NetworkPlanner(ExperimentPlanner, ABC):
     """Plans one of our networks as nnU-Net plans its U-Net: it stands in for it, the rest is nnU-Net's own planning.
 
     Networks have batch norm and ReLU, as the papers say. Subclasses name the network and derive their configurations
@@ -26,10 +27,11 @@ class ArchitecturePlanner(ExperimentPlanner, ABC):
 
     Args:
         paper: the paper's fixed sizes in place of planned ones, in 2D alone
+        counts_memory: off where patch and batch are set afterwards
         others: as in nnU-Net's ``ExperimentPlanner``
     """
 
-    network: type[nn.Module]
+    network: type[Network]
     """What ``2d`` and ``3d_fullres`` are planned with; exported by ``nnunet_cardiac.networks``."""
     default_plans_name: str
     paper_batch_size: int
@@ -45,6 +47,7 @@ class ArchitecturePlanner(ExperimentPlanner, ABC):
         overwrite_target_spacing=None,
         suppress_transpose: bool = False,
         paper: bool = False,
+        counts_memory: bool = True,
     ):
         super().__init__(
             dataset_name_or_id, gpu_memory_target_in_gb, preprocessor_name, plans_name or self.default_plans_name,
@@ -53,9 +56,8 @@ class ArchitecturePlanner(ExperimentPlanner, ABC):
         self.UNet_class = self.network
         self.lowres_creation_threshold = 0  # no 3d_lowres
         self.paper = paper
-        self.counts_memory = True
-        """Switched off where patch and batch are set afterwards."""
-        self._counted: dict[str, tuple[float, StepMemory | None]] = {}
+        self.counts_memory = counts_memory
+        self._counted: dict[str, tuple[int, StepMemory | None]] = {}
         self._least = math.inf
 
     @abstractmethod
@@ -72,7 +74,7 @@ class ArchitecturePlanner(ExperimentPlanner, ABC):
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
         architecture = plan["architecture"]
-        architecture["network_class_name"] = f"nnunet_cardiac.networks.{self.network.__name__}"
+        architecture["network_class_name"] = class_name(self.network)
         if self.paper and len(spacing) == 2:
             plan["patch_size"] = [256, 256]
             architecture["arch_kwargs"].update(paper_topology(self.UNet_base_num_features))
@@ -221,6 +223,12 @@ class ArchitecturePlanner(ExperimentPlanner, ABC):
             plans["configurations"].pop("3d_fullres", None)
         plans["configurations"] = self.configurations(plans)
         super().save_plans(plans)
+
+
+def class_name(network: type[nn.Module]) -> str:
+    """What plans call a network: its name in ``nnunet_cardiac.networks``, or where else it can be imported."""
+    exported = getattr(networks, network.__name__, None) is network
+    return f"{networks.__name__ if exported else network.__module__}.{network.__name__}"
 
 
 def paper_topology(base_features: int) -> dict:

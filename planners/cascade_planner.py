@@ -6,11 +6,11 @@ from functools import cache
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
-from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.heart_crop import heart_box
-from nnunet_cardiac.planners.architecture import ArchitecturePlanner
+from nnunet_cardiac.planners.network_planner import NetworkPlanner
+from nnunet_cardiac.progress import progress
 
 CROP_MARGIN = 15
 """Pixels around the heart's box, in the plane (Khan et al., section 3.3)."""
@@ -18,7 +18,7 @@ CROP_PERCENTILE = 99
 """Share of the training images whose heart and margin the planned crop holds, in percent."""
 
 
-class CascadePlanner(ArchitecturePlanner):
+class CascadePlanner(NetworkPlanner):
     """A planner whose last stage works on a crop: of slices in ``2d``, of volumes in ``3d_fullres``."""
 
     def crop_margin(self, configuration: dict) -> list[int]:
@@ -57,7 +57,7 @@ class CascadePlanner(ArchitecturePlanner):
         """Sizes in mm, per axis, of the hearts in all slices and in all volumes."""
         reader = self.determine_reader_writer()()
         slices, volumes = [], []
-        for case in tqdm(self.dataset.values(), desc="Measuring hearts for the crop"):
+        for case in progress(self.dataset.values(), desc="Measuring hearts for the crop"):
             segmentation, properties = reader.read_seg(case["label"])
             heart = np.isin(segmentation[0].transpose(forward), labels)
             spacing = np.array(properties["spacing"])[list(forward)]

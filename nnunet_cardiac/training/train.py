@@ -12,16 +12,17 @@ from os.path import isdir, isfile, join
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.training.cost import COST_FILE, training_cost
-from nnunet_cardiac.training.trainer import seed_everything
+from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.progress import progress
+from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
+from nnunet_cardiac.training.training_cost import COST_FILE, training_cost
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
@@ -69,20 +70,18 @@ def train(
         if fold != "all" and fold not in all_folds:
             raise UserError(f"There is no fold {fold}: {dataset_name} has folds {all_folds[0]} to {all_folds[-1]}.")
 
-    jobs: list[tuple[str, int | str]] = [(configuration, fold) for fold in folds or all_folds]
-    stage = manager.get_configuration(configuration).previous_stage_name
-    while stage is not None:
-        jobs = [(stage, fold) for fold in all_folds] + jobs
-        stage = manager.get_configuration(stage).previous_stage_name
-    for i, (stage, fold) in enumerate(jobs, 1):
-        folder = join(nnUNet_results, dataset_name, f"{trainer_name}__{plans_name}__{stage}")
+    *before, last = Model(dataset_name, trainer_name, plans_name, configuration).stages(previous_stages(manager.plans))
+    jobs: list[tuple[Model, int | str]] = [(model, fold) for model in before for fold in all_folds]
+    jobs += [(last, fold) for fold in folds or all_folds]
+    for i, (model, fold) in enumerate(jobs, 1):
+        stage = model.configuration
         what = f"[{i}/{len(jobs)}] {trainer_name} {plans_name} {stage}, fold {fold}"
-        if is_finished(folder, fold, manager, stage, dataset_name):
+        if is_finished(model, fold, manager):
             print(f"{what}: finished already")
             continue
         print(f"{what}: training", flush=True)
         if num_gpus > 1:
-            trained = isfile(join(folder, f"fold_{fold}", "checkpoint_final.pth"))
+            trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
             run_training(
                 dataset_name, stage, fold, trainer_name, plans_name, num_gpus=num_gpus, continue_training=not trained,
                 only_run_validation=trained, export_validation_probabilities=npz, device=torch.device(device),
@@ -117,17 +116,22 @@ def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> lis
     return load_json(file)
 
 
-def is_finished(folder: str, fold: int | str, manager: PlansManager, configuration: str, dataset_name: str) -> bool:
-    """Whether a fold has its final checkpoint, its validation, and its predictions for the next stages."""
-    fold_folder = join(folder, f"fold_{fold}")
-    if not all(isfile(join(fold_folder, f)) for f in ("checkpoint_final.pth", join("validation", "summary.json"))):
+def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
+    """Whether a fold has its final checkpoint, its validation, and its predictions for the next stages.
+
+    Args:
+        model, fold: what is trained
+        manager: the model's plans
+    """
+    place = model.fold_folder(fold)
+    if not all((place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json")):
         return False
     if fold == "all":
         return True
-    val = load_json(join(nnUNet_preprocessed, dataset_name, "splits_final.json"))[fold]["val"]
+    val = load_json(join(nnUNet_preprocessed, model.dataset, "splits_final.json"))[fold]["val"]
     return all(
-        any(isfile(join(folder, "predicted_next_stage", stage, case + ending)) for ending in (".b2nd", ".npz"))
-        for stage in manager.get_configuration(configuration).next_stage_names or ()
+        any((model.folder / "predicted_next_stage" / stage / (case + ending)).is_file() for ending in (".b2nd", ".npz"))
+        for stage in manager.get_configuration(model.configuration).next_stage_names or ()
         for case in val
     )
 
@@ -145,7 +149,7 @@ def _get_trainer(dataset_name, configuration, fold, trainer_name, plans_name, de
 
 
 def _seed(trainer) -> int:
-    return getattr(trainer, "seed", 0)  # nnU-Net's own trainers have none and are seeded here
+    return trainer.seed if isinstance(trainer, RecipeTrainer) else 0  # nnU-Net's own have none and are seeded here
 
 
 def _train_fold(trainer, npz: bool, settings: dict) -> None:
@@ -164,7 +168,7 @@ def _train_fold(trainer, npz: bool, settings: dict) -> None:
 @contextmanager
 def _progress_bar(trainer):
     """Shows epochs done and to do, with the last online Dice, on standard error."""
-    with tqdm(total=trainer.num_epochs, initial=trainer.current_epoch, desc="Training", unit="epoch") as bar:
+    with progress(total=trainer.num_epochs, initial=trainer.current_epoch, desc="Training", unit="epoch") as bar:
         on_epoch_end = trainer.on_epoch_end
 
         def on_epoch_end_with_bar():

@@ -1,34 +1,16 @@
-"""What a training took, and on what it ran."""
+"""The machine and the packages that a result depends on."""
+
+from __future__ import annotations
 
 import platform
 import sys
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-COST_FILE = "training_cost.json"
-"""In the folder of each fold."""
 PACKAGES = ("nnunet-cardiac", "nnunetv2", "torch", "numpy", "dynamic-network-architectures", "batchgeneratorsv2")
-
-
-def training_cost(trainer) -> dict:
-    """Time, memory and circumstances of a training that has just ended.
-
-    Returns:
-        ``seconds`` of all epochs with their online validation, those before an interruption included; ``steps`` of the
-        optimiser; ``peak_memory_GB``, of the GPU where there is one, else of this process; ``hardware``; ``versions``
-    """
-    on_gpu = trainer.device.type == "cuda"
-    starts, ends = (trainer.logger.get_value(f"epoch_{end}_timestamps", step=None) for end in ("start", "end"))
-    return {
-        "seconds": round(sum(ends) - sum(starts[: len(ends)]), 1),
-        "steps": trainer.num_epochs * trainer.num_iterations_per_epoch,
-        "batch_size": trainer.configuration_manager.batch_size,
-        "peak_memory_GB": torch.cuda.max_memory_allocated(trainer.device) / 1e9 if on_gpu else peak_process_memory(),
-        "peak_memory_of": "GPU" if on_gpu else "process",
-        "hardware": hardware(trainer.device),
-        "versions": versions(),
-    }
 
 
 def peak_process_memory() -> float | None:
@@ -43,6 +25,8 @@ def peak_process_memory() -> float | None:
 
 def hardware(device: torch.device) -> str:
     """The GPU, or the processor and the number of threads."""
+    import torch  # here, so that versions and processor can be told without it
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"

@@ -1,0 +1,80 @@
+"""A model and its stages: what ``-d``, ``-tr``, ``-p`` and ``-c`` name together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nnunet_cardiac.environment import folder
+
+SEPARATOR = "__"
+"""Between trainer, plans and configuration in the name of nnU-Net's folder of a model."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One network of nnU-Net's, trained or to be trained; of a cascade, its last stage stands for all of them.
+
+    Args:
+        dataset: ``DatasetNNN_NAME``
+        trainer, plans, configuration: as ``-tr``, ``-p`` and ``-c`` of nnU-Net's commands
+    """
+
+    dataset: str
+    trainer: str
+    plans: str
+    configuration: str
+
+    @classmethod
+    def named(cls, dataset: str, name: str) -> "Model":
+        """The model of nnU-Net's folder ``TRAINER__PLANS__CONFIGURATION``.
+
+        Raises:
+            ValueError: ``name`` has not these three parts
+        """
+        return cls(dataset, *name.split(SEPARATOR, 2))
+
+    @property
+    def name(self) -> str:
+        """nnU-Net's name of the model's folder."""
+        return SEPARATOR.join((self.trainer, self.plans, self.configuration))
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder in ``nnUNet_results``; it need not exist.
+
+        Raises:
+            UserError: ``nnUNet_results`` is not set
+        """
+        return folder("nnUNet_results") / self.dataset / self.name
+
+    def fold_folder(self, fold: int | str) -> Path:
+        """Where nnU-Net keeps the checkpoints and the validation of one fold."""
+        return self.folder / f"fold_{fold}"
+
+    def stages(self, previous: Mapping[str, str | None]) -> "list[Model]":
+        """The models that lead to this one, first stage first, itself last.
+
+        Args:
+            previous: the stage before each configuration, see ``previous_stages``
+        """
+        stages, configuration = [self], previous.get(self.configuration)
+        while configuration is not None:
+            stages.insert(0, replace(self, configuration=configuration))
+            configuration = previous.get(configuration)
+        return stages
+
+
+def previous_stages(plans: Mapping) -> dict[str, str | None]:
+    """The stage before each configuration of nnU-Net's plans (their JSON); None for a first one.
+
+    A configuration that inherits from another has its previous stage too, unless it names its own.
+    """
+    configurations = plans["configurations"]
+
+    def before(name: str) -> str | None:
+        own = configurations[name]
+        if "previous_stage" in own or "inherits_from" not in own:
+            return own.get("previous_stage")
+        return before(own["inherits_from"])
+
+    return {name: before(name) for name in configurations}
