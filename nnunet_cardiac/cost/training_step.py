@@ -1,0 +1,94 @@
+"""Memory and time of a training step, of fresh networks on random images."""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_cardiac.progress import progress
+from nnunet_cardiac.training.memory import CUDNN_BYTES, LiveStorage, training_memory
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one step: seconds, and the bytes that were planned and that it takes at its peak."""
+
+    seconds: float
+    planned_bytes: int
+    measured_bytes: int
+
+
+def step_cost(trainer: nnUNetTrainer, n_steps: int) -> StepCost:
+    """Runs the trainer's own steps; a few come first, to warm up.
+
+    Args:
+        trainer: initialised
+        n_steps: that are timed; the median counts
+    """
+    batch = random_batch(trainer)
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+    trainer.network.train()
+    on_gpu = trainer.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in progress(range(n_steps + max(3, n_steps // 4)), desc="Steps", unit="step", leave=False):
+        start = time.perf_counter()
+        trainer.train_step(batch)  # returns the loss on the CPU, so it waits for the GPU
+        seconds.append(time.perf_counter() - start)
+    planned = planned_memory(trainer)
+    if on_gpu:
+        measured = torch.cuda.max_memory_allocated()
+    else:
+        measured, planned = measured_memory(trainer, batch), planned - CUDNN_BYTES
+    return StepCost(statistics.median(seconds[-n_steps:]), planned, measured)
+
+
+def planned_memory(trainer: nnUNetTrainer) -> int:
+    """Bytes that our planners expect a training step of the trainer's patch and batch to take on a GPU."""
+    manager = trainer.configuration_manager
+    network = (
+        manager.network_arch_class_name, manager.network_arch_init_kwargs, manager.network_arch_init_kwargs_req_import
+    )  # fmt: skip
+    heads = trainer.label_manager.num_segmentation_heads
+    moments = 1 if isinstance(trainer.optimizer, torch.optim.SGD) else 2
+    memory = training_memory(network, trainer.num_input_channels, heads, manager.patch_size, moments)
+    return memory.of(manager.batch_size)
+
+
+def measured_memory(trainer: nnUNetTrainer, batch: dict) -> int:
+    """Bytes of all tensors that are alive at the peak of a training step, with the trainer's own loss and optimiser.
+
+    In half precision, bfloat16 on the CPU; the trainer must have made a step before.
+    """
+    with LiveStorage() as memory:
+        memory.add(*trainer.network.parameters(), *trainer.network.buffers())
+        for state in trainer.optimizer.state.values():
+            memory.add(*(value for value in state.values() if isinstance(value, torch.Tensor)))
+        trainer.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = trainer.loss(trainer.network(batch["data"].clone()), batch["target"])
+        loss.backward()
+    return memory.peak
+
+
+def random_batch(trainer: nnUNetTrainer) -> dict:
+    """Noise and labels without sense; where a previous stage's heart is asked for, a box in the middle of the patch."""
+    manager = trainer.configuration_manager
+    n, patch = manager.batch_size, manager.patch_size
+    n_classes = len(trainer.label_manager.all_labels)
+    scales = trainer._get_deep_supervision_scales() or [[1] * len(patch)]
+    sizes = [np.round(np.multiply(patch, scale)).astype(int).tolist() for scale in scales]
+    target = [torch.randint(n_classes, (n, 1, *size), dtype=torch.int16) for size in sizes]
+    data = torch.randn(n, trainer.num_input_channels, *patch)
+    if trainer.is_cascaded:
+        first_mask = trainer.num_input_channels - (trainer.label_manager.num_segmentation_heads - 1)
+        data[:, first_mask:] = 0
+        middle = tuple(slice(side * 3 // 8, side * 5 // 8 + 1) for side in patch)
+        for sample in data:
+            sample[first_mask][middle] = 1
+    return {"data": data, "target": target if trainer.enable_deep_supervision else target[0]}
