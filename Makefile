@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up all that they need: a virtual environment in .venv, then the project in it.
+# Every target sets up all that it needs: a virtual environment in .venv, then the project in it.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -8,7 +8,7 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs coverage clean
 demo: .venv/installed
 	rm -rf demo
 	$(BIN)/nnunet_cardiac demo -o demo
@@ -19,6 +19,17 @@ test: .venv/installed lint
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# pictures and tables of the documentation; those that need images: make docs ACDC=FOLDER
+docs: demo/benchmark/report/index.html
+	$(BIN)/python docs/make_docs.py --demo demo $(if $(ACDC),--acdc $(ACDC))
+
+demo/benchmark/report/index.html:
+	$(MAKE) demo
+
+coverage: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-report=html
 
 clean:
-	rm -rf .venv demo build *.egg-info
+	rm -rf .venv demo build htmlcov *.egg-info
