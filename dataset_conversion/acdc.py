@@ -28,14 +28,15 @@ def convert(
         dataset_id: NNN of ``DatasetNNN_ACDC``, 27 where None; with ``labels`` 28
         n_folds: folds over the training patients, stratified by their group
         n_processes: cases converted at a time
-        labels: structures to keep, numbered from 1 in the order given; the others become background, and the data set
-            is ``DatasetNNN_ACDC_STRUCTURES``. None for all, as ACDC numbers them
+        labels: structures to keep, in any case of letters, numbered from 1 in the order given; the others become
+            background, and the data set is ``DatasetNNN_ACDC_STRUCTURES``. None for all, as ACDC numbers them
 
     Raises:
         UserError: an unknown structure, the layout was not found, or nothing could be converted
     """
     name, values = NAME, LABELS
     if labels is not None:
+        labels = [label.upper() for label in labels]
         unknown = [label for label in labels if label not in LABELS or not LABELS[label]]
         if unknown or len(set(labels)) < len(labels):
             raise UserError(f"--labels are some of RV, MYO, LV, each once; got {' '.join(labels)}.")

@@ -15,11 +15,11 @@ import nibabel as nib
 import numpy as np
 from scipy.linalg import polar
 from sklearn.model_selection import StratifiedKFold
-from tqdm import tqdm
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.progress import progress
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
@@ -125,7 +125,7 @@ def write_dataset(
     with ProcessPoolExecutor(n_processes) as pool:
         how = (labels, source_labels or labels, read or read_pair)
         jobs = {pool.submit(_convert_case, case, result.folder, *how): case for case in cases}
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
+        for job in progress(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
             try:
                 converted, remarks, repairs, volume = job.result()
             except UserError as e:

@@ -62,7 +62,7 @@ def convert(source: Path, dataset_id: int | None = None, n_folds: int = 5, n_pro
 
 def _cases(file: Path) -> list[Case]:
     content = read_mat(file)
-    phases = np.ravel(content["lv_phase"]) if "lv_phase" in content else []
+    phases = np.ravel(content.get("lv_phase", ()))
     annotated = np.flatnonzero(content["endo"].any((0, 1)) | content["epi"].any((0, 1)))
     if not len(annotated):
         raise UserError(f"{file} has no annotated frame: endo and epi are empty.")
@@ -71,11 +71,11 @@ def _cases(file: Path) -> list[Case]:
             f"{file.stem}_frame{frame + 1:02d}", file.stem, _phase(phases, frame), "unknown", "unknown", "train", file,
             file,
         )
-        for frame in annotated
+        for frame in annotated.tolist()
     ]  # fmt: skip
 
 
-def _phase(phases, frame: int) -> str:
+def _phase(phases: np.ndarray, frame: int) -> str:
     return ("systole" if phases[frame] else "diastole") if frame < len(phases) else "unknown"
 
 

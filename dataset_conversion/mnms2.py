@@ -50,7 +50,8 @@ def convert(
     root = _root(source)
     about, remarks = _information(root)
     name = f"MnM2_{view}" + "_challenge" * (split == "challenge")
-    cases, problems, known = [], [], {}
+    cases, problems = [], []
+    known: dict[int, Path] = {}
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and re.fullmatch(r"\d{1,3}", p.name)):
         subject = int(folder.name)
         if subject in known:
@@ -113,7 +114,7 @@ def _information(root: Path) -> tuple[dict[int, tuple[str, str]], list[str]]:
         for column in ("SUBJECT_CODE", "DISEASE", "VENDOR")
         if not rows or column not in rows[0]
     ]
-    about = {}
+    about: dict[int, tuple[str, str]] = {}
     for row in rows:
         code = row.get("SUBJECT_CODE", "")
         if not code.isdigit():

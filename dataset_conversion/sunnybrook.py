@@ -14,10 +14,10 @@ import nibabel as nib
 import numpy as np
 import pydicom
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, Volume, write_dataset
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.progress import progress
 
 REFERENCE = "Radau et al., Evaluation Framework for Algorithms Segmenting Short Axis Cardiac MRI, MIDAS Journal, 2009"
 DATASET_IDS = {"Sunnybrook": 9, "Sunnybrook_LV_MYO": 10, "Sunnybrook_LV_MYO_unknown": 11}
@@ -49,7 +49,7 @@ def convert(
     dataset_id: int | None = None,
     n_folds: int = 5,
     n_processes: int = 2,
-    labels: Sequence[str] = ("lv",),
+    labels: Sequence[str] = ("LV",),
     keep_unknown: bool = False,
 ) -> Conversion:
     """Converts Sunnybrook in either of its layouts. Every frame with a contour of the cavity is a case of one slice.
@@ -62,22 +62,23 @@ def convert(
 
     Args:
         source: the folder with images and contours, or one above it
-        dataset_id: NNN of the folder's name; where None 9, with ``lv myo`` 10, with ``keep_unknown`` 11
+        dataset_id: NNN of the folder's name; where None 9, with ``LV MYO`` 10, with ``keep_unknown`` 11
         n_folds: folds over the patients, stratified by pathology
         n_processes: cases converted at a time
-        labels: ("lv",) for the cavity, ("lv", "myo") also for the myocardium, of frames that have both contours
+        labels: ("LV",) for the cavity, ("LV", "MYO") also for the myocardium, of frames that have both contours; in
+            any case of letters
         keep_unknown: with the myocardium, keep frames without the outer contour; what is not cavity there is nnU-Net's
             ignore label
 
     Raises:
         UserError: unknown labels, the layout was not found, or nothing could be converted
     """
-    names = [label.lower() for label in labels]
-    if names not in (["lv"], ["lv", "myo"]):
-        raise UserError(f"--labels is lv, or lv myo; got {' '.join(labels)}.")
+    names = [label.upper() for label in labels]
+    if names not in (["LV"], ["LV", "MYO"]):
+        raise UserError(f"--labels is LV, or LV MYO; got {' '.join(labels)}.")
     myocardium = len(names) == 2
     if keep_unknown and not myocardium:
-        raise UserError("--keep-unknown is for --labels lv myo: with lv alone every frame with a cavity is kept.")
+        raise UserError("--keep_unknown is for --labels LV MYO: with LV alone every frame with a cavity is kept.")
     if not source.is_dir():
         raise UserError(f"{source} is not a folder: give -i the folder that Sunnybrook was unpacked into.")
     values = {"background": 0, "LV": 1} | ({"MYO": 2} if myocardium else {}) | ({"ignore": 3} if keep_unknown else {})
@@ -97,7 +98,9 @@ def convert(
                 )
             elif not myocardium or keep_unknown or "o" in contours:
                 outer = (contours["o"],) if myocardium and "o" in contours else ()
-                group = PATIENT.fullmatch(patient)[1]
+                named = PATIENT.fullmatch(patient)
+                assert named  # it is called so because its folder's name matches
+                group = named[1]
                 cases.append(
                     Case(
                         case, patient, phases.get(number, "unknown"), group, found.vendor, "train",
@@ -125,7 +128,7 @@ def find_patients(source: Path) -> tuple[dict[str, Patient], list[str], list[str
     """
     patients: dict[str, Patient] = defaultdict(Patient)
     problems, remarks = [], []
-    strange = Counter()
+    strange: Counter[Path] = Counter()
     for file in sorted(source.rglob("*contour-manual.txt")):
         contour, patient = CONTOUR.fullmatch(file.name), patient_of(file.relative_to(source))
         if contour is None:
@@ -143,7 +146,7 @@ def find_patients(source: Path) -> tuple[dict[str, Patient], list[str], list[str
     files = _dicom_files(source, problems)
     for patient in sorted(files.keys() - patients.keys()):
         remarks.append(f"{patient}: {len(files[patient])} DICOM files and no contour.")
-    for patient in tqdm(sorted(patients), desc="Reading DICOM headers", unit="patient"):
+    for patient in progress(sorted(patients), desc="Reading DICOM headers", unit="patient"):
         if patient in files:
             _choose_series(patient, patients[patient], files[patient], problems, remarks)
         else:
@@ -175,7 +178,8 @@ def _dicom_files(source: Path, problems: list[str]) -> dict[str, list[Path]]:
                 links[row["patient_id"].strip()] = patient
             else:
                 problems.append(f"{file}: original_id '{row['original_id']}' is no patient named as SC-HF-I-4.")
-    files, unknown = defaultdict(list), Counter()
+    files: dict[str, list[Path]] = defaultdict(list)
+    unknown: Counter[Path] = Counter()
     for file in sorted(source.rglob("*.dcm")):
         parts = file.relative_to(source).parts
         patient = patient_of(file.relative_to(source)) or next((links[p] for p in parts[-2::-1] if p in links), None)
@@ -191,7 +195,7 @@ def _choose_series(
     patient: str, found: Patient, files: Sequence[Path], problems: list[str], remarks: list[str]
 ) -> None:
     """Finds the series that the contours belong to: the one with most of their numbers, of several the largest."""
-    series: dict[str, dict[int, list[tuple[Path, pydicom.Dataset]]]] = defaultdict(lambda: defaultdict(list))
+    series: dict[str, dict[int, list[tuple[Path, pydicom.FileDataset]]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         try:
             with warnings.catch_warnings():
@@ -297,6 +301,7 @@ def _read(case: Case, unknown: int | None) -> Volume:
         raise UserError(f"{case.image} cannot be read as DICOM ({_reason(e)}): get it again, uncompressed.") from e
     if pixels.ndim != 2:
         raise UserError(f"{case.image} has {pixels.ndim} dimensions where a frame has 2.")
+    assert case.label is not None  # frames without a contour of the cavity are no cases
     cavity = _fill(case.label, pixels.shape)
     segmentation, remarks = cavity.astype(np.uint8), []
     if case.more:

@@ -49,12 +49,12 @@ def run(output: Path, device: str = "cpu") -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small are slower with two
     warnings.simplefilter("ignore")  # of libraries among each other
     start = time.monotonic()
-    print(f"Everything goes to {output}, nnU-Net's three folders too; what nnU-Net prints goes to demo.log there.")
+    print(f"Everything is written to {output}; what nnU-Net prints, to demo.log there.")
     with open(output / "demo.log", "w", buffering=1) as log:
         _steps(output, benchmark, device, log)
     print(
-        f"\nDone in {time.monotonic() - start:.0f} s. The networks learned for {STEPS} steps each: enough to see that "
-        "everything works,\nnot to tell which is better. For that, train on real data for as long as the recipes say.\n"
+        f"\nDone in {time.monotonic() - start:.0f} s. {STEPS} steps show that everything works, not which network is "
+        "better: for that,\ntrain on real data for as long as the recipes say.\n"
         f"\nReport: {benchmark / 'report' / 'index.html'}"
     )
 
@@ -63,10 +63,10 @@ def _steps(output: Path, benchmark: Path, device: str, log) -> None:
     def say(text: str) -> None:
         print(f"\n{text}", flush=True)
 
-    def command(*arguments: str | int | Path, show: bool = False) -> None:
+    def command(*words: str | float | Path, show: bool = False) -> None:
         from nnunet_cardiac.cli import main
 
-        arguments = [str(a) for a in arguments]
+        arguments = [str(word) for word in words]
         line = f"  $ nnunet_cardiac {shlex.join(arguments)}"
         print(line.replace(f"{output}/", ""), flush=True)
         started = time.monotonic()
@@ -82,7 +82,7 @@ def _steps(output: Path, benchmark: Path, device: str, log) -> None:
     from nnunet_cardiac.phantom.acdc import write_patients
 
     source = output / "phantom_ACDC"
-    looks = {"shape": (88, 80), "spacing": 3.0, "n_slices": 7}
+    looks: dict = {"shape": (88, 80), "spacing": 3.0, "n_slices": 7}
     write_patients(source / "training", TRAINING_PATIENTS, **looks)
     write_patients(source / "testing", TEST_PATIENTS, **looks)
 
@@ -94,7 +94,7 @@ def _steps(output: Path, benchmark: Path, device: str, log) -> None:
         command("plan_and_preprocess", "-d", DATASET, "-pl", planner, "--small", PATCH)
 
     say(f"4. Training for {STEPS} steps: nnU-Net's baseline; then CroCNet, stage 1 on all folds, stage 2 on one")
-    print(f"  CroCNet learns at {LEARNING_RATE:g}, ten times the paper's rate, which is made for many thousand steps")
+    print(f"  CroCNet's learning rate is {LEARNING_RATE:g}, ten times the paper's, which is for many thousand steps.")
     brief = ("-device", device, "--budget", STEPS, "--unscaled_schedule")
     command("train", "-d", DATASET, "-c", "2d", "-f", 0, *brief)
     command("train", *CROCNET, *brief, "--initial_lr", LEARNING_RATE)

@@ -3,11 +3,11 @@
 Every function answers bad input with one sentence, before nnU-Net meets it.
 """
 
-import importlib.util
 import json
 import os
 from pathlib import Path
 
+import nnunet_cardiac.trainers
 from nnunet_cardiac.errors import UserError
 
 PURPOSES = {
@@ -18,8 +18,8 @@ PURPOSES = {
 
 
 def trainers_folder() -> str:
-    """The folder with this project's trainers."""
-    return str(Path(importlib.util.find_spec("nnunet_cardiac.trainers").origin).parent)
+    """The folder with this project's trainers, which a checkout has at its top level."""
+    return list(nnunet_cardiac.trainers.__path__)[0]
 
 
 def ext_trainer() -> str:
@@ -110,7 +110,9 @@ def model_folder(dataset: str, trainer: str, plans_name: str, configuration: str
     Raises:
         UserError: it was not trained
     """
-    path = folder("nnUNet_results") / dataset / f"{trainer}__{plans_name}__{configuration}"
+    from nnunet_cardiac.model import Model  # which imports this module
+
+    path = Model(dataset, trainer, plans_name, configuration).folder
     if not (path / "plans.json").is_file():
         models = sorted(p.parent.name for p in path.parent.glob("*/plans.json"))
         raise UserError(

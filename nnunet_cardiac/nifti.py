@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +18,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         UserError: the file is missing, cut off or no NIfTI, or a voxel is not finite
     """
     try:
-        image = nib.load(path)
+        image = cast(nib.Nifti1Image, nib.load(path))
         voxels = np.asanyarray(image.dataobj)
     except FileNotFoundError as e:
         raise UserError(f"{path} is missing.") from e

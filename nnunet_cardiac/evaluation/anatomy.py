@@ -7,6 +7,8 @@ they were fitted to one data set. In long-axis views the cavity rightly touches 
 with the counts of the ground truth.
 """
 
+from typing import Literal
+
 import cc3d
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_fill_holes
@@ -49,7 +51,10 @@ def _slice_counts(labels: np.ndarray, structures: Structures) -> dict[str, int]:
     for name, mask in masks.items():
         counts[f"{name}_extra_components"] = max(0, len(_components(mask, 8)) - 1)
         if name != roles.get("MYO"):
-            counts[f"{name}_holes"] = len(_holes(mask))
+            holes = _holes(mask)
+            if not roles:  # nothing tells a myocardium, whose ring another structure fills
+                holes = [hole for hole in holes if (labels[hole] == 0).any()]
+            counts[f"{name}_holes"] = len(holes)
     if "MYO" not in roles:
         return counts
     myocardium = masks[roles["MYO"]]
@@ -67,7 +72,7 @@ def _slice_counts(labels: np.ndarray, structures: Structures) -> dict[str, int]:
     return {name: int(count) for name, count in counts.items()}
 
 
-def _components(mask: np.ndarray, connectivity: int) -> list[np.ndarray]:
+def _components(mask: np.ndarray, connectivity: Literal[4, 8]) -> list[np.ndarray]:
     numbered, n = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=connectivity, return_N=True)
     return [numbered == i for i in range(1, n + 1)]
 

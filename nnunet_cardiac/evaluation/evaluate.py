@@ -1,7 +1,7 @@
 """A folder of predictions against a folder of ground truth."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.anatomy import implausible_anatomy
@@ -17,10 +16,11 @@ from nnunet_cardiac.evaluation.segmentation import (
     CASE_COLUMNS,
     Structures,
     find_case_table,
-    find_dataset_json,
     find_segmentations,
+    find_structures,
     read_segmentation,
 )
+from nnunet_cardiac.progress import progress
 
 METRICS = (
     "dice", "jaccard", "hausdorff_mm", "hausdorff95_mm", "assd_mm", "precision", "recall", "f1", "accuracy",
@@ -31,11 +31,13 @@ STATES = ("scored", "absent", "missed", "spurious")
 
 @dataclass
 class Evaluation:
-    """Results by case and structure, implausible anatomy by case, and ``problems`` in sentences."""
+    """Results by case and structure, implausible anatomy by case; ``problems`` (what is left out) and ``warnings`` in
+    sentences."""
 
     metrics: pd.DataFrame
     anatomy: pd.DataFrame
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def evaluate(
@@ -45,21 +47,31 @@ def evaluate(
     case_table: Path | None = None,
     cases: Sequence[str] | None = None,
     n_processes: int = 2,
+    labels: Mapping[str, int | Sequence[int]] | None = None,
 ) -> Evaluation:
     """Compares every predicted case with its ground truth.
 
     Args:
-        predictions, ground_truth: folders of ``CASE.nii.gz`` (or the ``file_ending`` of ``dataset.json``)
-        dataset_json: names the labels; None to look in and above both folders
+        predictions, ground_truth: folders of ``CASE.nii.gz`` (or the ``file_ending`` of ``dataset.json``, or what else
+            is there)
+        dataset_json: names the labels; None to look in and above both folders. Where there is none, structures are
+            named by their label values
         case_table: ``cases.csv`` with patient, phase, group and vendor; None to look likewise, absent is fine
         cases: those that are expected; None for all in both folders
         n_processes: cases at a time
+        labels: names the labels instead of ``dataset_json``; labels without a name are left out
 
     Raises:
         UserError: nothing can be compared
     """
     places = [ground_truth, predictions]
-    structures = Structures.of(find_dataset_json(dataset_json, places))
+    structures, remarks = find_structures(places, dataset_json, labels), []
+    if structures is None:
+        structures = Structures.by_value(places)
+        remarks.append(
+            f"No dataset.json in or above {ground_truth} or {predictions}: structures are named by their label values, "
+            f"{', '.join(structures.values)}. Name them with --labels or -djfile."
+        )
     known = find_case_table(case_table, places)
     predicted = find_segmentations(predictions, structures.file_ending)
     truths = find_segmentations(ground_truth, structures.file_ending)
@@ -70,12 +82,12 @@ def evaluate(
     jobs = [(c, predicted[c], truths[c], structures) for c in expected if c in predicted and c in truths]
     rows, anatomies = [], []
     with ExitStack() as stack:
-        mapped = map
+        mapped: Callable = map
         if n_processes > 1 and len(jobs) > 1:
             # spawned, because a forked process would miss the threads that PyTorch has started
             pool = ProcessPoolExecutor(min(n_processes, len(jobs)), mp_context=get_context("spawn"))
             mapped = stack.enter_context(pool).map
-        results = tqdm(mapped(_evaluate_case, jobs), total=len(jobs), desc="Evaluating", unit="case")
+        results = progress(mapped(_evaluate_case, jobs), total=len(jobs), desc="Evaluating", unit="case")
         for (case, *_), result in zip(jobs, results, strict=True):
             if isinstance(result, str):
                 problems.append(result)
@@ -85,7 +97,14 @@ def evaluate(
             anatomies += [about | row for row in result[1]]
     if not rows:
         raise UserError(f"No case of {predictions} could be evaluated; the first reason: {problems[0]}")
-    return Evaluation(pd.DataFrame(rows), pd.DataFrame(anatomies), problems)
+    metrics = pd.DataFrame(rows)
+    if labels is not None:
+        nowhere = (metrics["state"] == "absent").groupby(metrics["structure"], sort=False).all()
+        remarks += [
+            f"No file holds {name}, {' or '.join(map(str, structures.values[name]))}: check --labels."
+            for name in nowhere[nowhere].index
+        ]
+    return Evaluation(metrics, pd.DataFrame(anatomies), problems, remarks)
 
 
 def _evaluate_case(job: tuple[str, Path, Path, Structures]) -> tuple[list[dict], list[dict]] | str:
@@ -106,15 +125,17 @@ def _evaluate_case(job: tuple[str, Path, Path, Structures]) -> tuple[list[dict],
         return str(e)
     ignore = None if structures.ignore is None else truth.labels == structures.ignore
     metrics = [
-        {"structure": name}
-        | structure_metrics(
-            structures.mask(prediction.labels, name), structures.mask(truth.labels, name), truth.spacing,
-            truth.diagonal, ignore,
-        )
+        {
+            "structure": name,
+            **structure_metrics(
+                structures.mask(prediction.labels, name), structures.mask(truth.labels, name), truth.spacing,
+                truth.diagonal, ignore,
+            ),
+        }
         for name in structures.values
     ]  # fmt: skip
     anatomies = [
-        {"source": source} | implausible_anatomy(segmentation, structures)
+        {"source": source, **implausible_anatomy(segmentation, structures)}
         for source, segmentation in (("prediction", prediction), ("ground truth", truth))
     ]
     return metrics, anatomies

@@ -1,7 +1,7 @@
 """Clinical indices of the heart from segmentations at end-diastole and end-systole."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,18 +9,18 @@ import cc3d
 import numpy as np
 import pandas as pd
 from scipy.ndimage import binary_erosion, distance_transform_edt
-from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import (
     Segmentation,
     Structures,
     find_case_table,
-    find_dataset_json,
     find_segmentations,
+    find_structures,
     read_segmentation,
 )
 from nnunet_cardiac.evaluation.statistics import agreement
+from nnunet_cardiac.progress import progress
 
 MYOCARDIAL_DENSITY = 1.05
 """g/mL."""
@@ -29,11 +29,13 @@ PHASE_IN_NAME = re.compile(r"(?P<patient>.+)_(?P<phase>ED|ES)")
 
 @dataclass
 class Measurement:
-    """Indices by patient, their agreement with those of the ground truth where it is known, ``problems``."""
+    """Indices by patient, and those of the ground truth where it is known; ``problems`` (what is left out) and
+    ``warnings`` in sentences."""
 
     indices: pd.DataFrame
     reference: pd.DataFrame | None = None
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def pairs(self) -> dict[str, pd.DataFrame]:
         """By index: ``measured`` and ``reference``, a row for each patient that has both."""
@@ -61,6 +63,7 @@ def measure(
     ground_truth: Path | None = None,
     dataset_json: Path | None = None,
     case_table: Path | None = None,
+    labels: Mapping[str, int | Sequence[int]] | None = None,
 ) -> Measurement:
     """Indices of every patient with a segmentation at ED and at ES.
 
@@ -69,29 +72,41 @@ def measure(
         dataset_json: names the labels; None to look in and above both folders
         case_table: ``cases.csv``, which tells patient and phase of a case; None to look likewise; without one, cases
             must be called ``PATIENT_ED`` and ``PATIENT_ES``
+        labels: names the labels instead of ``dataset_json``; labels without a name are left out
 
     Raises:
-        UserError: labels without a ventricle, no patient can be measured, or none of them in the ground truth
+        UserError: nothing names a ventricle, no patient can be measured, or none of them in the ground truth
     """
     places = [folder for folder in (segmentations, ground_truth) if folder is not None]
-    file = find_dataset_json(dataset_json, places)
-    structures = Structures.of(file)
+    structures = find_structures(places, dataset_json, labels)
+    if structures is None:
+        raise UserError(
+            f"No dataset.json in or above {' or '.join(map(str, places))} tells which of the labels "
+            f"{', '.join(Structures.by_value(places).values)} is which ventricle: say it with --labels, for instance "
+            "--labels LV=3 MYO=2 RV=1, or name a dataset.json with -djfile."
+        )
     if not {"LV", "RV"} & structures.roles.keys():
         raise UserError(
-            f"{file} names no ventricle (LV or RV), but {', '.join(structures.values)}: nothing to measure."
+            f"None of the labels in {segmentations} ({', '.join(structures.values)}) is called LV or RV: say with "
+            "--labels which is which ventricle, for instance --labels LV=3 MYO=2 RV=1."
         )
     table = find_case_table(case_table, places)
     indices, problems = _measure_folder(segmentations, structures, table)
     if indices.empty:
         raise UserError(f"No patient in {segmentations} can be measured; the first reason: {problems[0]}")
+    remarks = [
+        f"{structures.roles[role]} has no volume at ED in any file of {segmentations}: check which label it is."
+        for role, index in (("LV", "LV_EDV_mL"), ("RV", "RV_EDV_mL"), ("MYO", "LV_mass_g"))
+        if index in indices and not indices[index].any()
+    ]
     if ground_truth is None:
-        return Measurement(indices, None, problems)
+        return Measurement(indices, None, problems, remarks)
     reference, more = _measure_folder(ground_truth, structures, table, set(indices.index))
     if reference.empty:
         raise UserError(f"No patient of {segmentations} has ground truth at ED and ES in {ground_truth}.")
     unnamed = [p for p in indices.index.difference(reference.index) if not any(f"{p}:" in text for text in more)]
     more += [f"{patient}: not measured in {ground_truth}." for patient in unnamed]
-    return Measurement(indices, reference, problems + more)
+    return Measurement(indices, reference, problems + more, remarks)
 
 
 def _measure_folder(
@@ -104,12 +119,15 @@ def _measure_folder(
     for case, file in find_segmentations(folder, structures.file_ending).items():
         row = table.get(case) or (match.groupdict() if (match := PHASE_IN_NAME.fullmatch(case)) else None)
         if row is None or row.get("phase") not in ("ED", "ES"):
-            problems.append(f"{file}: patient and phase (ED, ES) stand neither in cases.csv nor in the name.")
+            problems.append(
+                f"{file}: patient and phase (ED, ES) are neither in cases.csv nor in the name: call it PATIENT_ED or "
+                "PATIENT_ES, or name a table with --case_table."
+            )
             continue
         patients.setdefault(row["patient"], {})[row["phase"]] = file
         about[row["patient"]] = {key: row[key] for key in ("group", "vendor") if row.get(key)}
     rows = {}
-    for patient, files in tqdm(sorted(patients.items()), desc="Measuring", unit="patient"):
+    for patient, files in progress(sorted(patients.items()), desc="Measuring", unit="patient"):
         if wanted is not None and patient not in wanted:
             continue
         missing = {"ED", "ES"} - files.keys()
@@ -139,7 +157,7 @@ def patient_indices(ed: Segmentation, es: Segmentation, structures: Structures) 
         ``LV_EF_percent`` (ejection fraction; NaN without a volume at ED); with a myocardium ``LV_mass_g`` and, with the
         cavity, ``LV_max_wall_thickness_mm``, both at ED
     """
-    indices = {}
+    indices: dict[str, float] = {}
     roles = structures.roles
     for ventricle in ("LV", "RV"):
         if ventricle not in roles:

@@ -12,6 +12,7 @@ So no failure improves a mean by dropping out of it.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,10 +71,10 @@ def structure_metrics(
 
 def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> dict[str, float]:
     """Distances in mm between the surfaces of two masks that are not empty; arguments as in ``structure_metrics``."""
-    pair = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth)]
-    options = {"include_background": True, "spacing": spacing}
+    masks = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth)]
+    pair: dict[str, Any] = {"y_pred": masks[0], "y": masks[1], "include_background": True, "spacing": spacing}
     return {
-        "hausdorff_mm": compute_hausdorff_distance(*pair, **options).item(),
-        "hausdorff95_mm": compute_hausdorff_distance(*pair, percentile=95, **options).item(),
-        "assd_mm": compute_average_surface_distance(*pair, symmetric=True, **options).item(),
+        "hausdorff_mm": compute_hausdorff_distance(**pair).item(),
+        "hausdorff95_mm": compute_hausdorff_distance(**pair, percentile=95).item(),
+        "assd_mm": compute_average_surface_distance(**pair, symmetric=True).item(),
     }

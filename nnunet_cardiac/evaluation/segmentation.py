@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.progress import progress
 
 CASE_COLUMNS = ("patient", "phase", "group", "vendor")
 """Of ``cases.csv``; carried into every table by case."""
@@ -21,6 +22,10 @@ ROLES = {
     "MYO": ("myo", "myocardium", "lvm", "lvmyo", "lvmyocardium", "leftventricularmyocardium"),
 }
 """What data sets call the left ventricle's cavity, the right one's, and the left ventricle's myocardium."""
+FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
+"""Of volumes, where no dataset.json tells it."""
+MOST_LABELS = 255
+"""A folder with more values than that holds images."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,19 @@ def read_segmentation(path: Path) -> Segmentation:
 
 @dataclass(frozen=True)
 class Structures:
-    """Names of a data set's structures and the label values of each (several for nnU-Net's regions)."""
+    """Names of a data set's structures and the label values of each (several for nnU-Net's regions).
+
+    Args:
+        values: label values by name
+        ignore: nnU-Net's ignore label
+        file_ending: of the segmentations; None where nothing tells it
+        complete: whether a file may hold no other labels
+    """
 
     values: dict[str, tuple[int, ...]]
     ignore: int | None = None
-    file_ending: str = ".nii.gz"
+    file_ending: str | None = ".nii.gz"
+    complete: bool = True
 
     @classmethod
     def of(cls, dataset_json: Path) -> "Structures":
@@ -106,15 +119,41 @@ class Structures:
         """
         try:
             description = json.loads(dataset_json.read_text())
-            labels = description["labels"]
+            return cls.named(description["labels"], description.get("file_ending", ".nii.gz"))
         except (OSError, ValueError, KeyError) as e:
             raise UserError(
                 f"{dataset_json} does not tell the labels' names ({type(e).__name__}): check -djfile."
             ) from e
+
+    @classmethod
+    def named(
+        cls, labels: Mapping[str, int | Sequence[int]], file_ending: str | None = None, complete: bool = True
+    ) -> "Structures":
+        """Those of ``labels`` as in a ``dataset.json``, where "background" and "ignore" may be among them."""
         values = {name: (v,) if isinstance(v, int) else tuple(v) for name, v in labels.items()}
         ignore = values.pop("ignore", (None,))[0]
         values.pop("background", None)
-        return cls(values, ignore, description.get("file_ending", ".nii.gz"))
+        return cls(values, ignore, file_ending, complete)
+
+    @classmethod
+    def by_value(cls, folders: Sequence[Path]) -> "Structures":
+        """One for each label value in the files of ``folders``, named "1", "2", ...; unreadable files are passed over.
+
+        Raises:
+            UserError: a folder holds no segmentation; no label in any, or too many to be labels
+        """
+        found: set[int] = set()
+        files = [file for folder in folders for file in find_segmentations(folder).values()]
+        for file in progress(files, desc="Looking for labels", unit="file", leave=False):
+            try:
+                found |= set(np.unique(read_segmentation(file).labels).tolist())
+            except UserError:
+                continue  # named when the case's turn comes
+            if len(found) > MOST_LABELS:
+                raise UserError(f"{file} is no segmentation, it seems: it holds as many values as an image.")
+        if not found - {0}:
+            raise UserError(f"No file in {' or '.join(map(str, folders))} holds a label: all that can be read is 0.")
+        return cls({str(value): (value,) for value in sorted(found - {0})}, file_ending=None)
 
     def mask(self, labels: np.ndarray, name: str) -> np.ndarray:
         """Where the structure is: bool, of the shape of ``labels``."""
@@ -123,8 +162,10 @@ class Structures:
     def check_labels(self, labels: np.ndarray, path: Path) -> None:
         """
         Raises:
-            UserError: ``labels`` has values that no structure has
+            UserError: ``labels`` has values that no structure has, and the structures are ``complete``
         """
+        if not self.complete:
+            return
         known = {0, *(v for values in self.values.values() for v in values)}
         known |= set() if self.ignore is None else {self.ignore}
         unknown = sorted(set(np.unique(labels).tolist()) - known)
@@ -138,23 +179,29 @@ class Structures:
         return {role: plain[n] for role, names in ROLES.items() for n in names if n in plain}
 
 
-def find_dataset_json(given: Path | None, folders: Sequence[Path]) -> Path:
-    """The ``dataset.json`` that names the labels: the one given, else one in or above ``folders``.
+def find_structures(
+    folders: Sequence[Path], dataset_json: Path | None = None, labels: Mapping[str, int | Sequence[int]] | None = None
+) -> Structures | None:
+    """The named structures in folders of segmentations; None where nothing names them.
+
+    Args:
+        folders: of segmentations
+        dataset_json: names the labels; None to look for one in and above ``folders``
+        labels: names them instead; other labels may be in the files and are not looked at
 
     Raises:
-        UserError: there is none, or a folder does not exist
+        UserError: a folder does not exist, or ``dataset_json`` cannot be used
     """
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: give a folder of segmentations.")
-    if given is not None:
-        return given
-    for place in _in_and_above(folders):
-        if (place / "dataset.json").is_file():
-            return place / "dataset.json"
-    raise UserError(
-        f"No dataset.json tells the labels' names in or above {' or '.join(map(str, folders))}: name one with -djfile."
-    )
+    if dataset_json is None:
+        candidates = (place / "dataset.json" for place in _in_and_above(folders))
+        dataset_json = next((file for file in candidates if file.is_file()), None)
+    described = None if dataset_json is None else Structures.of(dataset_json)
+    if labels is None:
+        return described
+    return Structures.named(labels, None if described is None else described.file_ending, complete=False)
 
 
 def find_case_table(given: Path | None, folders: Sequence[Path]) -> dict[str, dict[str, str]]:
@@ -178,13 +225,29 @@ def _in_and_above(folders: Sequence[Path]) -> Iterable[Path]:
         yield from (folder, folder.resolve().parent)
 
 
-def find_segmentations(folder: Path, file_ending: str) -> dict[str, Path]:
+def find_segmentations(folder: Path, file_ending: str | None = None) -> dict[str, Path]:
     """Segmentation files by case.
 
+    Args:
+        folder: where they are
+        file_ending: of the files; where there are none, or where it is None, another of ``FILE_ENDINGS`` is taken
+
     Raises:
-        UserError: the folder has none
+        UserError: the folder has none, or files of several kinds
     """
-    files = {p.name.removesuffix(file_ending): p for p in sorted(folder.iterdir()) if p.name.endswith(file_ending)}
-    if not files:
-        raise UserError(f"{folder} holds no segmentation that ends in {file_ending}.")
-    return files
+    found = {ending: _ending_in(folder, ending) for ending in (file_ending, *FILE_ENDINGS) if ending is not None}
+    if file_ending is not None and found[file_ending]:
+        return found[file_ending]
+    kinds = {ending: files for ending, files in found.items() if files}
+    if not kinds:
+        raise UserError(f"{folder} holds no segmentation that ends in {file_ending or ', '.join(FILE_ENDINGS)}.")
+    if len(kinds) > 1:
+        raise UserError(
+            f"{folder} holds files that end in {' and in '.join(kinds)}: leave one kind there, or name a dataset.json "
+            "with the right file_ending by -djfile."
+        )
+    return next(iter(kinds.values()))
+
+
+def _ending_in(folder: Path, file_ending: str) -> dict[str, Path]:
+    return {p.name.removesuffix(file_ending): p for p in sorted(folder.iterdir()) if p.name.endswith(file_ending)}

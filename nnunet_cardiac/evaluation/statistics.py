@@ -17,19 +17,19 @@ def describe(values: Sequence[float], seed: int = 0) -> dict[str, float]:
     Returns:
         ``n``, ``mean``, ``sd``, ``ci_lower`` and ``ci_upper`` (95 %, percentile bootstrap over cases, 2,000 draws)
     """
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    n = len(values)
+    known = np.asarray(values, float)
+    known = known[~np.isnan(known)]
+    n = len(known)
     result = {
         "n": n,
-        "mean": values.mean() if n else math.nan,
-        "sd": values.std(ddof=1) if n > 1 else math.nan,
+        "mean": known.mean() if n else math.nan,
+        "sd": known.std(ddof=1) if n > 1 else math.nan,
         "ci_lower": math.nan,
         "ci_upper": math.nan,
     }
     if n > 1:
         interval = stats.bootstrap(
-            (values,), np.mean, n_resamples=2000, confidence_level=CONFIDENCE, method="percentile",
+            (known,), np.mean, n_resamples=2000, confidence_level=CONFIDENCE, method="percentile",
             rng=np.random.default_rng(seed),
         ).confidence_interval  # fmt: skip
         result |= {"ci_lower": float(interval.low), "ci_upper": float(interval.high)}

@@ -32,9 +32,10 @@ def write_patients(
     for number in numbers:
         rng = np.random.default_rng([seed, number])
         group = GROUPS[(number - 1) % len(GROUPS)]
-        size = tuple(int(s + rng.integers(-1, 2) * 8) for s in shape)
+        rows, columns = (int(s + rng.integers(-1, 2) * 8) for s in shape)
         pixel = round(spacing * rng.uniform(0.95, 1.05), 4)
-        phantom = ShortAxisPhantom(group, int(rng.integers(2**31)), size, pixel, n_slices + int(rng.integers(-1, 2)))
+        heart = int(rng.integers(2**31))
+        phantom = ShortAxisPhantom(group, heart, (rows, columns), pixel, n_slices + int(rng.integers(-1, 2)))
         es = int(rng.integers(7, 11))
         patient = folder / f"patient{number:03d}"
         patient.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ anterior up and the right ventricle on the left. Shapes are drawn as soft masks,
 partial volume. Coil profile, tissue texture, blur and Rician noise follow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,7 +160,9 @@ class ShortAxisPhantom:
         """Soft mask of ``distance`` < 0 (mm), one pixel wide."""
         return np.clip(0.5 - distance / self.spacing, 0, 1)
 
-    def _ellipse(self, centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0) -> np.ndarray:
+    def _ellipse(
+        self, centre: Sequence[float] | np.ndarray, radii: Sequence[float] | np.ndarray, angle: float = 0.0
+    ) -> np.ndarray:
         """Soft mask of an ellipse; centre and radii as (y, x), mm."""
         dy, dx = self.y - centre[0], self.x - centre[1]
         u, v = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
@@ -225,9 +228,9 @@ class ShortAxisPhantom:
         apical = 1 - z / self.heart.length
         image = np.full(self.shape, 0.02)
         for (tissue, centre, radii, angle), shift in zip(CHEST, self.organs, strict=True):
-            if tissue in ("liver", "stomach"):  # the dome of the diaphragm: larger towards the apex
-                radii = np.array(radii) * (0.85 + 0.3 * apical)
-            mask = self._ellipse(centre * self.body + shift, radii * self.body, angle)
+            # the dome of the diaphragm: larger towards the apex
+            grown = 0.85 + 0.3 * apical if tissue in ("liver", "stomach") else 1.0
+            mask = self._ellipse(centre * self.body + shift, np.array(radii) * grown * self.body, angle)
             image = image * (1 - mask) + self.intensity[tissue] * mask
         for centre in LUNG_VESSELS:
             mask = self._ellipse(centre * self.body + self.organs[0] + (6 * apical, 0), (2.4, 3.0))

@@ -1,0 +1,64 @@
+"""The command ``nnunet_cardiac``.
+
+Each command is a module here: ``add_parser`` describes its options, ``run`` does the work. Heavy imports stand in
+``run``, so that ``--help`` and mistakes are answered at once.
+"""
+
+import argparse
+import sys
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
+from nnunet_cardiac.cli import (
+    benchmark,
+    convert,
+    cost,
+    demo,
+    env,
+    evaluate,
+    info,
+    measure,
+    plan_and_preprocess,
+    predict,
+    report,
+    train,
+)
+from nnunet_cardiac.errors import UserError
+
+COMMANDS = (
+    convert, plan_and_preprocess, train, predict, evaluate, measure, benchmark, report, cost, env, info, demo,
+)  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    options = parser().parse_args(arguments)
+    try:
+        failures = options.run(options)
+    except UserError as e:
+        sys.exit(f"nnunet_cardiac: error: {e}")
+    if failures:
+        sys.exit(1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    root = argparse.ArgumentParser(
+        "nnunet_cardiac",
+        description="Published cardiac-MR segmentation architectures inside an unmodified nnU-Net v2.",
+        epilog="A whole experiment: convert, benchmark. Step by step: plan_and_preprocess, train, predict, evaluate. "
+        "To see it all in minutes: demo. Every command explains itself: nnunet_cardiac COMMAND --help",
+    )
+    root.add_argument("--version", action="version", version=f"nnunet_cardiac {_version()}")
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return root
+
+
+def _version() -> str:
+    try:
+        return version("nnunet-cardiac")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"

@@ -1,0 +1,106 @@
+"""``nnunet_cardiac cost``."""
+
+import argparse
+from pathlib import Path
+
+from nnunet_cardiac.cli.options import (
+    add_command,
+    add_device_option,
+    add_memory_target_option,
+    add_small_option,
+    chosen_device,
+    whole_number,
+    whole_number_or_0,
+)
+from nnunet_cardiac.environment import dataset_name
+from nnunet_cardiac.errors import UserError
+
+
+def add_parser(commands) -> None:
+    """The command's options."""
+    p = add_command(
+        commands, "cost", run=run,
+        help="what every architecture costs: parameters, FLOPs, memory, time",
+        description="Plans every network for the same data and memory and measures it, without any training: "
+        "parameters, FLOPs of a slice, planned and measured memory of a training step, its time, and the time to "
+        "segment a volume, by nnU-Net's commands and by ours. Networks are as they are initialised; a second stage is "
+        "shown the heart where the experts saw it.",
+        needs="a data set that was planned once (nnunet_cardiac plan_and_preprocess, with any planner); its raw images",
+        writes="the table in Markdown, to the terminal; with -o also to a file",
+        examples=(
+            "nnunet_cardiac cost -d 27",
+            "nnunet_cardiac cost -d 27 --contenders nnunet_3d e2aunet_3d crocnet_3d -gpu_memory_target 24 -o cost.csv",
+            "nnunet_cardiac cost -d 27 --small 64 -device cpu --steps 5 --cases 0   (minutes, without a GPU)",
+        ),
+    )  # fmt: skip
+    p.add_argument("-d", required=True, metavar="ID", help="data set, by ID or name")
+    p.add_argument(
+        "--contenders", nargs="+", metavar="NAME",
+        help="what to measure, default one for each 2D network; names: nnunet_cardiac benchmark --list",
+    )  # fmt: skip
+    add_memory_target_option(p, default=8)
+    add_device_option(p)
+    p.add_argument(
+        "--batch_size", type=whole_number, metavar="N",
+        help="of the training steps, default the planned one, or 2 without a GPU",
+    )  # fmt: skip
+    add_small_option(p)
+    p.add_argument(
+        "--steps", type=whole_number, default=20, metavar="N", help="training steps that are timed, default 20"
+    )
+    p.add_argument(
+        "--cases", type=whole_number_or_0, default=3, metavar="N", help="volumes to segment, default 3; 0 for none"
+    )
+    p.add_argument("-o", type=_table_file, metavar="FILE", help="also write the table to FILE.csv or FILE.md")
+
+
+def run(options: argparse.Namespace) -> None:
+    name = dataset_name(options.d, "nnUNet_preprocessed")
+    if options.o is not None and not options.o.absolute().parent.is_dir():
+        raise UserError(f"{options.o.parent} does not exist: choose another file with -o, or make the folder.")
+    from nnunet_cardiac.benchmark.contenders import choose
+    from nnunet_cardiac.cost.table import ARCHITECTURES, cost_table
+
+    contenders = choose(names=options.contenders or ARCHITECTURES)
+    device = chosen_device(options.device)
+    table = cost_table(
+        dataset=name,
+        contenders=contenders,
+        gpu_memory_target=options.gpu_memory_target,
+        device=device,
+        batch_size=options.batch_size,
+        small=options.small,
+        n_steps=options.steps,
+        n_cases=options.cases,
+    )
+    text = f"{table.to_markdown(index=False, floatfmt='.3g')}\n\n{_conditions(options, device)}"
+    print(text)
+    if options.o is None:
+        return
+    try:
+        if options.o.suffix == ".md":
+            options.o.write_text(f"{text}\n")
+        else:
+            table.to_csv(options.o, index=False, float_format="%.6g")
+    except OSError as e:
+        raise UserError(f"{options.o} cannot be written ({e.strerror}): choose another file with -o.") from e
+
+
+def _conditions(options: argparse.Namespace, device: str) -> str:
+    """What the numbers depend on: hardware, plans, versions."""
+    import torch
+
+    from nnunet_cardiac.system import hardware, versions
+
+    plans = f"planned for {options.gpu_memory_target:g} GB"
+    if options.small:
+        plans = f"small plans with patches of {options.small} pixels"
+    prediction = f"prediction of up to {options.cases} volumes with mirroring; " if options.cases else ""
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{hardware(torch.device(device))}; {plans}; {prediction}{packages}"
+
+
+def _table_file(text: str) -> Path:
+    if Path(text).suffix not in (".csv", ".md"):
+        raise argparse.ArgumentTypeError(f"must end in .csv or .md; got {text}")
+    return Path(text)

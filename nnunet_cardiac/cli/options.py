@@ -1,0 +1,189 @@
+"""What the commands share: how their help reads, options of the same kind, what is said at the end."""
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nnunet_cardiac.errors import UserError
+
+DEVICES = ("cuda", "cpu", "mps")
+
+
+def add_command(
+    commands,
+    name: str,
+    *,
+    run: Callable[[argparse.Namespace], bool | None] | None,
+    help: str,
+    description: str,
+    needs: str | None = None,
+    writes: str | None = None,
+    examples: Sequence[str] = (),
+) -> argparse.ArgumentParser:
+    """A command's parser.
+
+    Args:
+        commands: what ``add_subparsers`` has returned
+        name: of the command
+        run: does the work and returns whether something of it failed; None for a command that has commands
+        help: a line for the list of commands
+        description: what it does
+        needs: what must be there before
+        writes: what is there afterwards
+        examples: whole command lines
+    """
+    fill = textwrap.TextWrapper(min(shutil.get_terminal_size().columns - 2, 100), break_on_hyphens=False)
+    lines = [*fill.wrap(description), ""]
+    fill.subsequent_indent = " " * 9
+    for title, text in (("needs:", needs), ("writes:", writes)):
+        if text:
+            fill.initial_indent = f"{title:<9}"
+            lines += fill.wrap(text)
+    p = commands.add_parser(
+        name,
+        help=help,
+        description="\n".join(lines),
+        epilog="\n  ".join([f"example{'s' * (len(examples) > 1)}:", *examples]) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.set_defaults(run=run)
+    return p
+
+
+def add_option(p, option: str, *former: str, **kwargs) -> None:
+    """An option of ``p``, which is accepted in its ``former`` spellings too; help shows the one that holds."""
+    action = p.add_argument(option, **kwargs)
+    for spelling in former:
+        p.add_argument(
+            spelling, **kwargs | {"dest": action.dest, "help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
+        )
+
+
+def add_model_options(p) -> None:
+    """Data set, trainer, plans and configuration: what names a model."""
+    p.add_argument("-d", required=True, metavar="ID", help="data set, by ID or name")
+    p.add_argument("-tr", default="nnUNetTrainer", metavar="TRAINER", help="trainer, default nnUNetTrainer")
+    p.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans, default nnUNetPlans")
+    p.add_argument("-c", required=True, metavar="CONFIGURATION", help="configuration in the plans, such as 2d_cascade")
+
+
+def add_device_option(p) -> None:
+    """``-device``; what it stands for without a value is told by ``chosen_device``."""
+    p.add_argument("-device", choices=DEVICES, help="default cuda where there is a GPU, else cpu")
+
+
+def add_memory_target_option(p, default: float | None = None) -> None:
+    """``-gpu_memory_target`` in GB."""
+    default_text = "the planner's own" if default is None else f"{default:g}"
+    p.add_argument(
+        "-gpu_memory_target", type=above_0, default=default, metavar="GB",
+        help=f"GPU memory to plan for, default {default_text}",
+    )  # fmt: skip
+
+
+def add_small_option(p) -> None:
+    """``--small``, alone or with the size of a patch."""
+    p.add_argument(
+        "--small", type=whole_number, nargs="?", const=128, metavar="PATCH",
+        help="for a CPU: a quarter of the width, four resolutions, patches of PATCH (default 128) pixels a side",
+    )  # fmt: skip
+
+
+def add_table_options(p) -> None:
+    """Where the names of labels and the facts about cases come from."""
+    where = "default: in or above the folders given"
+    p.add_argument(
+        "--labels", nargs="+", type=label, metavar="NAME=VALUE",
+        help="names of the labels, in place of a dataset.json: LV=3 MYO=2 RV=1; heart=1,2,3 for several in one; other "
+        "labels are not looked at",
+    )  # fmt: skip
+    p.add_argument("-djfile", type=Path, metavar="FILE", help=f"dataset.json with the labels' names; {where}")
+    add_option(
+        p, "--case_table", "-cases", type=Path, metavar="FILE",
+        help=f"cases.csv with patient, phase and group of each case; {where}",
+    )  # fmt: skip
+
+
+def whole_number(text: str, least: int = 1) -> int:
+    """A number of things, at least ``least``."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least {least}; got {text}")
+    return int(text)
+
+
+def whole_number_or_0(text: str) -> int:
+    """A number of things that may be none."""
+    return whole_number(text, least=0)
+
+
+def above_0(text: str) -> float:
+    """A size."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text}")
+    return value
+
+
+def fold(text: str) -> int | str:
+    """A fold's number, or "all"."""
+    if text == "all":
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be the number of a fold, or all; got {text}")
+    return int(text)
+
+
+def label(text: str) -> tuple[str, tuple[int, ...]]:
+    """A structure's name and label values; LV, MYO and RV in any case of letters."""
+    name, _, values = text.partition("=")
+    numbers = values.split(",")
+    if not name or not all(number.isdecimal() and int(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE with a value above 0, such as LV=3; got {text}")
+    return name.upper() if name.upper() in ("LV", "MYO", "RV") else name, tuple(map(int, numbers))
+
+
+def named_labels(given: Sequence[tuple[str, tuple[int, ...]]] | None) -> dict[str, tuple[int, ...]] | None:
+    """Label values by name, as ``--labels`` gives them.
+
+    Raises:
+        UserError: a name stands there twice
+    """
+    if given is None:
+        return None
+    names = [name for name, _ in given]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"--labels names {twice[0]} twice: give several values as {twice[0]}=1,2.")
+    return dict(given)
+
+
+def chosen_device(given: str | None) -> str:
+    """The device that ``-device`` names, or else the GPU where there is one.
+
+    Raises:
+        UserError: there is no GPU
+    """
+    import torch
+
+    if given == "cuda" and not torch.cuda.is_available():
+        raise UserError("PyTorch sees no GPU here: use -device cpu.")
+    return given or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def counted(n: int, noun: str) -> str:
+    """A number and what it counts, in the singular or plural."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def print_problems(warnings: Sequence[str], problems: Sequence[str]) -> None:
+    """Says on standard error what the user should know, and what was left out."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)

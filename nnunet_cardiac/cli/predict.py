@@ -1,0 +1,84 @@
+"""``nnunet_cardiac predict``."""
+
+import argparse
+from pathlib import Path
+
+from nnunet_cardiac.cli.options import (
+    above_0,
+    add_command,
+    add_device_option,
+    add_model_options,
+    add_option,
+    chosen_device,
+    counted,
+    fold,
+    print_problems,
+)
+from nnunet_cardiac.environment import dataset_name
+
+
+def add_parser(commands) -> None:
+    """The command's options."""
+    p = add_command(
+        commands, "predict", run=run,
+        help="segment an image or a folder of images, both stages in one call",
+        description="Segments an image or a folder of images with a trained model. The stages of a cascade run one "
+        "after the other, in one call.",
+        needs="a trained model (nnunet_cardiac train, or nnUNetv2_train); images named CASE_0000.nii.gz, or "
+        "CASE.nii.gz where they have one channel",
+        writes="OUT/CASE.nii.gz for every case, with the model's dataset.json and plans.json",
+        examples=(
+            "nnunet_cardiac predict -i IMAGES -o SEGMENTATIONS -d 27 -tr nnUNetTrainerCroCNet -p nnUNetCroCNetPlans "
+            "-c 2d_cascade",
+            "nnunet_cardiac predict -i heart.nii.gz -o SEGMENTATIONS -d 27 -c 2d -f 0   (the baseline, one fold)",
+        ),
+    )  # fmt: skip
+    p.add_argument("-i", type=Path, required=True, metavar="IN", help="an image or a folder of images")
+    p.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the segmentations")
+    add_model_options(p)
+    p.add_argument("-f", nargs="+", type=fold, metavar="FOLD", help="folds to average, default all that are trained")
+    p.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="weights, default checkpoint_final.pth")
+    p.add_argument(
+        "-step_size", type=above_0, default=0.5, metavar="SHARE",
+        help="step of the sliding window, default 0.5 of the patch",
+    )  # fmt: skip
+    add_option(
+        p, "--memory", "-memory", type=above_0, metavar="GB",
+        help="what running the network on several slices and mirrored copies at a time may take; default 4, but at "
+        "most half of what a GPU has free; 0.1 without one",
+    )  # fmt: skip
+    p.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, a little less accurate")
+    p.add_argument("--save_probabilities", action="store_true", help="also write probabilities, as CASE.npz")
+    present = p.add_mutually_exclusive_group()
+    present.add_argument("--continue_prediction", action="store_true", help="keep segmentations that are there")
+    present.add_argument("--overwrite", action="store_true", help="replace segmentations that are there")
+    add_device_option(p)
+
+
+def run(options: argparse.Namespace) -> bool:
+    name = dataset_name(options.d, "nnUNet_results")
+    from nnunet_cardiac.inference.predict import predict
+
+    result = predict(
+        source=options.i,
+        output=options.o,
+        dataset=name,
+        trainer=options.tr,
+        plans_name=options.p,
+        configuration=options.c,
+        folds=options.f,
+        checkpoint=options.chk,
+        device=chosen_device(options.device),
+        use_mirroring=not options.disable_tta,
+        tile_step_size=options.step_size,
+        save_probabilities=options.save_probabilities,
+        continue_prediction=options.continue_prediction,
+        overwrite=options.overwrite,
+        memory=options.memory and options.memory * 1e9,
+    )
+    print_problems([], result.problems)
+    print(
+        f"{options.o}: {counted(len(result.segmented), 'case')} segmented, {len(result.kept)} kept from before, "
+        f"{len(result.problems)} left out."
+    )
+    return bool(result.problems)
