@@ -1,0 +1,194 @@
+"""Writes the tables and pictures of the documentation: ``make docs``, or ``make docs ACDC=FOLDER`` for all of them.
+
+A table stands between ``<!-- NAME: written by make docs -->`` and ``<!-- end -->``. Those of names come from the
+records in ``nnunet_cardiac/architectures``; the picture from a demo that has run; those of sizes, memory and time from
+ACDC, planned on this machine (half an hour without a GPU).
+"""
+
+import argparse
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from nnunet_cardiac.architectures import ARCHITECTURES, contenders
+
+ROOT = Path(__file__).parents[1]
+MEMORY_TARGETS = (8, 11, 24)
+"""GB, of the table of plans."""
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--acdc", type=Path, metavar="FOLDER", help="ACDC as its owners ship it")
+    parser.add_argument("--demo", type=Path, metavar="FOLDER", help="of a demo that has run, for its picture")
+    options = parser.parse_args()
+    write(names())
+    if options.demo:
+        draw_demo(options.demo)
+    if options.acdc:
+        with tempfile.TemporaryDirectory() as place:
+            write(measured(options.acdc, Path(place)))
+
+
+def write(tables: Iterable[tuple[str, str, str]]) -> None:
+    """Puts tables where they belong.
+
+    Args:
+        tables: page, name and text of each
+    """
+    for page, name, text in tables:
+        file = ROOT / page
+        file.write_text(filled(file.read_text(), name, text))
+        print(f"{page}: {name}", flush=True)
+
+
+def filled(page: str, name: str, table: str) -> str:
+    """A page's text with a table in its place.
+
+    Raises:
+        ValueError: the page has no such place, or several
+    """
+    place = re.compile(rf"(<!-- {name}: written by make docs -->\n).*?(<!-- end -->)", re.S)
+    new, n = place.subn(lambda match: f"{match[1]}{table}\n{match[2]}", page)
+    if n != 1:
+        raise ValueError(f"The page has {n} places for the table '{name}', not one.")
+    return new
+
+
+def markdown(titles: list[str], rows: list[list[str]]) -> str:
+    """A table; cells are Markdown already."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def names() -> Iterator[tuple[str, str, str]]:
+    """The tables that follow from the records alone."""
+    rows = [
+        [f"[{a.name}]({a.page})", f"[{a.paper}]({a.link})", ", ".join(f"`{c}`" for c in a.configurations)]
+        for a in ARCHITECTURES.values()
+        if a.networks
+    ]
+    yield "README.md", "architectures", markdown(["architecture", "paper", "configurations"], rows)
+    rows = [
+        [f"`{c.name}`", c.description, f"`{c.plans}` `{c.configuration}`", f"`{c.trainer}`"]
+        for c in contenders().values()
+    ]
+    titles = ["name", "architecture and recipe", "plans and configuration", "trainer"]
+    yield "docs/benchmark.md", "contenders", markdown(titles, rows)
+
+
+def draw_demo(demo: Path) -> None:
+    """``docs/demo.png``: the median case of each contender of the demo's benchmark, beside the expert."""
+    for variable in ("raw", "preprocessed", "results"):
+        os.environ[f"nnUNet_{variable}"] = str(demo.resolve() / f"nnUNet_{variable}")
+    from nnunet_cardiac.benchmark.figures import median_cases
+    from nnunet_cardiac.benchmark.results import load
+    from nnunet_cardiac.evaluation.figures import own_style
+
+    with own_style():
+        median_cases(load(demo / "benchmark")).savefig(ROOT / "docs" / "demo.png", dpi=110)
+    print("docs/demo.png", flush=True)
+
+
+def measured(acdc: Path, place: Path) -> Iterator[tuple[str, str, str]]:
+    """The tables that need images: sizes, memory, time."""
+    for variable in ("raw", "preprocessed", "results"):
+        os.environ[f"nnUNet_{variable}"] = str(place / variable)
+        (place / variable).mkdir()
+    os.environ.setdefault("nnUNet_n_proc_DA", "0")
+    from nnunet_cardiac.cli import main as command
+
+    command(["convert", "acdc", "-i", str(acdc)])
+    command(["plan_and_preprocess", "-d", "27", "-pl", "ExperimentPlanner", "-c", "2d"])
+    yield "docs/planning.md", "plans", plans_table()
+    for architecture in ARCHITECTURES.values():
+        if architecture.networks:
+            yield architecture.page, "sizes", sizes_table(architecture.planner, architecture.configurations)
+    yield "docs/planning.md", "cost", costs()
+
+
+def plan(planner: str, **options) -> dict:
+    """Plans of a planner of ours for ACDC."""
+    from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, find_planner
+
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), augmentation_workers():
+        return find_planner(planner)("Dataset027_ACDC", **options).plan_experiment()
+
+
+def plans_table() -> str:
+    """Patch, batch and memory of every configuration that is not an ablation, by memory target."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_cardiac.training.memory import PLANNED_MEMORY
+
+    rows = []
+    for architecture in ARCHITECTURES.values():
+        if not architecture.networks:
+            continue
+        plans = [PlansManager(plan(architecture.planner, gpu_memory_target_in_gb=gb)) for gb in MEMORY_TARGETS]
+        for name, words in architecture.configurations.items():
+            if "ablation" in words or "sibling" in words:
+                continue
+            cells = []
+            for manager in plans:
+                if name not in manager.available_configurations:
+                    cells.append("does not fit")
+                    continue
+                c = manager.get_configuration(name).configuration
+                crop = c["architecture"]["arch_kwargs"].get("crop_size")
+                size = f"crop {by(crop)}" if crop else by(c["patch_size"])
+                cells.append(f"{size}, {c['batch_size']} ({c[PLANNED_MEMORY]:.2f})")
+            rows.append([f"{architecture.name} `{name}`", *cells])
+    return markdown(["", *(f"{gb} GB" for gb in MEMORY_TARGETS)], rows)
+
+
+def sizes_table(planner: str, configurations: Mapping[str, str]) -> str:
+    """Parameters and FLOPs of one image, of every 2D configuration at the paper's sizes."""
+    import torch
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+    from torch.utils.flop_counter import FlopCounterMode
+
+    manager = PlansManager(plan(planner, paper=True))
+    rows = []
+    for name, words in configurations.items():
+        if name.startswith("3d"):
+            continue
+        c = manager.get_configuration(name)
+        channels = 1 if c.previous_stage_name is None else 4
+        network = get_network_from_plans(
+            c.network_arch_class_name, c.network_arch_init_kwargs, c.network_arch_init_kwargs_req_import, channels, 4,
+            deep_supervision=False,
+        ).eval()  # fmt: skip
+        size = c.patch_size
+        if network.crop is not None:
+            network.crop.finds_hearts, size = False, network.crop.crop_size
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, channels, *c.patch_size))
+        parameters = sum(p.numel() for p in network.parameters()) / 1e6
+        gflops = counter.get_total_flops() / 1e9
+        rows.append([f"`{name}`", words, by(size), f"{parameters:.2f}", f"{gflops:.2f}"])
+    return markdown(["configuration", "", "pixels", "M parameters", "GFLOPs"], rows)
+
+
+def by(size) -> str:
+    """A size as people write it."""
+    return " x ".join(map(str, size))
+
+
+def costs() -> str:
+    """What ``nnunet_cardiac cost`` prints."""
+    from nnunet_cardiac.cost.table import ARCHITECTURES as shown
+    from nnunet_cardiac.cost.table import cost_table
+
+    everyone = contenders()
+    table = cost_table("Dataset027_ACDC", [everyone[name] for name in shown], n_steps=4, n_cases=2)
+    return table.to_markdown(index=False, floatfmt=".3g")
+
+
+if __name__ == "__main__":
+    main()
