@@ -1,47 +1,141 @@
-"""The script that measures every architecture beside nnU-Net's U-Nets."""
+"""The records of architectures, against the planners, trainers, networks and pages that they name."""
 
-import os
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import DATASET
 
-from nnunet_cardiac.benchmark import architectures
+from nnunet_cardiac import networks
+from nnunet_cardiac.architectures import ARCHITECTURES, contenders, find_architectures, published_for
+from nnunet_cardiac.architectures.architecture import Architecture
+from nnunet_cardiac.benchmark.contenders import choose
+from nnunet_cardiac.environment import check_trainer
+from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.planners.plan_and_preprocess import find_planner, our_planners
+
+REPOSITORY = Path(__file__).parents[1]
+OURS = [architecture for architecture in ARCHITECTURES.values() if architecture.networks]
+RECORD = """
+from nnunet_cardiac.architectures.architecture import Architecture, Contender
+
+ARCHITECTURE = Architecture(
+    "{name}", "a paper", "a link", "a page", (), "APlanner", "nnUNetAPlans", "nnUNetTrainerA", {{"2d": "all of it"}},
+    (Contender("{contender}", "APlanner", "nnUNetAPlans", "2d", "nnUNetTrainerA"),),
+)
+"""
+
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda a: a.name)
 
 
-def table(capsys) -> list[dict]:
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    return [dict(zip(header, row, strict=True)) for row in rows]
+def test_every_planner_and_trainer_of_ours_has_a_record():
+    assert next(iter(ARCHITECTURES)) == "nnU-Net"
+    assert {a.planner for a in OURS} == our_planners().keys()
+    trainers = {file.stem for file in (REPOSITORY / "trainers").glob("nnUNetTrainer*.py")}
+    assert {a.trainer for a in OURS} == trainers
 
 
-def test_a_row_for_every_stage(planned, capsys, tmp_path):
-    places = {name: os.environ[name] for name in ("nnUNet_preprocessed", "nnUNet_results")}
-    plans = sorted(planned.glob("*.json"))
-    arguments = ["-d", "27", "-device", "cpu", "--small", "32", "--steps", "1", "--cases", "1"]
-    architectures.main([*arguments, "--contenders", "nnunet_2d", "crocnet", "dadu_3d"])
-    rows = table(capsys)
-    assert [(row["architecture"], row["configuration"]) for row in rows] == [
-        ("nnunet_2d", "2d"), ("crocnet", "2d"), ("crocnet", "2d_cascade"), ("dadu_3d", "3d_fullres"),
-    ]  # fmt: skip
-    for row in rows:
-        assert all(
-            float(value) > 0 for name, value in row.items() if name not in ("architecture", "configuration", "patch")
-        )
-        assert float(row["planned GB"]) == pytest.approx(float(row["measured GB"]), rel=0.5)  # a few features: noise
-    assert {name: os.environ[name] for name in places} == places
-    assert sorted(planned.glob("*.json")) == plans  # nothing of it stays
+@each_architecture
+def test_records_name_what_exists(architecture, planned):
+    planner = find_planner(architecture.planner)(DATASET)
+    assert planner.plans_identifier == architecture.plans
+    check_trainer(architecture.trainer)
+    made = json.loads((planned / f"{architecture.plans}.json").read_text())["configurations"]
+    assert set(architecture.configurations) == set(made)
+    in_3d = [name.startswith("3d") for name in architecture.configurations]
+    assert in_3d == sorted(in_3d)
+    classes = {c["architecture"]["network_class_name"] for c in made.values()}
+    if architecture.networks:
+        assert classes == {f"nnunet_cardiac.networks.{name}" for name in architecture.networks}
+    for name in architecture.networks:
+        assert name in networks.__all__ and issubclass(getattr(networks, name), Network)
 
 
-def test_what_cannot_be_measured_is_said_in_a_sentence(planned, nnunet_folders):
-    other = nnunet_folders / "nnUNet_preprocessed" / "Dataset098_Unplanned"
-    other.mkdir()
-    for arguments, reason in (
-        (["-d", "27", "--contenders", "nobody"], "There is no contender 'nobody'"),
-        (["-d", "99"], "There is no data set 99"),
-        (["-d", "98"], "dataset_fingerprint.json is not there: run nnunet_cardiac plan_and_preprocess -d 98"),
-        (["-d", DATASET, "-gpu_memory_target", "0.05", "--contenders", "dadu"], "the least that works for it"),
-    ):
-        with pytest.raises(SystemExit) as error:
-            architectures.main([*arguments, "-device", "cpu", "--steps", "1", "--cases", "0"])
-        assert reason in str(error.value.code)
-    other.rmdir()
+@each_architecture
+def test_records_lead_to_the_paper_and_the_page(architecture):
+    assert architecture.link.startswith("https://") and architecture.paper
+    page = REPOSITORY / architecture.page
+    assert page.is_file()
+    if architecture.networks:
+        text = page.read_text()
+        in_2d = [f"`{name}`" for name in architecture.configurations if not name.startswith("3d")]
+        named = (architecture.link, architecture.planner, architecture.trainer, *architecture.networks, *in_2d)
+        assert [name for name in named if name not in text] == []
+
+
+@each_architecture
+def test_contenders_are_of_their_architecture(architecture):
+    for contender in architecture.contenders:
+        if architecture.networks:
+            assert architecture.planner == contender.planner or architecture.trainer == contender.trainer
+        if contender.plans == architecture.plans:
+            assert contender.configuration in architecture.configurations
+    for figures in architecture.published:
+        assert all(len(row) == len(figures.columns) for row in figures.rows.values())
+
+
+@pytest.mark.parametrize("contender", contenders().values(), ids=lambda c: c.name)
+def test_contenders_name_what_exists(contender, planned):
+    assert find_planner(contender.planner)(DATASET).plans_identifier == contender.plans
+    check_trainer(contender.trainer)
+    assert contender.description
+
+
+def test_contenders_in_2d_take_part_and_those_in_3d_on_demand():
+    everyone = contenders()
+    assert len(everyone) == sum(len(architecture.contenders) for architecture in ARCHITECTURES.values()) >= 33
+    names = [contender.name for contender in choose(None)]
+    assert names == [name for name in everyone if not everyone[name].configuration.startswith("3d")]
+    assert list(everyone)[: len(names)] == names and names[0] == "nnunet_2d"
+    assert [contender.name for contender in choose(["crocnet_3d", "nnunet_2d"])] == ["crocnet_3d", "nnunet_2d"]
+
+
+def test_published_figures_are_of_those_who_take_part():
+    assert published_for(["ExperimentPlanner", "nnUNetTrainer"]) == []
+    (crocnet,) = published_for(["CroCNetPlanner", "nnUNetTrainer"])
+    assert crocnet.rows["CroCNet"][0] == 95.01
+    assert published_for(["ExperimentPlanner", "nnUNetTrainerCroCNet"]) == [crocnet]
+    everything = published_for(name for a in ARCHITECTURES.values() for name in (a.planner, a.trainer))
+    assert everything == [figures for a in ARCHITECTURES.values() for figures in a.published]
+
+
+def find_in(folder: Path, monkeypatch, **modules: str) -> dict[str, Architecture]:
+    """What a package of records has that consists of these modules."""
+    package = folder / folder.name
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name, text in modules.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    return find_architectures(folder.name, [str(package)])
+
+
+def record(name: str, contender: str) -> str:
+    return RECORD.format(name=name, contender=contender)
+
+
+def test_a_new_architecture_is_a_new_file(tmp_path, monkeypatch):
+    modules = {"b_module": record("Second", "b"), "a_module": record("First", "a"), "nnunet": record("Baseline", "n")}
+    found = find_in(tmp_path, monkeypatch, **modules)
+    assert list(found) == ["Baseline", "First", "Second"]
+    assert found["First"].contenders[0].name == "a"
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "words"),
+    [
+        ("ARCHITECTURES = {}", TypeError, "other.py has no ARCHITECTURE"),
+        (record("Other", "net"), ValueError, "other.py declares the contender 'net', and so does net"),
+        (record("Net", "other"), ValueError, "other.py declares 'Net', and so does"),
+    ],
+)
+def test_mistakes_in_records_are_named(other, error, words, tmp_path, monkeypatch):
+    with pytest.raises(error, match=words):
+        find_in(tmp_path, monkeypatch, net=record("Net", "net"), other=other)
+
+
+def test_lists_do_not_wait_for_pytorch():
+    code = "import sys, nnunet_cardiac.benchmark.contenders as c; c.everyone(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

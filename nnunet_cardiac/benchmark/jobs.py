@@ -1,65 +1,59 @@
-"""The jobs of a benchmark, as the workflow starts them: ``python -m nnunet_cardiac.benchmark.jobs JOB ...``.
+"""The jobs of a benchmark: ``python -m nnunet_cardiac.benchmark.jobs JOB ...`` in the benchmark's folder.
 
-Each runs in the benchmark's folder, does nothing that is done already, and writes its record last. What goes wrong is
-left beside it as ``.failed``, for the report.
+A job does nothing that is done already, and writes its record last. When it fails, the reason is left for the report.
+``JOB`` is ``plan``, ``train``, ``evaluate`` or ``cost``, as the workflow starts them, or ``ready``: the worker, which
+does every job that takes no training, one after the other in one process.
 """
 
 import argparse
-import fcntl
 import json
 import os
-import shutil
 import sys
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from nnunet_cardiac.benchmark import settings as benchmark_settings
+from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
-from nnunet_cardiac.benchmark.settings import Settings, write_json
+from nnunet_cardiac.benchmark.schedule import Schedule
+from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import check_trainer, folder, load_plans
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.model import Model
 
-HERE = Path(".")
 CASES_TIMED = 4
 """Cases, at most, that prediction is timed on."""
 
 
-def record_file(benchmark: Path, *job: str | int) -> Path:
-    """Record of a job: ("plan", PLANS), ("train", MODEL, FOLD), ("evaluate", MODEL, FOLD) or ("cost", MODEL)."""
-    kind, name, *fold = job
-    place = benchmark / "jobs" / kind / name
-    return place / f"fold_{fold[0]}.json" if fold else place.with_name(f"{name}.json")
-
-
-def plan(settings: Settings, plans_name: str) -> dict:
+def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """Plans and preprocessed data; what exists is kept. Records configurations, and every stage before another."""
     from nnunetv2.configuration import default_num_processes
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
 
-    members = [c for c in settings.contenders.values() if settings.plans_name(c.plans) == plans_name]
+    members = [c for c in settings.contenders.values() if settings.plans_name(c.plans) == job.name]
+    configurations = sorted({c.configuration for c in members})
     started = time.monotonic()
     wrong = {}
-    for configuration in sorted({c.configuration for c in members}):
+    for configuration in configurations:
         try:
             plan_and_preprocess(
                 settings.dataset, members[0].planner, [configuration], settings.gpu_memory_target,
-                small=settings.small, plans_name=plans_name, n_processes=default_num_processes, keep_plans=True,
+                small=settings.small, plans_name=job.name, n_processes=default_num_processes, keep_plans=True,
             )  # fmt: skip
         except UserError as e:  # the configuration's own training will fail by it, the others go on
             wrong[configuration] = e
-    if len(wrong) == len({c.configuration for c in members}):
+    if len(wrong) == len(configurations):
         raise next(iter(wrong.values()))
-    manager = PlansManager(str(folder("nnUNet_preprocessed") / settings.dataset / f"{plans_name}.json"))
+    manager = PlansManager(str(folder("nnUNet_preprocessed") / settings.dataset / f"{job.name}.json"))
     stages = {
         name: manager.get_configuration(name).previous_stage_name
         for name in manager.available_configurations
         if "architecture" in manager.get_configuration(name).configuration
     }
-    configurations = sorted({c.configuration for c in members})
     return {
         "previous_stages": stages,
         "configurations": configurations,
@@ -67,16 +61,18 @@ def plan(settings: Settings, plans_name: str) -> dict:
     }
 
 
-def train(settings: Settings, model: str, fold: int) -> dict:
+def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """One fold of one stage. Records what it cost, and its learning curve."""
-    from nnunet_cardiac.training import run
-    from nnunet_cardiac.training.cost import COST_FILE
+    from nnunet_cardiac.training import train as training
+    from nnunet_cardiac.training.training_cost import COST_FILE
 
-    trainer, plans_name, configuration = model.split("__")
-    load_plans(settings.dataset, plans_name, configuration)
-    check_trainer(trainer)
-    run.train(settings.dataset, trainer, plans_name, configuration, [fold], settings.device, budget=settings.budget)
-    place = folder("nnUNet_results") / settings.dataset / model / f"fold_{fold}"
+    model, fold = job.model_and_fold(settings.dataset)
+    load_plans(model.dataset, model.plans, model.configuration)
+    check_trainer(model.trainer)
+    training.train(
+        model.dataset, model.trainer, model.plans, model.configuration, [fold], settings.device, budget=settings.budget
+    )
+    place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
     cost = json.loads(cost_file.read_text()) if cost_file.is_file() else {}
     if settings.budget and cost.get("budget") != settings.budget:
@@ -93,16 +89,17 @@ def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
     return {key: [float(v) for v in logging[key]] for key in ("train_losses", "val_losses", "mean_fg_dice")}
 
 
-def evaluate(settings: Settings, model: str, fold: int) -> dict:
-    """The validation cases of one fold: metrics, anatomy and clinical indices, as tables in ``evaluation/``."""
+def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
+    """The validation cases of one fold: tables of metrics, anatomy, clinical indices and the crop."""
     from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
     from nnunet_cardiac.evaluation.measure import measure, write_measurement
 
+    model, fold = job.model_and_fold(settings.dataset)
     raw, preprocessed = (folder(f"nnUNet_{name}") / settings.dataset for name in ("raw", "preprocessed"))
     cases = json.loads((preprocessed / "splits_final.json").read_text())[fold]["val"]
-    predictions = folder("nnUNet_results") / settings.dataset / model / f"fold_{fold}" / "validation"
-    truth, output = preprocessed / "gt_segmentations", HERE / "evaluation" / model / f"fold_{fold}"
     table = raw / "cases.csv" if (raw / "cases.csv").is_file() else None
+    predictions = benchmark.fold_folder(settings, model, fold) / "validation"
+    truth, output = preprocessed / "gt_segmentations", benchmark.evaluation(model, fold)
     result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=1)
     write_evaluation(result, output, picture=False)
     problems = result.problems
@@ -112,108 +109,145 @@ def evaluate(settings: Settings, model: str, fold: int) -> dict:
         problems += measurement.problems
     except UserError as e:  # no ventricles, or no phases
         print(f"No clinical indices: {e}")
-    _evaluate_crop(settings, model, cases, output / "crop.csv")
+    _evaluate_crop(benchmark, settings, model, cases, output / "crop.csv")
     return {"cases": len(cases), "problems": problems}
 
 
-def _evaluate_crop(settings: Settings, model: str, cases: list[str], table: Path) -> None:
+def _evaluate_crop(benchmark: BenchmarkFolder, settings: Settings, model: Model, cases: list[str], table: Path) -> None:
     """What the last stage of a cascade gets to see of the heart; nothing for a model without a crop."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_cardiac.evaluation.crop import evaluate_crop
 
-    trainer, plans_name, configuration = model.split("__")
+    *before, _ = model.stages(benchmark.previous_stages(model.plans) or {})
+    if not before:
+        return
     preprocessed = folder("nnUNet_preprocessed") / settings.dataset
-    plans = PlansManager(str(preprocessed / f"{plans_name}.json"))
-    previous = plans.get_configuration(configuration).previous_stage_name
-    if previous is not None:
-        stage = folder("nnUNet_results") / settings.dataset / f"{trainer}__{plans_name}__{previous}"
-        dataset_json = json.loads((preprocessed / "dataset.json").read_text())
-        result = evaluate_crop(preprocessed, stage, plans, dataset_json, configuration, cases)
-        if result is not None:
-            result.to_csv(table, index=False)
+    plans = PlansManager(str(preprocessed / f"{model.plans}.json"))
+    dataset_json = json.loads((preprocessed / "dataset.json").read_text())
+    stage = benchmark.results(settings) / model.dataset / before[-1].name
+    result = evaluate_crop(preprocessed, stage, plans, dataset_json, model.configuration, cases)
+    if result is not None:
+        result.to_csv(table, index=False)
 
 
-def cost(settings: Settings, model: str) -> dict:
+def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """Parameters, FLOPs of a slice and prediction time of a case, all stages of the model together."""
     import torch
 
-    from nnunet_cardiac.benchmark.cost import flops_per_slice, middle_slice
-    from nnunet_cardiac.inference.predict import load_stages, predict
-    from nnunet_cardiac.training.cost import hardware, peak_process_memory, versions
+    from nnunet_cardiac.cost.network_cost import network_cost
 
-    trainer, plans_name, configuration = model.split("__")
-    device = torch.device(settings.device)
-    fold = next(f for f in settings.folds if record_file(HERE, "train", model, f).is_file())
-    threads = int(os.environ.get("OMP_NUM_THREADS", 0))
-    if threads:
+    if threads := int(os.environ.get("OMP_NUM_THREADS", 0)):
         torch.set_num_threads(threads)
-    arguments = (settings.dataset, trainer, plans_name, configuration, [fold])
-    stages = load_stages(*arguments, "checkpoint_final.pth", device, True, 0.5)
-    case, image, labels = middle_slice(settings.dataset, stages[0].plans, stages[0].configuration, fold)
-    record = {
-        "parameters": sum(p.numel() for stage in stages for p in stage.predictor.network.parameters()),
-        "flops_per_slice": sum(flops_per_slice(stage, image, labels) for stage in stages),
-        "flops_of": f"{case}, {' x '.join(map(str, image.shape[1:]))} pixels",
-    }
-    images = _some_images(settings, fold)
-    target = HERE / "scratch" / model
-    result = predict(images, target, *arguments, device=settings.device, overwrite=True)
-    shutil.rmtree(images)
-    shutil.rmtree(target)
-    if not result.segmented:
-        raise UserError(f"No case was left to time the prediction on: {' '.join(result.problems)}")
-    return record | {
-        "prediction_seconds_per_case": result.seconds / len(result.segmented),
-        "prediction_cases": len(result.segmented),
-        "prediction_peak_memory_GB": (
-            torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else peak_process_memory()
-        ),
-        "hardware": hardware(device),
-        "versions": versions(),
-    }
+    model = Model.named(settings.dataset, job.name)
+    fold = next(f for f in settings.folds if benchmark.record(Job("train", model.name, f)).is_file())
+    return network_cost(model, fold, settings.device, CASES_TIMED)
 
 
-def _some_images(settings: Settings, fold: int) -> Path:
-    """A folder with links to the images of a few validation cases."""
-    raw, preprocessed = (folder(f"nnUNet_{name}") / settings.dataset for name in ("raw", "preprocessed"))
-    cases = json.loads((preprocessed / "splits_final.json").read_text())[fold]["val"][:CASES_TIMED]
-    place = HERE / "scratch" / f"images_{os.getpid()}"
-    place.mkdir(parents=True)
-    for case in cases:
-        for image in raw.glob(f"imagesTr/{case}_[0-9][0-9][0-9][0-9].*"):
-            (place / image.name).symlink_to(image.resolve())
-    return place
+JOBS: dict[str, Callable[[BenchmarkFolder, Settings, Job], dict]] = {
+    "plan": plan, "train": train, "evaluate": evaluate, "cost": cost,
+}  # fmt: skip
+"""What makes the record of a job, by its kind."""
+
+
+def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False) -> bool:
+    """Does a job, unless it is done by now, and leaves its record or the reason why it failed.
+
+    Args:
+        gpu_of_its_own: wait for a GPU that no other job of this machine has
+
+    Returns:
+        whether it is done
+    """
+    with ExitStack() as stack:
+        stack.enter_context(benchmark.locked(job))
+        if Schedule.of_call(benchmark, benchmark.read_workflow()).states().get(job) == "done":
+            return True  # by a job of an earlier call, which was still running
+        if gpu_of_its_own:
+            stack.enter_context(own_gpu(benchmark.gpus, visible_gpus()))
+        try:
+            record = JOBS[job.kind](benchmark, benchmark.read_settings(), job)
+        except Exception as e:
+            traceback.print_exc()
+            benchmark.fail(job, str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}")
+            return False
+        benchmark.finish(job, record)
+    return True
+
+
+def run_ready(benchmark: BenchmarkFolder) -> None:
+    """The worker: does all jobs that take no training, also those that become possible by them."""
+    schedule, settings = Schedule.of_call(benchmark, benchmark.read_workflow()), benchmark.read_settings()
+    while True:
+        ready = (job for job, state in schedule.states().items() if state == "ready")
+        job = next((job for job in ready if not takes_training(benchmark, settings, job)), None)
+        benchmark.set_running(job)
+        if job is None:
+            return
+        _run_with_log(benchmark, job)
+
+
+def run_following(benchmark: BenchmarkFolder, trained: Job) -> None:
+    """Does what has become possible for a model and fold that have just been trained: evaluation and cost."""
+    for job, state in Schedule.of_call(benchmark, benchmark.read_workflow()).states().items():
+        if state == "ready" and job.name == trained.name and job.fold in (None, trained.fold):
+            _run_with_log(benchmark, job)
+
+
+def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> bool:
+    """Whether a job that is ready has something to train. One that must fail, for want of a configuration, has not."""
+    if job.kind != "train":
+        return False
+    model, fold = job.model_and_fold(settings.dataset)
+    try:
+        load_plans(model.dataset, model.plans, model.configuration)
+    except UserError:
+        return False
+    return not (benchmark.fold_folder(settings, model, fold) / "checkpoint_final.pth").is_file()
+
+
+def _run_with_log(benchmark: BenchmarkFolder, job: Job) -> None:
+    with output_to(benchmark.log(job)):
+        run(benchmark, job)
+
+
+@contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Sends all that this process prints to a file, what comes from other languages and child processes too."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", buffering=1, encoding="utf-8") as file, ExitStack() as stack:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for descriptor in (1, 2):
+            before = os.dup(descriptor)
+            stack.callback(os.close, before)
+            stack.callback(os.dup2, before, descriptor)
+            os.dup2(file.fileno(), descriptor)
+        stack.callback(file.flush)
+        stack.enter_context(redirect_stdout(file))
+        stack.enter_context(redirect_stderr(file))
+        yield
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one job in the current folder. Exits with 1 where it fails."""
+    """Runs one job, or the worker, in the current folder. Exits with 1 when a job fails; the worker does not."""
     parser = argparse.ArgumentParser("nnunet_cardiac.benchmark.jobs", description=__doc__.splitlines()[0])
-    parser.add_argument("job", choices=("plan", "train", "evaluate", "cost"))
-    parser.add_argument("name", help="plans or model")
+    parser.add_argument("job", choices=(*KINDS, "ready"))
+    parser.add_argument("name", nargs="?", help="plans or model")
     parser.add_argument("fold", nargs="?", type=int)
     parser.add_argument("--own_gpu", action="store_true", help="wait for a GPU that no other job of this machine has")
+    parser.add_argument("--follow_up", action="store_true", help="after a training, evaluate it and measure its cost")
     options = parser.parse_args(arguments)
-    job = [options.name] + ([] if options.fold is None else [options.fold])
-    settings = benchmark_settings.read(HERE)
-    settings.use_results_folder(HERE.resolve())
-    record = record_file(HERE, options.job, *job)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    failed = record.with_suffix(".failed")
-    with ExitStack() as stack:
-        # a job that outlived the workflow that started it is not disturbed, but waited for
-        lock = stack.enter_context(open(record.with_suffix(".lock"), "w"))
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if options.own_gpu:
-            stack.enter_context(own_gpu(HERE / "gpus", visible_gpus()))
-        try:
-            content = globals()[options.job](settings, *job)
-        except Exception as e:
-            traceback.print_exc()
-            failed.write_text(str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}")
-            sys.exit(1)
-    failed.unlink(missing_ok=True)
-    write_json(content, record)
+    benchmark = BenchmarkFolder(Path.cwd())
+    benchmark.use_results(benchmark.read_settings())
+    if options.job == "ready":
+        run_ready(benchmark)
+        return
+    job = Job(options.job, options.name, options.fold)
+    if not run(benchmark, job, options.own_gpu):
+        sys.exit(1)
+    if options.follow_up:
+        run_following(benchmark, job)
 
 
 if __name__ == "__main__":

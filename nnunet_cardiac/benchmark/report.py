@@ -9,28 +9,18 @@ from datetime import date
 from pathlib import Path
 
 import jinja2
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from tqdm import tqdm
 
+from nnunet_cardiac.architectures import published_for
 from nnunet_cardiac.benchmark import tables
-from nnunet_cardiac.benchmark.published import published_for
+from nnunet_cardiac.benchmark.figures import dice_against_parameters, learning_curves, overlays
+from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, load
-from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.figures import (
-    STRUCTURE_COLOURS,
-    bland_altman,
-    colour,
-    distributions,
-    overlay,
-    own_style,
-)
-from nnunet_cardiac.evaluation.segmentation import Structures, read_segmentation
-from nnunet_cardiac.evaluation.statistics import describe
+from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, bland_altman, distributions, own_style
+from nnunet_cardiac.progress import progress
 
 TABLES = {
     "summary": "Summary",
@@ -59,14 +49,15 @@ def write_report(benchmark: Path, output: Path | None = None, baseline: str | No
 
     Args:
         benchmark: its folder
-        output: where the report goes; None for ``report`` in the benchmark's folder
+        output: folder for the report; None for ``report`` in the benchmark's
         baseline: contender that the others are tested against; None for the benchmark's own
 
     Raises:
         UserError: no benchmark, nothing finished, an unknown baseline, or a folder that cannot be written
     """
-    results = load(benchmark)
-    output = output or benchmark / "report"
+    place = BenchmarkFolder(benchmark)
+    results = load(place)
+    output = output or place.report
     baseline = baseline or results.settings.baseline
     by_name = {c.name: c for c in results.contenders}
     if baseline not in results.settings.contenders:
@@ -77,10 +68,10 @@ def write_report(benchmark: Path, output: Path | None = None, baseline: str | No
         problems.append(f"The baseline {baseline} has no finished fold: nothing is tested against it.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        content, text = _content(results, benchmark, by_name.get(baseline), baseline, output)
+        content, text = _content(results, place, by_name.get(baseline), baseline, output)
         page = output / "index.html"
         partial = output / ".index.html.partial"
-        partial.write_text(_template().render(problems=problems, today=date.today().isoformat(), **content))
+        partial.write_text(_template().render(problems=problems, today=date.today().isoformat(), **content), "utf-8")
         os.replace(partial, page)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
@@ -88,8 +79,13 @@ def write_report(benchmark: Path, output: Path | None = None, baseline: str | No
 
 
 def _content(
-    results: Results, benchmark: Path, baseline: ContenderResults | None, baseline_name: str, output: Path
+    results: Results,
+    benchmark: BenchmarkFolder,
+    baseline: ContenderResults | None,
+    baseline_name: str,
+    output: Path,
 ) -> tuple[dict, str]:
+    """What the page is filled with, and the main table as text; also writes the tables."""
     full = tables.full_table(results)
     tests = tables.test_table(results, baseline) if baseline is not None and len(results.contenders) > 1 else None
     shown = {
@@ -103,7 +99,7 @@ def _content(
         "agreement": tables.agreement_table(results),
     }
     _write_tables(shown, full, tests, output)
-    with own_style(), tqdm(total=3 + 2 * len(results.contenders), desc="Drawing", unit="figure") as bar:
+    with own_style(), progress(total=3 + 2 * len(results.contenders), desc="Drawing", unit="figure") as bar:
 
         def draw(figure: Figure, svg: bool = True) -> Markup:
             bar.update()
@@ -113,15 +109,15 @@ def _content(
             "distributions": draw(
                 distributions({c.name: c.metrics for c in results.contenders}, ("dice", "hausdorff95_mm"))
             ),
-            "parameters": draw(_dice_against_parameters(results)),
-            "curves": draw(_learning_curves(results)),
+            "parameters": draw(dice_against_parameters(results)),
+            "curves": draw(learning_curves(results)),
         }
         agreement = {
             c.name: draw(bland_altman(c.measurement.pairs(), c.measurement.agreement().T.to_dict()))
             for c in results.contenders
             if c.measurement
         }
-        overlays = {c.name: draw(_overlays(results, c, benchmark), svg=False) for c in results.contenders}
+        cases = {c.name: draw(overlays(results, c, benchmark), svg=False) for c in results.contenders}
     html = {
         name: Markup(t.to_html(index=False, border=0, na_rep="-", escape=True, justify="left"))
         for name, t in shown.items()
@@ -134,7 +130,7 @@ def _content(
     keys = zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)
     content = {
         "settings": results.settings, "contenders": results.contenders, "baseline": baseline_name, "tables": html,
-        "figures": figures, "bland_altman": agreement, "overlays": overlays, "published": published,
+        "figures": figures, "bland_altman": agreement, "overlays": cases, "published": published,
         "structure_colours": list(keys), "circumstances": _circumstances(results), "titles": TABLES,
         "n_cases": max(c.metrics["case"].nunique() for c in results.contenders),
         "command": _command(results), "remarks": results.remarks,
@@ -153,8 +149,8 @@ def _write_tables(shown: dict[str, pd.DataFrame], full: pd.DataFrame, tests: pd.
         table.to_csv(output / f"{name}.csv", index=False)
         markdown.append(f"## {TABLES[name]}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n")
         latex.append(table.to_latex(index=False, escape=True, caption=TABLES[name], label=f"tab:{name}"))
-    (output / "tables.md").write_text("\n".join(markdown))
-    (output / "tables.tex").write_text("% needs \\usepackage{booktabs}\n\n" + "\n".join(latex))
+    (output / "tables.md").write_text("\n".join(markdown), "utf-8")
+    (output / "tables.tex").write_text("% needs \\usepackage{booktabs}\n\n" + "\n".join(latex), "utf-8")
 
 
 def _embed(figure: Figure, svg: bool) -> Markup:
@@ -174,109 +170,6 @@ def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("nnunet_cardiac.benchmark", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("report.html.j2")
-
-
-def _dice_against_parameters(results: Results) -> Figure:
-    """Mean Dice, with its interval, against the number of parameters (as CroCNet's Fig. 5)."""
-    figure = Figure(figsize=(7, 3.8), layout="constrained")
-    ax = figure.subplots()
-    for i, c in enumerate(results.contenders):
-        if np.isnan(c.cost["parameters"]):
-            continue
-        mean = describe(c.by_case("dice"))
-        x, y = c.cost["parameters"] / 1e6, mean["mean"]
-        interval = [[y - mean["ci_lower"]], [mean["ci_upper"] - y]]
-        ax.errorbar(x, y, yerr=interval, fmt="o", color=colour(i), capsize=3, label=c.name)
-    ax.set_xscale("log")
-    for ticks in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
-        ticks("{x:g}")
-    ax.tick_params(axis="x", which="both", labelsize=7)
-    ax.set_xlabel("parameters (millions)")
-    ax.set_ylabel("mean Dice, 95 % interval")
-    ax.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return figure
-
-
-def _learning_curves(results: Results) -> Figure:
-    """Online Dice of every epoch, a line for each contender's mean over folds, thin ones for the folds."""
-    figure = Figure(figsize=(7, 3.8), layout="constrained")
-    ax = figure.subplots()
-    for i, c in enumerate(results.contenders):
-        for curve in c.curves.values():
-            ax.plot(
-                curve["steps"],
-                curve["dice"],
-                color=colour(i),
-                alpha=0.3 if len(c.curves) > 1 else 1,
-                linewidth=1,
-                marker=".",
-            )
-        lengths = {len(curve["steps"]) for curve in c.curves.values()}
-        if len(c.curves) > 1 and len(lengths) == 1:
-            steps, dice = (np.mean([curve[key] for curve in c.curves.values()], axis=0) for key in ("steps", "dice"))
-            ax.plot(steps, dice, color=colour(i), linewidth=2)
-    ax.set_xlabel("optimiser steps of the last stage")
-    ax.set_ylabel("online Dice")
-    ax.grid(alpha=0.3)
-    handles = [Line2D([], [], color=colour(i), label=c.name) for i, c in enumerate(results.contenders)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return figure
-
-
-def _overlays(results: Results, contender: ContenderResults, benchmark: Path) -> Figure:
-    """Best, median and worst case by mean Dice: a basal, a middle and an apical slice, expert beside contender."""
-    dice = contender.by_case("dice").dropna().sort_values()
-    chosen = {"best": dice.index[-1], "median": dice.index[len(dice) // 2], "worst": dice.index[0]}
-    raw = folder("nnUNet_raw") / results.settings.dataset
-    structures = Structures.of(raw / "dataset.json")
-    truths = folder("nnUNet_preprocessed") / results.settings.dataset / "gt_segmentations"
-    models = results.settings.results_folder(benchmark) / results.settings.dataset / contender.model
-    fold_of = contender.metrics.drop_duplicates("case").set_index("case")["fold"]
-    figure = Figure(figsize=(9, 4.9), layout="constrained")
-    axes = figure.subplots(3, 6, squeeze=False)
-    for row, (which, case) in zip(axes, chosen.items(), strict=True):
-        name = f"{case}{structures.file_ending}"
-        try:
-            truth = read_segmentation(truths / name)
-            prediction = read_segmentation(models / f"fold_{fold_of[case]}" / "validation" / name)
-            image = _read_image(raw / "imagesTr", case, structures.file_ending)
-        except (UserError, OSError) as e:
-            row[0].text(0, 0.5, str(e), fontsize=6, wrap=True)
-            for ax in row:
-                ax.set_axis_off()
-            continue
-        axis = truth.slice_axis
-        image, expert, own = (np.moveaxis(a, axis, 0) for a in (image, truth.labels, prediction.labels))
-        spacing = [s for i, s in enumerate(truth.spacing) if i != axis]
-        window = _heart_window(expert | own)
-        occupied = np.flatnonzero(expert.any((1, 2))) if expert.any() else np.arange(len(expert))
-        slices = [occupied[round(share * (len(occupied) - 1))] for share in (0.85, 0.5, 0.15)]
-        for i, z in enumerate(slices):
-            for labels, title, ax in ((expert, "expert", row[2 * i]), (own, "", row[2 * i + 1])):
-                values = [structures.values[s] for s in structures.values]
-                overlay(ax, image[z][window], labels[z][window], values, spacing[0] / spacing[1])
-                ax.set_title(title or f"{z + 1} of {len(image)}", fontsize=7, pad=2)
-        row[0].text(
-            -0.08, 0.5, f"{which}: {case}\nDice {dice[case]:.3f}", transform=row[0].transAxes, rotation=90, fontsize=7,
-            ha="right", va="center",
-        )  # fmt: skip
-    return figure
-
-
-def _read_image(images: Path, case: str, ending: str) -> np.ndarray:
-    """The first channel of a case, (Z, Y, X)."""
-    import SimpleITK as sitk
-
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(images / f"{case}_0000{ending}")))
-
-
-def _heart_window(labels: np.ndarray, margin: int = 12) -> tuple[slice, slice]:
-    """The box of everything that is labelled in any slice, with a margin in pixels."""
-    ys, xs = np.nonzero(labels.any(0))
-    if not len(ys):
-        return slice(None), slice(None)
-    return tuple(slice(max(0, v.min() - margin), v.max() + margin + 1) for v in (ys, xs))
 
 
 def _circumstances(results: Results) -> dict[str, str]:

@@ -1,20 +1,16 @@
 """What a benchmark has finished, read back from its folder."""
 
-import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
-from nnunet_cardiac.benchmark import settings as benchmark_settings
-from nnunet_cardiac.benchmark.contenders import Contender
-from nnunet_cardiac.benchmark.jobs import record_file
-from nnunet_cardiac.benchmark.run import unfinished
+from nnunet_cardiac.architectures.architecture import Contender
+from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.measure import Measurement
+from nnunet_cardiac.model import Model
 
 STEPS_PER_EPOCH = 250
 """nnU-Net's; of trainings whose number of steps was not recorded."""
@@ -26,7 +22,7 @@ class ContenderResults:
 
     Args:
         contender: who
-        model: nnU-Net's name of its folder
+        model: what of nnU-Net's was trained, of a cascade its last stage
         folds: that are finished
         metrics, anatomy: as of an ``Evaluation``, with a column ``fold``
         measurement: clinical indices, where there are ventricles and phases
@@ -37,7 +33,7 @@ class ContenderResults:
     """
 
     contender: Contender
-    model: str
+    model: Model
     folds: list[int]
     metrics: pd.DataFrame
     anatomy: pd.DataFrame
@@ -85,73 +81,69 @@ class Results:
         return list(dict.fromkeys(s for c in self.contenders for s in c.metrics["structure"]))
 
 
-def load(benchmark: Path) -> Results:
+def load(benchmark: BenchmarkFolder) -> Results:
     """Everything that a benchmark has finished.
 
     Raises:
         UserError: the folder holds no benchmark, or one that has finished nothing
     """
-    settings = benchmark_settings.read(benchmark)
+    settings = benchmark.read_settings()
     found = [_load_contender(benchmark, settings, contender) for contender in settings.contenders.values()]
-    problems = unfinished(settings, benchmark)
+    problems = unfinished(benchmark, settings)
     if not any(found):
         raise UserError(
-            f"{benchmark} holds no finished fold yet"
+            f"{benchmark.path} holds no finished fold yet"
             + (f"; the first reason: {problems[0]}" if problems else ": run nnunet_cardiac benchmark.")
         )
     return Results(settings, [c for c in found if c is not None], problems)
 
 
-def _load_contender(benchmark: Path, settings: Settings, contender: Contender) -> ContenderResults | None:
+def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> ContenderResults | None:
     model = settings.model(contender)
-    folds = [f for f in settings.folds if record_file(benchmark, "evaluate", model, f).is_file()]
+    folds = [fold for fold in settings.folds if benchmark.record(Job("evaluate", model.name, fold)).is_file()]
     if not folds:
         return None
-    places = {fold: benchmark / "evaluation" / model / f"fold_{fold}" for fold in folds}
+    places = {fold: benchmark.evaluation(model, fold) for fold in folds}
     text = dict.fromkeys(("case", "patient", "phase", "group", "vendor"), str)
 
-    def table(name: str, **options) -> pd.DataFrame | None:
-        parts = [
+    def read(name: str, **options) -> list[pd.DataFrame]:
+        return [
             pd.read_csv(place / name, dtype=text, keep_default_na=True, **options).assign(fold=fold)
             for fold, place in places.items()
             if (place / name).is_file()
         ]
-        return pd.concat(parts) if parts else None
 
-    measured, reference = (table(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
-    measurement = None if measured is None else Measurement(*(t.drop(columns="fold") for t in (measured, reference)))
-    stages = list(_stages(benchmark, model))
-    trainings = {stage: _trainings(benchmark, stage) for stage in stages}
-    metrics, anatomy = table("metrics.csv"), table("anatomy.csv")
+    measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
+    measurement = None
+    if measured:
+        measurement = Measurement(*(pd.concat(parts).drop(columns="fold") for parts in (measured, reference)))
+    crops = read("crop.csv")
+    trainings = {stage: _trainings(benchmark, stage) for stage in _stages(benchmark, model)}
+    metrics, anatomy = pd.concat(read("metrics.csv")), pd.concat(read("anatomy.csv"))
     for frame in (metrics, anatomy):
         frame[["patient", "phase", "group", "vendor"]] = frame[["patient", "phase", "group", "vendor"]].fillna("")
     return ContenderResults(
         contender, model, folds, metrics, anatomy, measurement, _cost(benchmark, model, trainings),
         {fold: _curve(record) for fold, record in trainings[model].items() if fold in folds},
-        [record["cost"] for stage in stages for record in trainings[stage].values() if record["cost"]],
-        table("crop.csv"),
+        [record["cost"] for stage in trainings.values() for record in stage.values() if record["cost"]],
+        pd.concat(crops) if crops else None,
     )  # fmt: skip
 
 
-def _stages(benchmark: Path, model: str) -> Iterable[str]:
-    """The model, and the stages before it."""
-    trainer, plans, configuration = model.split("__")
-    record = record_file(benchmark, "plan", plans)
-    previous = json.loads(record.read_text())["previous_stages"] if record.is_file() else {}
-    while configuration:
-        yield f"{trainer}__{plans}__{configuration}"
-        configuration = previous.get(configuration)
+def _stages(benchmark: BenchmarkFolder, model: Model) -> list[Model]:
+    """The stages that lead to a model, and itself, as far as its plans are made."""
+    return model.stages(benchmark.previous_stages(model.plans) or {})
 
 
-def _trainings(benchmark: Path, model: str) -> dict[int, dict]:
-    folder = record_file(benchmark, "train", model, 0).parent
-    return {int(file.stem.split("_")[1]): json.loads(file.read_text()) for file in sorted(folder.glob("fold_*.json"))}
+def _trainings(benchmark: BenchmarkFolder, model: Model) -> dict[int, dict]:
+    """The records of a model's trainings, by fold."""
+    records = {fold: benchmark.read_record(Job("train", model.name, fold)) for fold in benchmark.folds(model)}
+    return {fold: record for fold, record in records.items() if record is not None}
 
 
-def _cost(benchmark: Path, model: str, trainings: dict[str, dict[int, dict]]) -> dict[str, float]:
+def _cost(benchmark: BenchmarkFolder, model: Model, trainings: dict[Model, dict[int, dict]]) -> dict[str, float]:
     """Of all stages: training is the sum of each stage's mean over its folds, memory the largest of any training."""
-    record = record_file(benchmark, "cost", model)
-    measured = json.loads(record.read_text()) if record.is_file() else {}
+    measured = benchmark.read_record(Job("cost", model.name)) or {}
     costs = [[r["cost"] for r in stage.values() if r["cost"]] for stage in trainings.values()]
     complete = all(costs)
     memory = [c["peak_memory_GB"] for stage in costs for c in stage if c["peak_memory_GB"] is not None]
@@ -171,3 +163,33 @@ def _curve(record: dict) -> dict[str, list[float]]:
     dice = record["curve"]["mean_fg_dice"]
     steps = record["cost"].get("steps", STEPS_PER_EPOCH * len(dice))
     return {"steps": [steps * (i + 1) / len(dice) for i in range(len(dice))], "dice": dice}
+
+
+def unfinished(benchmark: BenchmarkFolder, settings: Settings) -> list[str]:
+    """What of a benchmark's contenders and folds is missing, with the reason where a job has left one."""
+    problems = []
+    for name, contender in settings.contenders.items():
+        model = settings.model(contender)
+        for fold in settings.folds:
+            record = benchmark.read_record(Job("evaluate", model.name, fold))
+            missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
+            problems += [f"{name}, fold {fold}: {problem}" for problem in missing]
+        cost = Job("cost", model.name)
+        if not benchmark.record(cost).is_file():
+            reason = benchmark.failure(cost)
+            problems.append(f"{name}, cost: {'not measured.' if reason is None else f'failed: {reason}'}")
+    return problems
+
+
+def _why_not_evaluated(benchmark: BenchmarkFolder, model: Model, fold: int) -> str:
+    """The job that failed on the way to a fold's evaluation, if one did."""
+    *before, _ = _stages(benchmark, model)
+    jobs = [Job("plan", model.plans)]
+    jobs += [Job("train", stage.name, other) for stage in before for other in benchmark.folds(stage)]
+    jobs += [Job("train", model.name, fold), Job("evaluate", model.name, fold)]
+    for job in jobs:
+        reason = benchmark.failure(job)
+        if reason is not None:
+            return f"{job.path} failed: {reason} (all that it printed: {benchmark.log(job)})"
+    trained = benchmark.record(Job("train", model.name, fold)).is_file()
+    return "trained, but not evaluated yet." if trained else "its training has not finished."

@@ -1,23 +1,11 @@
-"""What a benchmark is asked to do, and where its parts lie.
+"""What a benchmark is asked to do."""
 
-FOLDER/settings.json        these settings
-FOLDER/jobs/                one record a job that is done: plans, trainings, costs, evaluations
-FOLDER/evaluation/          results by model and fold
-FOLDER/logs/                what the jobs printed
-FOLDER/nnUNet_results/      models trained with a budget; without one they lie in $nnUNet_results
-FOLDER/report/              the page and its tables
-"""
-
-import json
-import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
-from nnunet_cardiac.benchmark.contenders import Contender
-from nnunet_cardiac.environment import folder
+from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.errors import UserError
-
-FILE = "settings.json"
+from nnunet_cardiac.model import Model
 
 
 @dataclass(frozen=True)
@@ -48,67 +36,41 @@ class Settings:
         """What a trained model depends on, and must not change within one folder."""
         return {key: getattr(self, key) for key in ("dataset", "budget", "small", "gpu_memory_target")}
 
-    def results_folder(self, benchmark: Path) -> Path:
-        """Where the models lie: ``nnUNet_results`` in the sense of nnU-Net."""
-        return benchmark / "nnUNet_results" if self.budget else folder("nnUNet_results")
-
-    def use_results_folder(self, benchmark: Path) -> None:
-        """Sends nnU-Net there; to be called before it is imported."""
-        os.environ["nnUNet_results"] = str(self.results_folder(benchmark))
-
     def plans_name(self, plans: str) -> str:
-        """Plans of a contender; small ones have their own name, so that they never replace real ones."""
-        return plans.replace("nnUNet", f"nnUNetSmall{self.small}", 1) if self.small else plans
+        """Plans of a contender; small ones have a name of their own, so that they never replace real ones."""
+        if not self.small:
+            return plans
+        small = f"Small{self.small}"
+        return plans.replace("nnUNet", f"nnUNet{small}", 1) if "nnUNet" in plans else small + plans
 
-    def model(self, contender: Contender) -> str:
-        """nnU-Net's name of a contender's folder of models."""
-        return f"{contender.trainer}__{self.plans_name(contender.plans)}__{contender.configuration}"
+    def model(self, contender: Contender) -> Model:
+        """What of nnU-Net's is trained for a contender."""
+        return Model(self.dataset, contender.trainer, self.plans_name(contender.plans), contender.configuration)
 
-    def with_earlier(self, benchmark: Path) -> "Settings":
-        """These settings with the folds and contenders of earlier calls.
+    def with_earlier(self, before: "Settings", place: object) -> "Settings":
+        """These settings, with the folds and contenders of earlier calls.
+
+        Args:
+            before: the settings of the earlier calls
+            place: their folder, for the error
 
         Raises:
-            UserError: the folder's models were made with other settings
+            UserError: models of the earlier calls were made with other settings
         """
-        if not (benchmark / FILE).is_file():
-            return self
-        before = read(benchmark)
         for key, value in self.of_models.items():
             if before.of_models[key] != value:
                 raise UserError(
-                    f"{benchmark} holds a benchmark with {key} {before.of_models[key]}, not {value}: give another "
-                    "folder with -o, so that only what is alike is compared."
+                    f"{place} holds a benchmark with {key} {before.of_models[key]}, not {value}: results would not be "
+                    "comparable, so choose another folder with -o."
                 )
-        return replace(
-            self,
-            folds=sorted({*before.folds, *self.folds}),
-            contenders=before.contenders | self.contenders,
-        )
+        return replace(self, folds=sorted({*before.folds, *self.folds}), contenders=before.contenders | self.contenders)
 
-    def write(self, benchmark: Path) -> None:
-        """Into ``FOLDER/settings.json``, in one step."""
-        write_json(asdict(self), benchmark / FILE)
+    def to_json(self) -> dict:
+        """For a JSON file."""
+        return asdict(self)
 
-
-def read(benchmark: Path) -> Settings:
-    """Settings of a benchmark.
-
-    Raises:
-        UserError: the folder holds none
-    """
-    file = benchmark / FILE
-    if not file.is_file():
-        raise UserError(
-            f"{benchmark} holds no benchmark (no {FILE}): run nnunet_cardiac benchmark -o {benchmark} first."
-        )
-    values = json.loads(file.read_text())
-    values["contenders"] = {name: Contender(**c) for name, c in values["contenders"].items()}
-    return Settings(**values)
-
-
-def write_json(content: dict, file: Path) -> None:
-    """Writes a file in one step, so that a record is whole or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2))
-    os.replace(partial, file)
+    @classmethod
+    def from_json(cls, values: Mapping) -> "Settings":
+        """What ``to_json`` gave."""
+        contenders = {name: Contender(**contender) for name, contender in values["contenders"].items()}
+        return cls(**{**values, "contenders": contenders})

@@ -40,7 +40,7 @@ def test_table(results: Results, baseline: ContenderResults) -> pd.DataFrame:
 
 
 def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | None, baseline: str) -> pd.DataFrame:
-    """The table that people look at: Dice by structure, mean Dice with its interval, Jaccard, HD95, the test."""
+    """The main table: Dice by structure, mean Dice with its interval, Jaccard, HD95, the test."""
     rows = []
     for contender in results.contenders:
         own = full[full["contender"] == contender.name].set_index(["metric", "structure"])
@@ -107,7 +107,7 @@ def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
 
 
 def subset_table(results: Results) -> pd.DataFrame:
-    """Mean Dice and HD95 of each phase and group, by structure; empty where the cases are not told apart."""
+    """Mean Dice and HD95 of each phase and group, by structure; empty where nothing tells the cases apart."""
     parts = {c.name: dict(subsets(c.metrics)[1:]) for c in results.contenders}
     rows = []
     for subset in dict.fromkeys(name for own in parts.values() for name in own):

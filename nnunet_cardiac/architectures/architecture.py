@@ -1,0 +1,79 @@
+"""What an architecture declares: networks, recipe, contenders in benchmarks, published figures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A planner, plans, a configuration and a trainer under one name, as a benchmark compares them.
+
+    Args:
+        name: in tables and on the command line
+        planner: what ``-pl`` names; makes ``plans`` where they do not exist
+        plans, configuration, trainer: what ``-p``, ``-c`` and ``-tr`` name
+        description: architecture and recipe in a few words
+    """
+
+    name: str
+    planner: str
+    plans: str
+    configuration: str
+    trainer: str
+    description: str = ""
+
+    @property
+    def is_3d(self) -> bool:
+        """Contenders in 3D take part in a benchmark when they are named."""
+        return self.configuration.startswith("3d")
+
+
+@dataclass(frozen=True)
+class PublishedFigures:
+    """A table of a paper, to stand beside what was measured; never a result of this project.
+
+    Args:
+        paper: authors, title and where it appeared
+        table: which of its tables
+        data: on which data set, and which view of it
+        columns: titles of the numbers
+        rows: by the paper's name of a method, its numbers
+        remark: what a reader must know before comparing
+    """
+
+    paper: str
+    table: str
+    data: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, tuple[float, ...]]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything about an architecture that other parts of the project ask for; declared once, in this folder.
+
+    Args:
+        name: as people write it
+        paper: authors, title, where it appeared
+        link: to the paper, or to the public code where there is no paper
+        page: of the documentation, relative to the repository
+        networks: classes in ``nnunet_cardiac.networks``
+        planner, plans: what ``-pl`` names, and the plans that it writes
+        trainer: what ``-tr`` names: the paper's recipe
+        configurations: of the plans, each with what it is in a few words; 2D first
+        contenders: who takes part in benchmarks for it
+        published: the paper's own figures
+    """
+
+    name: str
+    paper: str
+    link: str
+    page: str
+    networks: tuple[str, ...]
+    planner: str
+    plans: str
+    trainer: str
+    configurations: Mapping[str, str]
+    contenders: tuple[Contender, ...]
+    published: tuple[PublishedFigures, ...] = field(default=())

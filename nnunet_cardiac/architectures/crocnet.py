@@ -1,0 +1,72 @@
+"""CroCNet: one network finds the heart, a specialist for each anatomy segments it inside a crop."""
+
+from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
+
+_PLANS = ("CroCNetPlanner", "nnUNetCroCNetPlans")
+_RECIPE = "nnUNetTrainerCroCNet"
+
+ARCHITECTURE = Architecture(
+    name="CroCNet",
+    paper="Khan, Asad, Benning, Roney, Slabaugh: Crop and Couple: cardiac image segmentation using interlinked "
+    "specialist networks, ISBI 2024",
+    link="https://arxiv.org/abs/2402.09156",
+    page="docs/crocnet.md",
+    networks=("E2AUNet", "CroCNetRefiner"),
+    planner="CroCNetPlanner",
+    plans="nnUNetCroCNetPlans",
+    trainer=_RECIPE,
+    configurations={
+        "2d": "stage 1 (E-2AUNet), on the whole image",
+        "2d_cascade": "stage 2: coupled specialists inside the crop",
+        "2d_cascade_single": "ablation of stage 2: one network for all anatomies",
+        "2d_cascade_uncoupled": "ablation of stage 2: specialists without coupling",
+        "3d_fullres": "stage 1 in 3D",
+        "3d_cascade_fullres": "stage 2 in 3D",
+    },
+    contenders=(
+        Contender(
+            "nnunet_2d_crocnet_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,
+            "nnU-Net's U-Net, CroCNet's recipe",
+        ),
+        Contender("e2aunet", *_PLANS, "2d", _RECIPE, "stage 1 of CroCNet, CroCNet's recipe"),
+        Contender("e2aunet_nnunet_recipe", *_PLANS, "2d", "nnUNetTrainer", "stage 1 of CroCNet, nnU-Net's recipe"),
+        Contender("crocnet", *_PLANS, "2d_cascade", _RECIPE, "both stages of CroCNet, CroCNet's recipe"),
+        Contender(
+            "crocnet_nnunet_recipe", *_PLANS, "2d_cascade", "nnUNetTrainerNoDeepSupervision",
+            "both stages of CroCNet, nnU-Net's recipe without deep supervision (stage 2 has none)",
+        ),
+        Contender(
+            "crocnet_single", *_PLANS, "2d_cascade_single", _RECIPE,
+            "ablation: one network in stage 2, CroCNet's recipe",
+        ),
+        Contender(
+            "crocnet_uncoupled", *_PLANS, "2d_cascade_uncoupled", _RECIPE,
+            "ablation: specialists without coupling, CroCNet's recipe",
+        ),
+        Contender("e2aunet_3d", *_PLANS, "3d_fullres", _RECIPE, "stage 1 of CroCNet in 3D, CroCNet's recipe"),
+        Contender(
+            "crocnet_3d", *_PLANS, "3d_cascade_fullres", _RECIPE, "both stages of CroCNet in 3D, CroCNet's recipe"
+        ),
+    ),
+    published=(
+        PublishedFigures(
+            paper="Khan, Asad, Benning, Roney, Slabaugh: Crop and Couple, ISBI 2024",
+            table="Tables 1 and 2",
+            data="M&Ms-2, long axis",
+            columns=("Dice LV %", "Dice RV %", "Dice MYO %", "HD LV mm", "HD RV mm", "HD MYO mm"),
+            rows={
+                "UNet": (87.26, 88.20, 79.96, 13.04, 8.76, 12.24),
+                "ResUNet": (87.61, 88.41, 80.12, 12.72, 8.39, 11.28),
+                "TransUNet": (87.91, 88.23, 79.05, 12.02, 8.14, 11.21),
+                "MCTrans": (88.42, 88.19, 79.47, 11.78, 7.65, 10.76),
+                "UTNet": (86.93, 89.07, 80.48, 11.47, 6.35, 10.02),
+                "TransFusion (several views)": (89.78, 91.52, 81.79, 10.25, 5.12, 8.69),
+                "E-2AUNet": (93.64, 91.78, 84.33, 3.56, 5.18, 3.02),
+                "single network": (94.44, 92.04, 84.58, 3.10, 4.41, 2.86),
+                "CroCNet": (95.01, 92.14, 85.53, 3.03, 4.10, 2.93),
+            },
+            remark="nnU-Net is not among the methods compared. In the authors' code, the HD of the last three rows is "
+            "a 95th percentile in pixels.",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""HALSR-Net: a regressed box around the left ventricle, then hybrid attention and reconstruction inside it."""
+
+from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
+
+_PLANS = ("HALSRNetPlanner", "nnUNetHALSRNetPlans")
+_RECIPE = "nnUNetTrainerHALSRNet"
+
+ARCHITECTURE = Architecture(
+    name="HALSR-Net",
+    paper="Fakhfakh, Sarry, Clarysse: HALSR-Net: Improving CNN Segmentation of Cardiac Left Ventricle MRI with Hybrid "
+    "Attention and Latent Space Reconstruction, Computerized Medical Imaging and Graphics 123, 2025; built from its "
+    "public code",
+    link="https://doi.org/10.1016/j.compmedimag.2025.102546",
+    page="docs/halsr_net.md",
+    networks=("LVBoxRegressor", "HALSRNet"),
+    planner="HALSRNetPlanner",
+    plans="nnUNetHALSRNetPlans",
+    trainer=_RECIPE,
+    configurations={
+        "2d": "segmentation of the whole image",
+        "2d_roi": "phase 1: the box of the left ventricle",
+        "2d_cascade": "phase 2: segmentation inside the box",
+        "3d_fullres": "segmentation of the whole volume",
+        "3d_roi": "phase 1 in 3D",
+        "3d_cascade_fullres": "phase 2 in 3D",
+    },
+    contenders=(
+        Contender(
+            "nnunet_2d_halsrnet_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,
+            "nnU-Net's U-Net, HALSR-Net's recipe",
+        ),
+        Contender(
+            "halsrnet", *_PLANS, "2d_cascade", _RECIPE,
+            "HALSR-Net inside the left ventricle's box, its own recipe in both phases",
+        ),
+        Contender(
+            "halsrnet_whole_image", *_PLANS, "2d", _RECIPE,
+            "ablation: HALSR-Net on the whole image, its own recipe",
+        ),
+        Contender(
+            "halsrnet_nnunet_recipe", *_PLANS, "2d", "nnUNetTrainer",
+            "HALSR-Net on the whole image, nnU-Net's recipe",
+        ),
+        Contender(
+            "halsrnet_3d", *_PLANS, "3d_cascade_fullres", _RECIPE,
+            "HALSR-Net inside the left ventricle's 3D box, its own recipe in both phases",
+        ),
+        Contender(
+            "halsrnet_whole_image_3d", *_PLANS, "3d_fullres", _RECIPE,
+            "HALSR-Net on the whole volume, its own recipe",
+        ),
+    ),
+    published=(
+        PublishedFigures(
+            paper="HALSR-Net, public code (ASFS-Net)",
+            table="README",
+            data="ACDC, LVQuan19 and an in-house data set, cavity and myocardium of the LV",
+            columns=("accuracy, %", "F1, %"),
+            rows={"HALSR-Net, up to": (98, 98)},
+            remark="The README does not say for which data set, structure and split this holds, nor whether all pixels "
+            "count. Where nearly all of an image is background, an accuracy of 98 % is little.",
+        ),
+    ),
+)  # fmt: skip

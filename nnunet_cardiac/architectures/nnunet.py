@@ -1,0 +1,32 @@
+"""nnU-Net's own U-Nets: the baselines that every architecture is compared with."""
+
+from nnunet_cardiac.architectures.architecture import Architecture, Contender
+
+_UNET = ("ExperimentPlanner", "nnUNetPlans")
+_RESIDUAL_ENCODER = ("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans")
+_RECIPE = "nnUNetTrainer"
+
+ARCHITECTURE = Architecture(
+    name="nnU-Net",
+    paper="Isensee, Jaeger, Kohl, Petersen, Maier-Hein: nnU-Net: a self-configuring method for deep learning-based "
+    "biomedical image segmentation, Nature Methods 18, 2021",
+    link="https://doi.org/10.1038/s41592-020-01008-z",
+    page="docs/benchmark.md",
+    networks=(),
+    planner="ExperimentPlanner",
+    plans="nnUNetPlans",
+    trainer=_RECIPE,
+    configurations={"2d": "U-Net on slices", "3d_fullres": "U-Net on volumes"},
+    contenders=(
+        Contender("nnunet_2d", *_UNET, "2d", _RECIPE, "nnU-Net's U-Net, nnU-Net's recipe"),
+        Contender(
+            "nnunet_resenc_m", *_RESIDUAL_ENCODER, "2d", _RECIPE,
+            "nnU-Net's residual encoder U-Net (M), nnU-Net's recipe",
+        ),
+        Contender("nnunet_3d", *_UNET, "3d_fullres", _RECIPE, "nnU-Net's U-Net in 3D, nnU-Net's recipe"),
+        Contender(
+            "nnunet_resenc_m_3d", *_RESIDUAL_ENCODER, "3d_fullres", _RECIPE,
+            "nnU-Net's residual encoder U-Net (M) in 3D, nnU-Net's recipe",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,67 @@
+"""The spatial-attention U-Net and its four siblings: one network with three switches."""
+
+from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
+
+_PLANS = ("SpatialAttentionUNetPlanner", "nnUNetSpatialAttentionUNetPlans")
+_RECIPE = "nnUNetTrainerSpatialAttentionUNet"
+
+ARCHITECTURE = Architecture(
+    name="Spatial-attention U-Net",
+    paper="Cardiac-MRI-Segmentation, left ventricle on Sunnybrook; public code and its text",
+    link="https://github.com/FaizanNabi-hub/Cardiac-MRI-Segmentation",
+    page="docs/spatial_attention_unet.md",
+    networks=("SpatialAttentionUNet",),
+    planner="SpatialAttentionUNetPlanner",
+    plans="nnUNetSpatialAttentionUNetPlans",
+    trainer=_RECIPE,
+    configurations={
+        "2d": "Modified Spatial Attention U-Net: skip connections, encoder attention, attention gates",
+        "2d_attention_gates": "Modified Attention U-Net: skip connections, attention gates",
+        "2d_unet": "U-Net: skip connections",
+        "2d_encoder_decoder": "Encoder Decoder: none of the three",
+        "2d_attention_encoder_decoder": "Spatial Attention Encoder Decoder: encoder attention",
+        "3d_fullres": "Modified Spatial Attention U-Net in 3D",
+    },
+    contenders=(
+        Contender(
+            "nnunet_2d_spatial_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,
+            "nnU-Net's U-Net, the spatial-attention U-Net's recipe",
+        ),
+        Contender(
+            "spatial_attention_unet", *_PLANS, "2d", _RECIPE,
+            "U-Net with encoder attention and attention gates, its own recipe",
+        ),
+        Contender(
+            "spatial_nnunet_recipe", *_PLANS, "2d", "nnUNetTrainer",
+            "U-Net with encoder attention and attention gates, nnU-Net's recipe",
+        ),
+        Contender(
+            "attention_gates_unet", *_PLANS, "2d_attention_gates", _RECIPE,
+            "U-Net with attention gates, the same recipe",
+        ),
+        Contender("plain_unet", *_PLANS, "2d_unet", _RECIPE, "U-Net without attention, the same recipe"),
+        Contender(
+            "encoder_decoder", *_PLANS, "2d_encoder_decoder", _RECIPE,
+            "neither skip connections nor attention, the same recipe",
+        ),
+        Contender(
+            "attention_encoder_decoder", *_PLANS, "2d_attention_encoder_decoder", _RECIPE,
+            "encoder attention without skip connections, the same recipe",
+        ),
+        Contender(
+            "spatial_attention_unet_3d", *_PLANS, "3d_fullres", _RECIPE,
+            "U-Net with encoder attention and attention gates in 3D, its own recipe",
+        ),
+    ),
+    published=(
+        PublishedFigures(
+            paper="Spatial-attention U-Net, public code",
+            table="README",
+            data="Sunnybrook, 805 images, LV cavity",
+            columns=("Dice", "Jaccard"),
+            rows={"first version": (0.4307, 0.2834), "Modified Spatial Attention U-Net": (0.8036, 0.70)},
+            remark="nnU-Net is not among the methods compared; the split is not reported. A Dice of 0.8036 in every "
+            "image would be a Jaccard of 0.67.",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""The jobs of one call of a benchmark: which there are, what each needs, and how far they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
+from nnunet_cardiac.model import Model
+
+State = Literal["done", "failed", "blocked", "ready", "waiting"]
+"""``failed``: in this call; ``blocked``: needs what has failed; ``ready``: all that it needs is done."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    Args:
+        folder: the benchmark's
+        dataset: ``DatasetNNN_NAME``
+        models: of the contenders that take part in this call, by nnU-Net's names
+        folds: to evaluate
+        all_folds: that a stage is trained on before the next stage
+    """
+
+    folder: BenchmarkFolder
+    dataset: str
+    models: Sequence[str]
+    folds: Sequence[int]
+    all_folds: Sequence[int]
+
+    @classmethod
+    def of_call(cls, folder: BenchmarkFolder, workflow: Mapping) -> "Schedule":
+        """Of a call as it is written down in ``workflow.json``."""
+        return cls(folder, *(workflow[key] for key in ("dataset", "models", "folds", "all_folds")))
+
+    def targets(self) -> list[Job]:
+        """What a benchmark is for: evaluations and costs."""
+        return [Job("evaluate", model, fold) for model in self.models for fold in self.folds] + [
+            Job("cost", model) for model in self.models
+        ]
+
+    def needs(self, job: Job) -> list[Job]:
+        """The jobs that must be done before ``job``; the plans alone, as long as they do not tell the stages."""
+        if job.kind == "plan":
+            return []
+        if job.kind == "evaluate":
+            return [Job("train", job.name, job.fold)]
+        model = Model.named(self.dataset, job.name)
+        plan, previous = Job("plan", model.plans), self.folder.previous_stages(model.plans)
+        if previous is None:
+            return [plan]
+        *before, _ = stages = model.stages(previous)
+        if job.kind == "cost":
+            return [Job("train", stage.name, self.folds[0]) for stage in stages]
+        # a cascaded stage learns from predictions of the stage before it, on all folds
+        return [plan] + [Job("train", stage.name, fold) for stage in before[-1:] for fold in self.all_folds]
+
+    def jobs(self) -> list[Job]:
+        """Everything that the targets need, and they themselves; a job comes after those that it needs."""
+
+        def with_needs(job: Job) -> Iterator[Job]:
+            for need in self.needs(job):
+                yield from with_needs(need)
+            yield job
+
+        return list(dict.fromkeys(job for target in self.targets() for job in with_needs(target)))
+
+    def states(self) -> dict[Job, State]:
+        """How far every job is, in the order of ``jobs``."""
+        states: dict[Job, State] = {}
+        for job in self.jobs():
+            needs = self.needs(job)
+            before = {states[need] for need in needs}
+            if before <= {"done"} and self._is_recorded(job, needs):
+                states[job] = "done"
+            elif self.folder.failed_in_this_call(job):
+                states[job] = "failed"
+            elif before & {"failed", "blocked"}:
+                states[job] = "blocked"
+            else:
+                states[job] = "ready" if before <= {"done"} else "waiting"
+        return states
+
+    def _is_recorded(self, job: Job, needs: Sequence[Job]) -> bool:
+        """Whether the record is there, and the job was begun after the trainings that it follows from.
+
+        Times of the records do not tell: Snakemake sets them anew.
+        """
+        begun = self.folder.begun(job)
+        return self.folder.record(job).is_file() and all(
+            self.folder.begun(need) <= begun for need in needs if need.kind == "train"
+        )

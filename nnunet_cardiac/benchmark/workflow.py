@@ -1,0 +1,264 @@
+"""Runs a benchmark: its jobs as a Snakemake workflow; without a GPU, what takes no training in one worker process."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import nnunet_cardiac
+from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
+from nnunet_cardiac.benchmark.gpus import visible_gpus
+from nnunet_cardiac.benchmark.jobs import takes_training
+from nnunet_cardiac.benchmark.schedule import Schedule
+from nnunet_cardiac.benchmark.settings import Settings
+from nnunet_cardiac.environment import check_trainer, folder
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.model import Model
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+PROFILES = Path(__file__).with_name("profiles")
+SNAKEMAKE = [sys.executable, "-m", "snakemake"]
+WORKER = [sys.executable, "-m", "nnunet_cardiac.benchmark.jobs", "ready"]
+ONE_THREAD = {
+    f"{library}_NUM_THREADS": "1" for library in ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
+}
+"""What Snakemake sets for a job of one thread, so that the worker's times are like those of such a job."""
+
+
+def run(
+    settings: Settings,
+    output: Path,
+    cores: int = 1,
+    gpus: int | None = None,
+    profile: str | None = None,
+    dry_run: bool = False,
+) -> list[str]:
+    """Does all of a benchmark that is not done yet.
+
+    Args:
+        settings: what to do; contenders and folds of earlier calls in ``output`` stay in the report
+        output: the benchmark's folder
+        cores: for all jobs together
+        gpus: trainings at a time on "cuda"; None for all GPUs that are visible
+        profile: "slurm", or a folder with a profile of Snakemake's
+        dry_run: only list what would be done
+
+    Returns:
+        why the work stopped, if it did so for another reason than a failed job; the report names failed jobs
+
+    Raises:
+        UserError: Snakemake, the profile or the baseline is missing, settings that do not fit the folder, or a
+            benchmark that runs there already
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise UserError("The benchmark runs on Snakemake: pip install 'nnunet-cardiac[benchmark]'.")
+    if profile and not (PROFILES / profile).is_dir() and not Path(profile).is_dir():
+        known = ", ".join(sorted(p.name for p in PROFILES.iterdir()))
+        raise UserError(f"There is no profile '{profile}': there is {known}, or give a folder with a profile.")
+    folds = all_folds(settings.dataset)
+    for fold in settings.folds:
+        if fold not in folds:
+            raise UserError(f"There is no fold {fold}: {settings.dataset} has folds {folds[0]} to {folds[-1]}.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / ".lock").touch()
+    except OSError as e:
+        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
+    benchmark = BenchmarkFolder(output.resolve())
+    with benchmark.alone() as lock:
+        merged = settings
+        if benchmark.has_settings():
+            merged = settings.with_earlier(benchmark.read_settings(), benchmark.path)
+        if settings.baseline not in merged.contenders:
+            raise UserError(
+                f"The baseline {settings.baseline} is not among the contenders {', '.join(merged.contenders)}: add it, "
+                "or name one of them with --baseline."
+            )
+        on_gpu = settings.device == "cuda"
+        here, one_gpu_each = not on_gpu and not profile, on_gpu and not profile
+        if gpus is None and one_gpu_each:
+            gpus = len(visible_gpus())
+        workflow = {
+            "dataset": settings.dataset,
+            "models": sorted({settings.model(contender).name for contender in settings.contenders.values()}),
+            "folds": settings.folds,
+            "all_folds": folds,
+            "gpu": int(on_gpu),
+            "own_gpu": one_gpu_each,
+            "follow_up": here,
+            "threads": max(1, cores // (gpus or 1)) if on_gpu else 1,
+            "python": sys.executable,
+        }
+        benchmark.write_workflow(workflow)
+        schedule = Schedule.of_call(benchmark, workflow)
+        left = [job for job, state in schedule.states().items() if state != "done"]
+        for trainer in sorted({Model.named(settings.dataset, job.name).trainer for job in left if job.kind != "plan"}):
+            check_trainer(trainer)
+        command = _snakemake_command(benchmark, cores, gpus, profile)
+        if dry_run:
+            _list_jobs(left) if here else _let_snakemake_list_jobs(benchmark, command)
+            return []
+        benchmark.write_settings(merged)
+        if not left:
+            return []
+        benchmark.results(merged).mkdir(parents=True, exist_ok=True)
+        _plan_again_for_new_configurations(settings, benchmark)
+        print(f"Jobs and what they print: {benchmark.logs}", flush=True)
+        work = _Work(benchmark, schedule, merged, lock)
+        if not here:
+            return work.run_snakemake(command)
+        problems = work.run_worker()
+        if trainings := work.trainings():
+            problems += work.run_snakemake(command, trainings)
+            problems += work.run_worker()  # what a training's own process should have done, but died
+        return problems
+
+
+def _list_jobs(jobs: Sequence[Job]) -> None:
+    print("\n".join([*map(str, jobs), f"{len(jobs)} jobs are left to do."]))
+    if any(job.kind == "plan" for job in jobs):
+        print("Where plans are not made yet, stages that come before these models are not listed.")
+
+
+def _let_snakemake_list_jobs(benchmark: BenchmarkFolder, command: Sequence[str]) -> None:
+    command = [*SNAKEMAKE, *command, "--dry-run", "--quiet", "host", "reason"]
+    subprocess.run(command, cwd=benchmark.path, env=_environment())
+
+
+def _snakemake_command(benchmark: BenchmarkFolder, cores: int, gpus: int | None, profile: str | None) -> list[str]:
+    """Snakemake's options; they come after its targets, because some take all that follows."""
+    command = [
+        "--snakefile", str(SNAKEFILE), "--directory", str(benchmark.path), "--configfile", str(benchmark.workflow),
+        "--keep-going", "--rerun-triggers", "mtime",
+        "--rerun-incomplete", "--ignore-incomplete", "--nolock",  # a record is written whole or not at all
+    ]  # fmt: skip
+    if profile:
+        own = PROFILES / profile
+        command += ["--profile", str(own if own.is_dir() else Path(profile).resolve())]
+    else:
+        command += ["--cores", str(cores)]
+    return command + ["--resources", "planning=1"] + ([f"gpu={gpus}"] if gpus else [])
+
+
+class _Work:
+    """The processes of a call; prints a line when a job starts, ends or fails.
+
+    Args:
+        benchmark: where they work
+        schedule, settings: what they do
+        lock: file descriptor that keeps other calls out of the folder, for the processes to inherit
+    """
+
+    def __init__(self, benchmark: BenchmarkFolder, schedule: Schedule, settings: Settings, lock: int):
+        self.benchmark, self.schedule, self.settings, self.lock = benchmark, schedule, settings, lock
+        self.printed: set[tuple[str, Job]] = set()
+
+    def trainings(self) -> list[Job]:
+        """What is to be trained, and can be."""
+        states = self.schedule.states().items()
+        return [job for job, state in states if job.kind == "train" and state in ("ready", "waiting")]
+
+    def run_worker(self) -> list[str]:
+        """Does what takes no training. When the worker dies, the job that it was at has failed; another does the rest.
+
+        Returns:
+            why it stopped, if it died outside of any job
+        """
+        while self._has_work_for_worker():
+            self.benchmark.set_running(None)
+            status = self._run(WORKER, self.benchmark.worker_log, ONE_THREAD)
+            if not status:
+                break
+            job = self.benchmark.running()
+            if job is None:
+                return [_stopped("worker", self.benchmark.worker_log)]
+            if self.schedule.states()[job] != "done":
+                what = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+                self.benchmark.fail(job, f"its process {what}.")
+                self.print_news()
+        return []
+
+    def _has_work_for_worker(self) -> bool:
+        ready = (job for job, state in self.schedule.states().items() if state == "ready")
+        return not all(takes_training(self.benchmark, self.settings, job) for job in ready)
+
+    def run_snakemake(self, command: Sequence[str], targets: Sequence[Job] = ()) -> list[str]:
+        """Runs the workflow.
+
+        Args:
+            command: options
+            targets: all, if there are none
+
+        Returns:
+            what Snakemake says, if it gave up for another reason than a failed job
+        """
+        failures = self._failures()
+        records = [self.benchmark.record(job).relative_to(self.benchmark.path).as_posix() for job in targets]
+        status = self._run([*SNAKEMAKE, *records, *command], self.benchmark.snakemake_log)
+        return [_stopped("workflow", self.benchmark.snakemake_log)] if status and failures == self._failures() else []
+
+    def _failures(self) -> set[Job]:
+        return {job for what, job in self.printed if what == "failed"}
+
+    def _run(self, command: Sequence[str], log: Path, more: Mapping[str, str] | None = None) -> int:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "a") as out:
+            process = subprocess.Popen(
+                command, cwd=self.benchmark.path, stdout=out, stderr=out, pass_fds=[self.lock],
+                env={**_environment(), **(more or {})},
+            )  # fmt: skip
+            try:
+                while process.returncode is None:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=0.5)
+                    self.print_news()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        return process.returncode
+
+    def print_news(self) -> None:
+        """Prints what has happened since the last time."""
+        for when, what, job, why in sorted(self.benchmark.events(), key=lambda event: event[0]):
+            if (what, job) not in self.printed:
+                self.printed.add((what, job))
+                clock = time.strftime("%H:%M:%S", time.localtime(when))
+                print(f"{clock}  {what:<8}{job}{': ' + why if why else ''}", flush=True)
+
+
+def _stopped(what: str, log: Path) -> str:
+    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    return f"The {what} stopped: {lines[-1] if lines else 'it said nothing'} (all that it printed: {log})"
+
+
+def _environment() -> dict[str, str]:
+    """This process's, in which this package is found from any folder, also where it is not installed."""
+    checkout = Path(nnunet_cardiac.__file__).resolve().parents[1]
+    if not (checkout / "pyproject.toml").is_file():
+        return dict(os.environ)
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _plan_again_for_new_configurations(settings: Settings, benchmark: BenchmarkFolder) -> None:
+    """Plans are kept, but a configuration that is new in the benchmark may not be preprocessed yet."""
+    for contender in settings.contenders.values():
+        job = Job("plan", settings.plans_name(contender.plans))
+        record = benchmark.read_record(job)
+        if record is not None and contender.configuration not in record["configurations"]:
+            benchmark.record(job).unlink()
+
+
+def all_folds(dataset: str) -> list[int]:
+    """The folds of a data set."""
+    for variable in ("nnUNet_preprocessed", "nnUNet_raw"):
+        file = folder(variable) / dataset / "splits_final.json"
+        if file.is_file():
+            return list(range(len(json.loads(file.read_text()))))
+    return list(range(5))  # nnU-Net's default
