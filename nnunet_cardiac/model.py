@@ -31,7 +31,10 @@ class Model:
         Raises:
             ValueError: ``name`` has not these three parts
         """
-        return cls(dataset, *name.split(SEPARATOR, 2))
+        parts = name.split(SEPARATOR, 2)
+        if len(parts) != 3:
+            raise ValueError(f"The name of a model is TRAINER__PLANS__CONFIGURATION; got '{name}'.")
+        return cls(dataset, *parts)
 
     @property
     def name(self) -> str:

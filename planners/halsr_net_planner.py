@@ -38,8 +38,6 @@ class HALSRNetPlanner(CascadePlanner):
         self.UNet_base_num_features = 64
 
     def complete(self, arch_kwargs: dict) -> dict:
-        if "dropout_per_stage" in arch_kwargs or "box_label" in arch_kwargs:
-            return arch_kwargs  # derived from what was completed before
         *rates, bottom = DROPOUT
         n_poolings = arch_kwargs["n_stages"] - 1
         rates = (rates + [rates[-1]] * n_poolings)[:n_poolings]
@@ -108,5 +106,4 @@ class HALSRNetPlanner(CascadePlanner):
         if self.paper:
             return kwargs | {"crop_size": [math.ceil(side / 16) * 16 for side in heart]}
         topology, crop_size = self.crop_topology(whole["spacing"], heart, self.UNet_base_num_features)
-        del kwargs["dropout_per_stage"]
         return self.complete(kwargs | topology) | {"crop_size": crop_size}
