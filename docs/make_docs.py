@@ -86,11 +86,13 @@ def draw_demo(demo: Path) -> None:
     for variable in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{variable}"] = str(demo.resolve() / f"nnUNet_{variable}")
     from nnunet_cardiac.benchmark.figures import median_cases
+    from nnunet_cardiac.benchmark.folder import BenchmarkFolder
     from nnunet_cardiac.benchmark.results import load
     from nnunet_cardiac.evaluation.figures import own_style
 
     with own_style():
-        median_cases(load(demo / "benchmark")).savefig(ROOT / "docs" / "demo.png", dpi=110)
+        benchmark = BenchmarkFolder(demo / "benchmark")
+        median_cases(load(benchmark), benchmark).savefig(ROOT / "docs" / "demo.png", dpi=110)
     print("docs/demo.png", flush=True)
 
 

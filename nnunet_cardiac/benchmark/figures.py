@@ -67,40 +67,61 @@ def overlays(results: Results, contender: ContenderResults, benchmark: Benchmark
     """Best, median and worst case by mean Dice: a basal, a middle and an apical slice, expert beside contender."""
     dice = contender.by_case("dice").dropna().sort_values()
     chosen = {"best": dice.index[-1], "median": dice.index[len(dice) // 2], "worst": dice.index[0]}
-    raw = folder("nnUNet_raw") / results.settings.dataset
-    structures = Structures.of(raw / "dataset.json")
-    truths = folder("nnUNet_preprocessed") / results.settings.dataset / "gt_segmentations"
-    fold_of = contender.metrics.drop_duplicates("case").set_index("case")["fold"]
-    figure = Figure(figsize=(9, 4.9), layout="constrained")
-    axes = figure.subplots(3, 6, squeeze=False)
-    for row, (which, case) in zip(axes, chosen.items(), strict=True):
-        name = f"{case}{structures.file_ending}"
+    return _cases([(f"{which}: {case}", contender, case) for which, case in chosen.items()], results, benchmark)
+
+
+def median_cases(results: Results, benchmark: BenchmarkFolder) -> Figure:
+    """The median case by mean Dice of every contender, as in ``overlays``."""
+    rows = []
+    for contender in results.contenders:
+        dice = contender.by_case("dice").dropna().sort_values()
+        case = dice.index[len(dice) // 2]
+        rows.append((f"{contender.name}\n{case}", contender, case))
+    return _cases(rows, results, benchmark)
+
+
+def _cases(rows: list[tuple[str, ContenderResults, str]], results: Results, benchmark: BenchmarkFolder) -> Figure:
+    """A row for each title, contender and case."""
+    figure = Figure(figsize=(9, 1.63 * len(rows)), layout="constrained")
+    for axes, (title, contender, case) in zip(figure.subplots(len(rows), 6, squeeze=False), rows, strict=True):
         try:
-            truth = read_segmentation(truths / name)
-            place = benchmark.fold_folder(results.settings, contender.model, fold_of[case])
-            prediction = read_segmentation(place / "validation" / name)
-            image = _read_image(raw / "imagesTr" / f"{case}_0000{structures.file_ending}")
+            _draw_case(axes, contender, case, results, benchmark)
         except (UserError, OSError) as e:
-            row[0].text(0, 0.5, str(e), fontsize=6, wrap=True)
-            for ax in row:
+            axes[0].text(0, 0.5, str(e), fontsize=6, wrap=True)
+            for ax in axes:
                 ax.set_axis_off()
             continue
-        axis = truth.slice_axis
-        image, expert, own = (np.moveaxis(a, axis, 0) for a in (image, truth.labels, prediction.labels))
-        spacing = [s for i, s in enumerate(truth.spacing) if i != axis]
-        window = _heart_window(expert | own)
-        occupied = np.flatnonzero(expert.any((1, 2))) if expert.any() else np.arange(len(expert))
-        slices = [occupied[round(share * (len(occupied) - 1))] for share in (0.85, 0.5, 0.15)]
-        for i, z in enumerate(slices):
-            for labels, title, ax in ((expert, "expert", row[2 * i]), (own, "", row[2 * i + 1])):
-                values = [structures.values[s] for s in structures.values]
-                overlay(ax, image[z][window], labels[z][window], values, spacing[0] / spacing[1])
-                ax.set_title(title or f"{z + 1} of {len(image)}", fontsize=7, pad=2)
-        row[0].text(
-            -0.08, 0.5, f"{which}: {case}\nDice {dice[case]:.3f}", transform=row[0].transAxes, rotation=90, fontsize=7,
-            ha="right", va="center",
-        )  # fmt: skip
+        text = f"{title}\nDice {contender.by_case('dice')[case]:.3f}"
+        where = {"transform": axes[0].transAxes, "rotation": 90, "ha": "right", "va": "center"}
+        axes[0].text(-0.08, 0.5, text, fontsize=7, **where)
     return figure
+
+
+def _draw_case(axes, contender: ContenderResults, case: str, results: Results, benchmark: BenchmarkFolder) -> None:
+    """Three slices of a case, expert beside contender, on six axes.
+
+    Raises:
+        UserError, OSError: a file that cannot be read
+    """
+    raw = folder("nnUNet_raw") / results.settings.dataset
+    structures = Structures.of(raw / "dataset.json")
+    name = f"{case}{structures.file_ending}"
+    fold = contender.metrics.set_index("case").loc[[case], "fold"].iloc[0]
+    truth = read_segmentation(folder("nnUNet_preprocessed") / results.settings.dataset / "gt_segmentations" / name)
+    place = benchmark.fold_folder(results.settings, contender.model, fold)
+    prediction = read_segmentation(place / "validation" / name)
+    image = _read_image(raw / "imagesTr" / f"{case}_0000{structures.file_ending}")
+    axis = truth.slice_axis
+    image, expert, own = (np.moveaxis(a, axis, 0) for a in (image, truth.labels, prediction.labels))
+    spacing = [s for i, s in enumerate(truth.spacing) if i != axis]
+    window = _heart_window(expert | own)
+    occupied = np.flatnonzero(expert.any((1, 2))) if expert.any() else np.arange(len(expert))
+    values = list(structures.values.values())
+    for i, share in enumerate((0.85, 0.5, 0.15)):
+        z = occupied[round(share * (len(occupied) - 1))]
+        for labels, title, ax in ((expert, "expert", axes[2 * i]), (own, "", axes[2 * i + 1])):
+            overlay(ax, image[z][window], labels[z][window], values, spacing[0] / spacing[1])
+            ax.set_title(title or f"{z + 1} of {len(image)}", fontsize=7, pad=2)
 
 
 def _read_image(file: Path) -> np.ndarray:
