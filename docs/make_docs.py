@@ -108,7 +108,7 @@ def measured(acdc: Path, place: Path) -> Iterator[tuple[str, str, str]]:
     command(["plan_and_preprocess", "-d", "27", "-pl", "ExperimentPlanner", "-c", "2d"])
     yield "docs/planning.md", "plans", plans_table()
     for architecture in ARCHITECTURES.values():
-        if architecture.networks:
+        if "<!-- sizes:" in (ROOT / architecture.page).read_text():
             yield architecture.page, "sizes", sizes_table(architecture.planner, architecture.configurations)
     yield "docs/planning.md", "cost", costs()
 
@@ -133,8 +133,9 @@ def plans_table() -> str:
             continue
         plans = [PlansManager(plan(architecture.planner, gpu_memory_target_in_gb=gb)) for gb in MEMORY_TARGETS]
         for name, words in architecture.configurations.items():
-            if "ablation" in words or "sibling" in words:
-                continue
+            own = plans[0].plans["configurations"].get(name, {})
+            if "ablation" in words or (own.get("inherits_from") and "patch_size" not in own):
+                continue  # sizes are those of the full network
             cells = []
             for manager in plans:
                 if name not in manager.available_configurations:
@@ -174,7 +175,7 @@ def sizes_table(planner: str, configurations: Mapping[str, str]) -> str:
         parameters = sum(p.numel() for p in network.parameters()) / 1e6
         gflops = counter.get_total_flops() / 1e9
         rows.append([f"`{name}`", words, by(size), f"{parameters:.2f}", f"{gflops:.2f}"])
-    return markdown(["configuration", "", "pixels", "M parameters", "GFLOPs"], rows)
+    return markdown(["configuration", "what it is", "pixels", "M parameters", "GFLOPs"], rows)
 
 
 def by(size) -> str:
