@@ -22,7 +22,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 # pictures and tables of the documentation; those that need images: make docs ACDC=FOLDER
-docs: demo/benchmark/report/index.html
+docs: .venv/installed demo/benchmark/report/index.html
 	$(BIN)/python docs/make_docs.py --demo demo $(if $(ACDC),--acdc $(ACDC))
 
 demo/benchmark/report/index.html:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from nnunet_cardiac.architectures import ARCHITECTURES, contenders
+from nnunet_cardiac.architectures import ARCHITECTURES, contenders, costed
 
 ROOT = Path(__file__).parents[1]
 MEMORY_TARGETS = (8, 11, 24)
@@ -42,7 +42,7 @@ def write(tables: Iterable[tuple[str, str, str]]) -> None:
     """
     for page, name, text in tables:
         file = ROOT / page
-        file.write_text(filled(file.read_text(), name, text))
+        file.write_text(filled(file.read_text(encoding="utf-8"), name, text), encoding="utf-8")
         print(f"{page}: {name}", flush=True)
 
 
@@ -108,7 +108,7 @@ def measured(acdc: Path, place: Path) -> Iterator[tuple[str, str, str]]:
     command(["plan_and_preprocess", "-d", "27", "-pl", "ExperimentPlanner", "-c", "2d"])
     yield "docs/planning.md", "plans", plans_table()
     for architecture in ARCHITECTURES.values():
-        if "<!-- sizes:" in (ROOT / architecture.page).read_text():
+        if "<!-- sizes:" in (ROOT / architecture.page).read_text(encoding="utf-8"):
             yield architecture.page, "sizes", sizes_table(architecture.planner, architecture.configurations)
     yield "docs/planning.md", "cost", costs()
 
@@ -152,9 +152,10 @@ def plans_table() -> str:
 def sizes_table(planner: str, configurations: Mapping[str, str]) -> str:
     """Parameters and FLOPs of one image, of every 2D configuration at the paper's sizes."""
     import torch
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
     from torch.utils.flop_counter import FlopCounterMode
+
+    from nnunet_cardiac.training.memory import PlannedNetwork
 
     manager = PlansManager(plan(planner, paper=True))
     rows = []
@@ -163,10 +164,7 @@ def sizes_table(planner: str, configurations: Mapping[str, str]) -> str:
             continue
         c = manager.get_configuration(name)
         channels = 1 if c.previous_stage_name is None else 4
-        network = get_network_from_plans(
-            c.network_arch_class_name, c.network_arch_init_kwargs, c.network_arch_init_kwargs_req_import, channels, 4,
-            deep_supervision=False,
-        ).eval()  # fmt: skip
+        network = PlannedNetwork.of(c).build(channels, 4).eval()
         size = c.patch_size
         if network.crop is not None:
             network.crop.finds_hearts, size = False, network.crop.crop_size
@@ -185,11 +183,9 @@ def by(size) -> str:
 
 def costs() -> str:
     """What ``nnunet_cardiac cost`` prints."""
-    from nnunet_cardiac.cost.table import ARCHITECTURES as shown
     from nnunet_cardiac.cost.table import cost_table
 
-    everyone = contenders()
-    table = cost_table("Dataset027_ACDC", [everyone[name] for name in shown], n_steps=4, n_cases=2)
+    table = cost_table("Dataset027_ACDC", costed(), n_steps=4, n_cases=2)
     return table.to_markdown(index=False, floatfmt=".3g")
 
 

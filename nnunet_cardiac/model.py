@@ -29,7 +29,7 @@ class Model:
         """The model of nnU-Net's folder ``TRAINER__PLANS__CONFIGURATION``.
 
         Raises:
-            ValueError: ``name`` has not these three parts
+            ValueError: ``name`` does not have these three parts
         """
         parts = name.split(SEPARATOR, 2)
         if len(parts) != 3:

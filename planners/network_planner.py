@@ -12,7 +12,7 @@ from torch import nn
 from nnunet_cardiac import networks
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.training.memory import PLANNED_MEMORY, StepMemory, training_memory
+from nnunet_cardiac.training.memory import PLANNED_MEMORY, PlannedNetwork, StepMemory, training_memory
 
 FEWEST_STAGES, FEWEST_PIXELS = 3, 2
 """Resolutions, and pixels along a side: a patch that leaves fewer is no patch for a U-Net."""
@@ -113,7 +113,9 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         fewest, available = self.UNet_min_batch_size, self.UNet_vram_target_GB * 1e9
         if not self.counts_memory:
             return {"batch_size": fewest}
-        network = tuple(architecture[key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import"))
+        network = PlannedNetwork(
+            architecture["network_class_name"], architecture["arch_kwargs"], architecture["_kw_requires_import"]
+        )
         memory = self.memory(network, input_channels, patch_size)
         if self.paper:
             batch_size = self.paper_batch_size
@@ -129,16 +131,16 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         planned = {} if memory is None else {PLANNED_MEMORY: round(memory.of(batch_size) / 1e9, 3)}
         return {"batch_size": batch_size} | planned
 
-    def memory(self, network: tuple, input_channels: int, patch_size: Sequence[int]) -> StepMemory | None:
+    def memory(self, network: PlannedNetwork, input_channels: int, patch_size: Sequence[int]) -> StepMemory | None:
         """What a training step takes; None, after a warning, where it cannot be counted.
 
         Args:
-            network: class name, arguments, and names of the arguments to import, as in the plans
+            network: as in the plans
             input_channels: of the network
             patch_size: pixels or voxels
         """
         # a sample's share is in proportion to its pixels, so each topology is counted once; but not where a crop is
-        key = str((network, input_channels, patch_size if "crop_size" in network[1] else None))
+        key = str((network, input_channels, patch_size if "crop_size" in network.arguments else None))
         pixels = math.prod(map(int, patch_size))
         if key not in self._counted:
             try:
@@ -146,7 +148,10 @@ class NetworkPlanner(ExperimentPlanner, ABC):
                     network, input_channels, self._output_channels(), patch_size, self.optimiser_moments
                 )
             except Exception as e:  # whatever a network does with values that are not there
-                print(f"Memory of {network[0]} is nnU-Net's estimate: it cannot run on tensors without values ({e}).")
+                print(
+                    f"Memory of {network.class_name} is nnU-Net's estimate: it cannot run on tensors without values "
+                    f"({e})."
+                )
                 memory = None
             self._counted[key] = pixels, memory
         counted_pixels, memory = self._counted[key]
@@ -164,7 +169,7 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         """
         if self.paper or not self.counts_memory:
             return 1  # any patch will do
-        network = (arch_class_name, self.complete(arch_kwargs), arch_kwargs_req_import)
+        network = PlannedNetwork(arch_class_name, self.complete(arch_kwargs), arch_kwargs_req_import)
         fits = arch_kwargs["n_stages"] >= FEWEST_STAGES and min(patch_size) >= FEWEST_PIXELS
         if not fits and self._least < math.inf:
             self._refuse(network, patch_size, self._least)
@@ -177,12 +182,12 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         self._least = min(self._least, needed)
         return self._reference(len(patch_size)) * memory.of_sample / max(available - memory.fixed, memory.of_sample)
 
-    def _nnunet_estimate(self, network: tuple, input_channels: int, patch_size: Sequence[int]) -> float:
+    def _nnunet_estimate(self, network: PlannedNetwork, input_channels: int, patch_size: Sequence[int]) -> float:
         try:
             return super().static_estimate_VRAM_usage(patch_size, input_channels, self._output_channels(), *network)
         except AttributeError as e:
             raise UserError(
-                f"The memory of {network[0]} can neither be counted nor estimated: it needs a method "
+                f"The memory of {network.class_name} can neither be counted nor estimated: it needs a method "
                 "compute_conv_feature_map_size, as nnU-Net's networks have."
             ) from e
 
@@ -194,11 +199,11 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         reference = getattr(self, f"UNet_reference_val_{dim}d") * getattr(self, f"UNet_reference_val_corresp_bs_{dim}d")
         return reference * self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB
 
-    def _refuse(self, network: tuple, patch_size: Sequence[int], n_bytes: float) -> None:
+    def _refuse(self, network: PlannedNetwork, patch_size: Sequence[int], n_bytes: float) -> None:
+        name = network.class_name.split(".")[-1]
         raise UserError(
-            f"{self.UNet_vram_target_GB:g} GB hold no training step of {network[0].split('.')[-1]} in "
-            f"{len(patch_size)}D, not even with the smallest patch and a batch of {self.UNet_min_batch_size}: the "
-            f"least that works for it is -gpu_memory_target {math.ceil(n_bytes / 1e7) / 100:g}."
+            f"{self.UNet_vram_target_GB:g} GB is too small for {name} in {len(patch_size)}D: use at least "
+            f"-gpu_memory_target {math.ceil(n_bytes / 1e7) / 100:g}."
         )
 
     def variants(self, plans: dict, arguments: dict[str, dict]) -> dict[str, dict]:

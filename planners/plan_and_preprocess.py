@@ -99,7 +99,7 @@ def plan_and_preprocess(
     """
     planner_class = find_planner(planner_name)
     if paper and "paper" not in inspect.signature(planner_class).parameters:
-        raise UserError(f"{planner_name} follows no paper: leave --paper away.")
+        raise UserError(f"{planner_name} follows no paper: leave out --paper.")
     raw, preprocessed = join(nnUNet_raw, dataset_name), join(nnUNet_preprocessed, dataset_name)
     dataset_json = load_json(join(raw, "dataset.json"))
     dataset_id = int(dataset_name[7:10])

@@ -4,14 +4,14 @@ from nnunet_cardiac.networks import SpatialAttentionUNet
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 
 SYSTEMS = {
-    "2d": (True, True, True),
-    "2d_attention_gates": (True, False, True),
-    "2d_unet": (True, False, False),
-    "2d_encoder_decoder": (False, False, False),
-    "2d_attention_encoder_decoder": (False, True, False),
+    "2d": {"skip_connections": True, "encoder_attention": True, "attention_gates": True},
+    "2d_attention_gates": {"skip_connections": True, "encoder_attention": False, "attention_gates": True},
+    "2d_unet": {"skip_connections": True, "encoder_attention": False, "attention_gates": False},
+    "2d_encoder_decoder": {"skip_connections": False, "encoder_attention": False, "attention_gates": False},
+    "2d_attention_encoder_decoder": {"skip_connections": False, "encoder_attention": True, "attention_gates": False},
 }
-"""Skip connections, encoder attention, attention gates: the text's Modified Spatial Attention U-Net, Modified Attention
-U-Net, U-Net, Encoder Decoder, Spatial Attention Encoder Decoder."""
+"""The network's switches, by configuration: the text's Modified Spatial Attention U-Net, Modified Attention U-Net,
+U-Net, Encoder Decoder, Spatial Attention Encoder Decoder."""
 
 
 class SpatialAttentionUNetPlanner(NetworkPlanner):
@@ -40,5 +40,4 @@ class SpatialAttentionUNetPlanner(NetworkPlanner):
 
     def configurations(self, plans: dict) -> dict[str, dict]:
         """All five, and ``3d_fullres`` of the first."""
-        switches = ("skip_connections", "encoder_attention", "attention_gates")
-        return self.variants(plans, {name: dict(zip(switches, on, strict=True)) for name, on in SYSTEMS.items()})
+        return self.variants(plans, SYSTEMS)

@@ -1,5 +1,6 @@
 """The package from a wheel and from a checkout, whatever else is installed and wherever one stands."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,12 @@ print(nnunet_cardiac.__file__, trainers_folder(), *(find_spec(f"nnunet_cardiac.{
 def wheel(tmp_path_factory) -> Path:
     """The wheel's content, as pip puts it into site-packages."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    source = folder / "source"  # setuptools leaves a build folder behind, which would be packed the next time
+    for name in ("nnunet_cardiac", "planners", "trainers", "dataset_conversion"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source]
     subprocess.run(list(map(str, build)), check=True, capture_output=True)
     (archive,) = folder.glob("*.whl")
     with zipfile.ZipFile(archive) as content:

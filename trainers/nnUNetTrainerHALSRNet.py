@@ -1,10 +1,13 @@
+import pydoc
+
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch.optim import Adam
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.networks import LVBoxRegressor
+from nnunet_cardiac.networks.lv_box import BoxOutputs
+from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.training.box import BoxLoss
 from nnunet_cardiac.training.one_hot import OneHotLoss
 from nnunet_cardiac.training.plateau import PlateauLR, should_stop
@@ -33,8 +36,7 @@ class nnUNetTrainerHALSRNet(RecipeTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.keep_best = "loss"
         self.num_epochs = 300
-        network = self.configuration_manager.network_arch_class_name
-        self.initial_lr = BOX_LR if network.endswith(f".{LVBoxRegressor.__name__}") else 1e-4
+        self.initial_lr = BOX_LR if self.regresses_a_box else 1e-4
         self.weight_decay = 0
 
     def initialize(self):
@@ -43,7 +45,9 @@ class nnUNetTrainerHALSRNet(RecipeTrainer):
 
     @property
     def regresses_a_box(self) -> bool:
-        return isinstance(self.bare_network, LVBoxRegressor)
+        """Whether the plans' network gives what the loss of a box needs."""
+        network = pydoc.locate(self.configuration_manager.network_arch_class_name)
+        return isinstance(network, type) and issubclass(network, Network) and network.loss_outputs is BoxOutputs
 
     def configure_optimizers(self):
         optimizer = Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)

@@ -14,7 +14,7 @@ class nnUNetTrainerSpatialAttentionUNet(RecipeTrainer):
 
     Dice loss of the foreground (nnU-Net's, which is the text's less 1); SGD with momentum 0.9; every image turned by up
     to 180 degrees and flipped along both axes, nothing else. Images of 256 x 256 and intensities between 0 and 1 are in
-    the plans (``--paper``). Rate and length are not told: 1e-2 throughout 100 epochs.
+    the plans (``--paper``). Rate and length are not reported: 1e-2 throughout 100 epochs.
     """
 
     rotation = (-np.pi, np.pi)

@@ -54,6 +54,12 @@ def contenders() -> dict[str, Contender]:
     return {contender.name: contender for contender in sorted(everyone, key=lambda contender: contender.is_3d)}
 
 
+def costed() -> list[Contender]:
+    """Those whose cost is shown unless others are asked for."""
+    everyone = contenders()
+    return [everyone[name] for architecture in ARCHITECTURES.values() for name in architecture.costed]
+
+
 def published_for(names: Iterable[str]) -> list[PublishedFigures]:
     """The papers' own figures for those whose architecture or recipe takes part.
 

@@ -63,6 +63,7 @@ class Architecture:
         trainer: what ``-tr`` names: the paper's recipe
         configurations: of the plans, each with what it is in a few words; 2D first
         contenders: who takes part in benchmarks for it
+        costed: names of those whose cost is shown unless others are asked for: one for each network
         published: the paper's own figures
     """
 
@@ -76,4 +77,5 @@ class Architecture:
     trainer: str
     configurations: Mapping[str, str]
     contenders: tuple[Contender, ...]
+    costed: tuple[str, ...]
     published: tuple[PublishedFigures, ...] = field(default=())

@@ -23,6 +23,7 @@ ARCHITECTURE = Architecture(
         "3d_fullres": "stage 1 in 3D",
         "3d_cascade_fullres": "stage 2 in 3D",
     },
+    costed=("e2aunet", "crocnet"),
     contenders=(
         Contender(
             "nnunet_2d_crocnet_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,

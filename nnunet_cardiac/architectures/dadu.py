@@ -21,6 +21,7 @@ ARCHITECTURE = Architecture(
         "2d_no_attention": "ablation: no attention in the skip connections",
         "3d_fullres": "the network in 3D",
     },
+    costed=("dadu",),
     contenders=(
         Contender(
             "nnunet_2d_dadu_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,

@@ -24,6 +24,7 @@ ARCHITECTURE = Architecture(
         "3d_roi": "phase 1 in 3D",
         "3d_cascade_fullres": "phase 2 in 3D",
     },
+    costed=("halsrnet_whole_image", "halsrnet"),
     contenders=(
         Contender(
             "nnunet_2d_halsrnet_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,

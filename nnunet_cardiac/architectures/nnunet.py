@@ -17,6 +17,7 @@ ARCHITECTURE = Architecture(
     plans="nnUNetPlans",
     trainer=_RECIPE,
     configurations={"2d": "U-Net on slices", "3d_fullres": "U-Net on volumes"},
+    costed=("nnunet_2d", "nnunet_resenc_m"),
     contenders=(
         Contender("nnunet_2d", *_UNET, "2d", _RECIPE, "nnU-Net's U-Net, nnU-Net's recipe"),
         Contender(

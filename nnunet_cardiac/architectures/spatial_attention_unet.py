@@ -22,6 +22,7 @@ ARCHITECTURE = Architecture(
         "2d_attention_encoder_decoder": "Spatial Attention Encoder Decoder: encoder attention",
         "3d_fullres": "Modified Spatial Attention U-Net in 3D",
     },
+    costed=("spatial_attention_unet",),
     contenders=(
         Contender(
             "nnunet_2d_spatial_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,

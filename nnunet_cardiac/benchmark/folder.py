@@ -130,9 +130,8 @@ class BenchmarkFolder:
         _write(record, self.record(job))
 
     def fail(self, job: Job, reason: str) -> None:
-        """Notes why a job failed."""
-        self.failed(job).parent.mkdir(parents=True, exist_ok=True)
-        self.failed(job).write_text(reason)
+        """Notes why a job failed, in one step."""
+        _write_text(reason, self.failed(job))
 
     def failure(self, job: Job) -> str | None:
         """Why a job failed; None for one that did not."""
@@ -189,10 +188,15 @@ class BenchmarkFolder:
         """Keeps a second benchmark out of the folder, for as long as processes live that inherit the file descriptor.
 
         Raises:
-            UserError: there is one already
+            UserError: there is one already, or the folder cannot be written
         """
         import fcntl
 
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / ".lock").touch()
+        except OSError as e:
+            raise UserError(f"{self.path} cannot be written ({e.strerror}): choose another folder with -o.") from e
         with open(self.path / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,9 +212,13 @@ class BenchmarkFolder:
         import fcntl
 
         self.record(job).parent.mkdir(parents=True, exist_ok=True)
-        with open(self._of(job, ".lock"), "w") as file:
+        with open(self._of(job, ".lock"), "a") as file:  # "w" would say that the job has begun anew
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def begin(self, job: Job) -> None:
+        """Notes that a job, which is locked, begins."""
+        os.utime(self._of(job, ".lock"))
 
     @property
     def gpus(self) -> Path:
@@ -257,7 +265,11 @@ class BenchmarkFolder:
 
 
 def _write(content: dict, file: Path) -> None:
+    _write_text(json.dumps(content, indent=2), file)
+
+
+def _write_text(text: str, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=2))
+    partial.write_text(text)
     os.replace(partial, file)

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job
@@ -21,8 +22,10 @@ from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import check_trainer, folder, load_plans
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.model import Model
+from nnunet_cardiac.model import Model, previous_stages
 
+CASES_PER_PROCESS = 25
+"""A process takes as long to start as about so many cases to evaluate."""
 CASES_TIMED = 4
 """Cases, at most, that prediction is timed on."""
 
@@ -30,7 +33,6 @@ CASES_TIMED = 4
 def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """Plans and preprocessed data; what exists is kept. Records configurations, and every stage before another."""
     from nnunetv2.configuration import default_num_processes
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
 
@@ -48,14 +50,9 @@ def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
             wrong[configuration] = e
     if len(wrong) == len(configurations):
         raise next(iter(wrong.values()))
-    manager = PlansManager(str(folder("nnUNet_preprocessed") / settings.dataset / f"{job.name}.json"))
-    stages = {
-        name: manager.get_configuration(name).previous_stage_name
-        for name in manager.available_configurations
-        if "architecture" in manager.get_configuration(name).configuration
-    }
+    planned = next(configuration for configuration in configurations if configuration not in wrong)
     return {
-        "previous_stages": stages,
+        "previous_stages": previous_stages(load_plans(settings.dataset, job.name, planned)),
         "configurations": configurations,
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -89,7 +86,7 @@ def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
     return {key: [float(v) for v in logging[key]] for key in ("train_losses", "val_losses", "mean_fg_dice")}
 
 
-def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
+def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job, cores: int = 1) -> dict:
     """The validation cases of one fold: tables of metrics, anatomy, clinical indices and the crop."""
     from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
     from nnunet_cardiac.evaluation.measure import measure, write_measurement
@@ -100,7 +97,8 @@ def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     table = raw / "cases.csv" if (raw / "cases.csv").is_file() else None
     predictions = benchmark.fold_folder(settings, model, fold) / "validation"
     truth, output = preprocessed / "gt_segmentations", benchmark.evaluation(model, fold)
-    result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=1)
+    processes = max(1, min(cores, len(cases) // CASES_PER_PROCESS))
+    result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=processes)
     write_evaluation(result, output, picture=False)
     problems = result.problems
     try:
@@ -150,10 +148,13 @@ JOBS: dict[str, Callable[[BenchmarkFolder, Settings, Job], dict]] = {
 """What makes the record of a job, by its kind."""
 
 
-def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False) -> bool:
+def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False, cores: int = 1) -> bool:
     """Does a job, unless it is done by now, and leaves its record or the reason why it failed.
 
     Args:
+        benchmark: where
+        job: which
+        cores: that it may use for evaluation
         gpu_of_its_own: wait for a GPU that no other job of this machine has
 
     Returns:
@@ -163,10 +164,12 @@ def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False) -> b
         stack.enter_context(benchmark.locked(job))
         if Schedule.of_call(benchmark, benchmark.read_workflow()).states().get(job) == "done":
             return True  # by a job of an earlier call, which was still running
+        benchmark.begin(job)
         if gpu_of_its_own:
             stack.enter_context(own_gpu(benchmark.gpus, visible_gpus()))
         try:
-            record = JOBS[job.kind](benchmark, benchmark.read_settings(), job)
+            do = partial(evaluate, cores=cores) if job.kind == "evaluate" else JOBS[job.kind]
+            record = do(benchmark, benchmark.read_settings(), job)
         except Exception as e:
             traceback.print_exc()
             benchmark.fail(job, str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}")
@@ -184,14 +187,16 @@ def run_ready(benchmark: BenchmarkFolder) -> None:
         benchmark.set_running(job)
         if job is None:
             return
-        _run_with_log(benchmark, job)
+        with output_to(benchmark.log(job)):
+            run(benchmark, job, cores=benchmark.read_workflow()["cores"])
 
 
 def run_following(benchmark: BenchmarkFolder, trained: Job) -> None:
     """Does what has become possible for a model and fold that have just been trained: evaluation and cost."""
     for job, state in Schedule.of_call(benchmark, benchmark.read_workflow()).states().items():
         if state == "ready" and job.name == trained.name and job.fold in (None, trained.fold):
-            _run_with_log(benchmark, job)
+            with output_to(benchmark.log(job)):
+                run(benchmark, job)
 
 
 def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> bool:
@@ -203,12 +208,8 @@ def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> 
         load_plans(model.dataset, model.plans, model.configuration)
     except UserError:
         return False
-    return not (benchmark.fold_folder(settings, model, fold) / "checkpoint_final.pth").is_file()
-
-
-def _run_with_log(benchmark: BenchmarkFolder, job: Job) -> None:
-    with output_to(benchmark.log(job)):
-        run(benchmark, job)
+    place = benchmark.fold_folder(settings, model, fold)
+    return not all((place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json"))
 
 
 @contextmanager

@@ -24,9 +24,13 @@ SNAKEFILE = Path(__file__).with_name("Snakefile")
 PROFILES = Path(__file__).with_name("profiles")
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 WORKER = [sys.executable, "-m", "nnunet_cardiac.benchmark.jobs", "ready"]
-ONE_THREAD = {
-    f"{library}_NUM_THREADS": "1" for library in ("OMP", "GOTO", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMEXPR")
-}
+ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+    ),
+    "1",
+)  # fmt: skip
 """What Snakemake sets for a job of one thread, so that the worker's times are like those of such a job."""
 
 
@@ -64,11 +68,6 @@ def run(
     for fold in settings.folds:
         if fold not in folds:
             raise UserError(f"There is no fold {fold}: {settings.dataset} has folds {folds[0]} to {folds[-1]}.")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / ".lock").touch()
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     benchmark = BenchmarkFolder(output.resolve())
     with benchmark.alone() as lock:
         merged = settings
@@ -91,6 +90,7 @@ def run(
             "gpu": int(on_gpu),
             "own_gpu": one_gpu_each,
             "follow_up": here,
+            "cores": cores,
             "threads": max(1, cores // (gpus or 1)) if on_gpu else 1,
             "python": sys.executable,
         }
@@ -116,7 +116,7 @@ def run(
         if trainings := work.trainings():
             problems += work.run_snakemake(command, trainings)
             problems += work.run_worker()  # what a training's own process should have done, but died
-        return problems
+        return problems if set(schedule.states().values()) != {"done"} else []
 
 
 def _list_jobs(jobs: Sequence[Job]) -> None:

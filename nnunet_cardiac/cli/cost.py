@@ -58,10 +58,11 @@ def run(options: argparse.Namespace) -> None:
     name = dataset_name(options.d, "nnUNet_preprocessed")
     if options.o is not None and not options.o.absolute().parent.is_dir():
         raise UserError(f"{options.o.parent} does not exist: choose another file with -o, or make the folder.")
+    from nnunet_cardiac.architectures import costed
     from nnunet_cardiac.benchmark.contenders import choose
-    from nnunet_cardiac.cost.table import ARCHITECTURES, cost_table
+    from nnunet_cardiac.cost.table import cost_table
 
-    contenders = choose(names=options.contenders or ARCHITECTURES)
+    contenders = choose(names=options.contenders) if options.contenders else costed()
     device = chosen_device(options.device)
     table = cost_table(
         dataset=name,

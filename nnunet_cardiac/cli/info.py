@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nnunet_cardiac.cli.options import add_command
 from nnunet_cardiac.environment import PURPOSES, trainers_folder
+from nnunet_cardiac.system import processor
 
 DISTRIBUTION = "nnunet-cardiac"
 MAIN_PACKAGES = ("nnunetv2", "torch", "dynamic-network-architectures", "monai")
@@ -127,7 +128,7 @@ def devices(missing: list[str]) -> Iterator[tuple[str, str]]:
     """Processor, memory, and what PyTorch can compute on."""
     cores = os.cpu_count()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    yield "processor", f"{_processor()}, {usable} of {cores} cores"
+    yield "processor", f"{processor()}, {usable} of {cores} cores"
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         yield "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
     try:
@@ -149,14 +150,6 @@ def devices(missing: list[str]) -> Iterator[tuple[str, str]]:
             "nvidia-smi is here, but PyTorch sees no GPU: install PyTorch for the driver's CUDA, "
             "https://pytorch.org/get-started/locally/"
         )
-
-
-def _processor() -> str:
-    try:
-        from nnunet_cardiac.system import processor
-    except (ImportError, OSError):  # it needs PyTorch
-        return platform.processor() or platform.machine()
-    return processor()
 
 
 SECTIONS: dict[str, Callable[[list[str]], Iterator[tuple[str, str]]]] = {

@@ -32,15 +32,8 @@ from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, fi
 from nnunet_cardiac.planners.small import shrink
 from nnunet_cardiac.progress import progress
 
-ARCHITECTURES = (
-    "nnunet_2d", "nnunet_resenc_m", "e2aunet", "crocnet", "dadu", "halsrnet_whole_image", "halsrnet",
-    "spatial_attention_unet",
-)  # fmt: skip
-"""Contenders that a table shows unless others are named: one for each network."""
 CPU_BATCH = 2
 """Images in a step, where there is no GPU."""
-PLANS_SUFFIX = "ForCost"
-"""Plans are made anew, under a name of their own: those of the data set's stay as they are."""
 
 
 def cost_table(
@@ -92,7 +85,7 @@ def cost_table(
         tempfile.TemporaryDirectory() as results,
         _environment(nnUNet_results=results, nnUNet_extTrainer=ext_trainer()),
     ):
-        for contender in progress(contenders, desc="Measuring", unit="architecture"):
+        for contender in progress(contenders, desc="Measuring", unit="contender"):
             rows += _contender_rows(contender, settings)
     return pd.DataFrame(rows)
 
@@ -111,7 +104,8 @@ class _Settings:
 
 def _contender_rows(contender: Contender, settings: _Settings) -> Iterator[dict]:
     """A row for each stage that leads to the contender's configuration."""
-    plans_name = contender.plans + PLANS_SUFFIX
+    # made anew, under a name of their own: those of the data set stay as they are
+    plans_name = f"{contender.plans}ForCost{os.getpid()}"
     plans_file = folder("nnUNet_preprocessed") / settings.dataset / f"{plans_name}.json"
     try:
         _plan(contender, plans_name, plans_file, settings)
@@ -171,7 +165,7 @@ def _row(contender: Contender, trainer: nnUNetTrainer, settings: _Settings) -> d
     manager = trainer.configuration_manager
     step = step_cost(trainer, settings.n_steps)
     return {
-        "architecture": contender.name,
+        "contender": contender.name,
         "configuration": trainer.configuration_name,
         "M parameters": sum(p.numel() for p in trainer.network.parameters()) / 1e6,
         "patch": " x ".join(map(str, manager.patch_size)),

@@ -9,7 +9,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.training.memory import CUDNN_BYTES, LiveStorage, training_memory
+from nnunet_cardiac.training.memory import CUDNN_BYTES, LiveStorage, PlannedNetwork, training_memory
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ def step_cost(trainer: nnUNetTrainer, n_steps: int) -> StepCost:
 def planned_memory(trainer: nnUNetTrainer) -> int:
     """Bytes that our planners expect a training step of the trainer's patch and batch to take on a GPU."""
     manager = trainer.configuration_manager
-    network = (
-        manager.network_arch_class_name, manager.network_arch_init_kwargs, manager.network_arch_init_kwargs_req_import
-    )  # fmt: skip
+    network = PlannedNetwork.of(manager)
     heads = trainer.label_manager.num_segmentation_heads
     moments = 1 if isinstance(trainer.optimizer, torch.optim.SGD) else 2
     memory = training_memory(network, trainer.num_input_channels, heads, manager.patch_size, moments)
@@ -77,7 +75,7 @@ def measured_memory(trainer: nnUNetTrainer, batch: dict) -> int:
 
 
 def random_batch(trainer: nnUNetTrainer) -> dict:
-    """Noise and labels without sense; where a previous stage's heart is asked for, a box in the middle of the patch."""
+    """Noise and random labels; where a previous stage's heart is asked for, a box in the middle of the patch."""
     manager = trainer.configuration_manager
     n, patch = manager.batch_size, manager.patch_size
     n_classes = len(trainer.label_manager.all_labels)

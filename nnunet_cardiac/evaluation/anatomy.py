@@ -27,7 +27,8 @@ def implausible_anatomy(segmentation: Segmentation, structures: Structures) -> d
     """
     counts: dict[str, int] = {}
     volume = np.moveaxis(segmentation.labels, segmentation.slice_axis, 0)
-    occupied = [labels for labels in volume if (labels > 0).any()]
+    known = [value for values in structures.values.values() for value in values]
+    occupied = [labels for labels in volume if np.isin(labels, known).any()]
     totals = {"implausible_slices": 0, "slices": len(occupied)}
     for labels in occupied or [np.zeros((1, 1), np.int16)]:
         found = _slice_counts(_crop(labels), structures)

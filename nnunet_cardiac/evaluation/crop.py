@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
@@ -14,6 +13,7 @@ from torch import nn
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.heart_crop import HeartCrop, heart_box
 from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.training.memory import PlannedNetwork
 
 
 def evaluate_crop(
@@ -106,11 +106,10 @@ def crop_of(plans: PlansManager, dataset_json: dict, configuration: str) -> Hear
 def _network(plans: PlansManager, dataset_json: dict, configuration: str) -> nn.Module:
     """A configuration's network, without weights."""
     manager = plans.get_configuration(configuration)
-    return get_network_from_plans(
-        manager.network_arch_class_name, manager.network_arch_init_kwargs, manager.network_arch_init_kwargs_req_import,
+    return PlannedNetwork.of(manager).build(
         determine_num_input_channels(plans, manager, dataset_json),
-        plans.get_label_manager(dataset_json).num_segmentation_heads, allow_init=False, deep_supervision=False,
-    )  # fmt: skip
+        plans.get_label_manager(dataset_json).num_segmentation_heads,
+    )
 
 
 def _box(foreground: np.ndarray) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def read_segmentation(path: Path) -> Segmentation:
     voxels = sitk.GetArrayFromImage(image)
     labels = voxels.astype(np.int16)
     if not np.array_equal(labels, voxels):
-        raise UserError(f"{path} is no segmentation: it holds values that are no labels, {voxels.max():g} for one.")
+        raise UserError(f"{path} is not a segmentation: it holds values that are not labels, {voxels.max():g} for one.")
     return Segmentation(labels, image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection())
 
 
@@ -120,7 +121,7 @@ class Structures:
         try:
             description = json.loads(dataset_json.read_text())
             return cls.named(description["labels"], description.get("file_ending", ".nii.gz"))
-        except (OSError, ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, AttributeError) as e:
             raise UserError(
                 f"{dataset_json} does not tell the labels' names ({type(e).__name__}): check -djfile."
             ) from e
@@ -129,7 +130,16 @@ class Structures:
     def named(
         cls, labels: Mapping[str, int | Sequence[int]], file_ending: str | None = None, complete: bool = True
     ) -> "Structures":
-        """Those of ``labels`` as in a ``dataset.json``, where "background" and "ignore" may be among them."""
+        """Those of ``labels`` as in a ``dataset.json``, where "background" and "ignore" may be among them.
+
+        Raises:
+            ValueError: a label is neither a number nor several
+        """
+        for name, value in labels.items():
+            if not isinstance(value, int) and not (
+                isinstance(value, list | tuple) and value and all(isinstance(v, int) for v in value)
+            ):
+                raise ValueError(f"The label {name} is {value!r}, not a number.")
         values = {name: (v,) if isinstance(v, int) else tuple(v) for name, v in labels.items()}
         ignore = values.pop("ignore", (None,))[0]
         values.pop("background", None)
@@ -150,7 +160,7 @@ class Structures:
             except UserError:
                 continue  # named when the case's turn comes
             if len(found) > MOST_LABELS:
-                raise UserError(f"{file} is no segmentation, it seems: it holds as many values as an image.")
+                raise UserError(f"{file} is not a segmentation, it seems: it holds as many values as an image.")
         if not found - {0}:
             raise UserError(f"No file in {' or '.join(map(str, folders))} holds a label: all that can be read is 0.")
         return cls({str(value): (value,) for value in sorted(found - {0})}, file_ending=None)
@@ -194,14 +204,17 @@ def find_structures(
     """
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"{folder} is no folder: give a folder of segmentations.")
+            raise UserError(f"{folder} is not a folder: give a folder of segmentations.")
     if dataset_json is None:
         candidates = (place / "dataset.json" for place in _in_and_above(folders))
         dataset_json = next((file for file in candidates if file.is_file()), None)
-    described = None if dataset_json is None else Structures.of(dataset_json)
     if labels is None:
-        return described
-    return Structures.named(labels, None if described is None else described.file_ending, complete=False)
+        return None if dataset_json is None else Structures.of(dataset_json)
+    ending = None
+    if dataset_json is not None:
+        with suppress(UserError):  # it names labels in another way, which does not matter here
+            ending = Structures.of(dataset_json).file_ending
+    return Structures.named(labels, ending, complete=False)
 
 
 def find_case_table(given: Path | None, folders: Sequence[Path]) -> dict[str, dict[str, str]]:

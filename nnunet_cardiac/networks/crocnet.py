@@ -96,7 +96,7 @@ class CroCNetRefiner(Network):
         topology: of the specialists, see ``Topology``; paper: five stages of 16, 32, 64, 128, 256 features
 
     Raises:
-        ValueError: deep supervision, an unknown variant, an input without masks, or a topology that is none
+        ValueError: deep supervision, an unknown variant, an input without masks, or an invalid topology
     """
 
     crop: HeartCrop

@@ -119,7 +119,7 @@ class DADU(Network):
         topology: see ``Topology``; paper: batch norm, ReLU
 
     Raises:
-        ValueError: an unknown variant, or a topology that is none
+        ValueError: an unknown variant, or an invalid topology
     """
 
     decoder: DADUDecoder

@@ -11,7 +11,6 @@ nnU-Net takes the argmax of the logits, which is the argmax of their sigmoids to
 from collections.abc import Sequence
 
 import torch
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import nn
 
@@ -37,9 +36,9 @@ class EmbeddingEncoder(Encoder):
         self.embedding = topology.convs(n_convs[0], input_channels, stage=0)
         self.conv_blocks = nn.ModuleList(topology.convs(n_convs[s], features[s], stage=s) for s in inner)
         self.downsamplings = nn.ModuleList(
-            ConvDropoutNormReLU(
-                topology.conv_op, features[s], features[s + 1], topology.kernel_sizes[s + 1], topology.strides[s + 1],
-                topology.conv_bias, topology.norm_op, topology.norm_op_kwargs,
+            topology.conv(
+                features[s], features[s + 1], topology.kernel_sizes[s + 1], topology.strides[s + 1], dropout_op=None,
+                nonlin=None,
             )
             for s in inner
         )  # fmt: skip
@@ -93,7 +92,7 @@ class E2AUNet(Network):
         topology: see ``Topology``; paper: five stages of 32, 64, 128, 256, 512 features, batch norm, ReLU
 
     Raises:
-        ValueError: a topology that is none
+        ValueError: an invalid topology
     """
 
     decoder: E2AUNetDecoder

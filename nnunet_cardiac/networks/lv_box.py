@@ -139,7 +139,7 @@ class LVBoxRegressor(Network):
         topology: of the encoder, which works at half the image's resolution; there is no decoder
 
     Raises:
-        ValueError: deep supervision, labels that are not among ``num_classes``, or a topology that is none
+        ValueError: deep supervision, labels that are not among ``num_classes``, or an invalid topology
     """
 
     loss_outputs = BoxOutputs

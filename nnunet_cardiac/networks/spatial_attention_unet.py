@@ -142,7 +142,7 @@ class SpatialAttentionUNet(Network):
         topology: see ``Topology``; text: batch norm, ReLU
 
     Raises:
-        ValueError: gates without skips, or a topology that is none
+        ValueError: gates without skips, or an invalid topology
     """
 
     decoder: SpatialAttentionDecoder

@@ -34,7 +34,7 @@ class Topology:
         nonlin, nonlin_kwargs: activation; all papers here: ReLU
 
     Raises:
-        ValueError: a list has not the length that ``n_stages`` asks for, or the first stride is not 1
+        ValueError: a list does not have the length that ``n_stages`` asks for, or the first stride is not 1
     """
 
     n_stages: int
@@ -114,7 +114,7 @@ class Topology:
         """Spatial size of every stage's map for an input of ``input_size`` pixels.
 
         Raises:
-            ValueError: ``input_size`` has not the network's number of dimensions
+            ValueError: ``input_size`` does not have the network's number of dimensions
         """
         if len(input_size) != self.dim:
             raise ValueError(f"input_size is the image's size without batch and channels, got {tuple(input_size)}.")

@@ -3,9 +3,11 @@
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -18,6 +20,30 @@ PLANNED_MEMORY = "planned_memory_GB"
 """In a configuration of plans: what a training step of its patch and batch takes. nnU-Net passes it over."""
 SAMPLES = (2, 12)
 """Batches of which the memory is counted; it grows linearly between and beyond them."""
+
+
+class PlannedNetwork(NamedTuple):
+    """A network as plans describe it."""
+
+    class_name: str
+    """Where it is imported from."""
+    arguments: dict
+    """``arch_kwargs``"""
+    imports: Sequence[str]
+    """Names of the arguments that are to be imported."""
+
+    @classmethod
+    def of(cls, configuration: ConfigurationManager) -> "PlannedNetwork":
+        """That of a configuration."""
+        return cls(
+            configuration.network_arch_class_name,
+            configuration.network_arch_init_kwargs,
+            configuration.network_arch_init_kwargs_req_import,
+        )
+
+    def build(self, input_channels: int, output_channels: int) -> torch.nn.Module:
+        """Without deep supervision, and with PyTorch's own initialisation."""
+        return get_network_from_plans(*self, input_channels, output_channels, allow_init=False, deep_supervision=False)
 
 
 @dataclass(frozen=True)
@@ -37,7 +63,7 @@ class StepMemory:
 
 
 def training_memory(
-    network: tuple[str, dict, Sequence[str]],
+    network: PlannedNetwork,
     input_channels: int,
     output_channels: int,
     patch_size: Sequence[int],
@@ -51,7 +77,7 @@ def training_memory(
     few maps of auxiliary outputs are not in it. A network that crops is counted on its crop.
 
     Args:
-        network: class name, arguments, and names of the arguments to import, as in the plans
+        network: as in the plans
         input_channels, output_channels: of the network
         patch_size: pixels or voxels
         moments: numbers that the optimiser keeps for each parameter: Adam 2, SGD with momentum 1
@@ -61,9 +87,7 @@ def training_memory(
         whatever the network does where it cannot run on such tensors, which tell their shape but no values
     """
     with FakeTensorMode():
-        model = get_network_from_plans(
-            *network, input_channels, output_channels, allow_init=False, deep_supervision=False
-        )
+        model = network.build(input_channels, output_channels)
         if isinstance(model, Network) and model.crop is not None:
             model.crop.finds_hearts = False  # where the heart is does not matter, and no values tell it
         few, many = (_peak_of_a_step(model, (n, input_channels, *patch_size), half_precision) for n in SAMPLES)

@@ -17,6 +17,7 @@ from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoi
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model, previous_stages
@@ -62,7 +63,7 @@ def train(
         UserError: unknown fold, data that are not preprocessed, or a changed recipe with more than one GPU
     """
     if (budget or initial_lr) and num_gpus > 1:
-        raise UserError("--budget and --initial_lr work with one GPU: leave them away, or -num_gpus.")
+        raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, dataset_name)
     manager = PlansManager(join(preprocessed, plans_name + ".json"))
     all_folds = list(range(len(_splits(preprocessed, manager, configuration))))
@@ -169,18 +170,35 @@ def _train_fold(trainer, npz: bool, settings: dict) -> None:
 def _progress_bar(trainer):
     """Shows epochs done and to do, with the last online Dice, on standard error."""
     with progress(total=trainer.num_epochs, initial=trainer.current_epoch, desc="Training", unit="epoch") as bar:
-        on_epoch_end = trainer.on_epoch_end
-
-        def on_epoch_end_with_bar():
-            on_epoch_end()
-            bar.set_postfix(dice=f"{trainer.logger.get_value('mean_fg_dice', step=-1):.3f}", refresh=False)
-            bar.update()
-
-        trainer.on_epoch_end = on_epoch_end_with_bar
+        logger = _BarLogger(bar)
+        trainer.logger.loggers.append(logger)
         try:
             yield
         finally:
-            trainer.on_epoch_end = on_epoch_end
+            trainer.logger.loggers.remove(logger)
+
+
+class _BarLogger:
+    """A progress bar as one of nnU-Net's loggers, which its ``MetaLogger`` calls.
+
+    Args:
+        bar: moved at the end of each epoch
+    """
+
+    def __init__(self, bar: tqdm):
+        self.bar = bar
+
+    def log(self, key: str, value: float, step: int) -> None:
+        if key == "mean_fg_dice":
+            self.bar.set_postfix(dice=f"{value:.3f}", refresh=False)
+        elif key == "epoch_end_timestamps":
+            self.bar.update()
+
+    def log_summary(self, key: str, value: float) -> None:
+        """Not shown."""
+
+    def update_config(self, config: dict) -> None:
+        """Not shown."""
 
 
 def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
