@@ -102,21 +102,3 @@ def check_trainer(name: str) -> None:
             f"There is no trainer '{name}': ours are {', '.join(ours)}, nnU-Net's work too, and others are found in "
             "the folders of nnUNet_extTrainer."
         ) from e
-
-
-def model_folder(dataset: str, trainer: str, plans_name: str, configuration: str) -> Path:
-    """Folder of a trained model.
-
-    Raises:
-        UserError: it was not trained
-    """
-    from nnunet_cardiac.model import Model  # which imports this module
-
-    path = Model(dataset, trainer, plans_name, configuration).folder
-    if not (path / "plans.json").is_file():
-        models = sorted(p.parent.name for p in path.parent.glob("*/plans.json"))
-        raise UserError(
-            f"There is no trained model {path}: train it with nnunet_cardiac train"
-            + (f", or choose from {', '.join(models)}." if models else ".")
-        )
-    return path

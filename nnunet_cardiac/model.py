@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_cardiac.environment import folder
+from nnunet_cardiac.errors import UserError
 
 SEPARATOR = "__"
 """Between trainer, plans and configuration in the name of nnU-Net's folder of a model."""
@@ -81,3 +82,18 @@ def previous_stages(plans: Mapping) -> dict[str, str | None]:
         return before(own["inherits_from"])
 
     return {name: before(name) for name in configurations}
+
+
+def trained_folder(model: Model) -> Path:
+    """A model's folder, which holds a trained model.
+
+    Raises:
+        UserError: it was not trained
+    """
+    if not (model.folder / "plans.json").is_file():
+        models = sorted(file.parent.name for file in model.folder.parent.glob("*/plans.json"))
+        raise UserError(
+            f"There is no trained model {model.folder}: train it with nnunet_cardiac train"
+            + (f", or choose from {', '.join(models)}." if models else ".")
+        )
+    return model.folder

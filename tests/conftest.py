@@ -1,8 +1,18 @@
 """Phantom data, planned and trained once for all tests that need it."""
 
 import json
+import multiprocessing.dummy
 import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from multiprocessing.context import SpawnContext
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 
 # before nnU-Net and PyTorch are imported; one thread for each of pytest's workers: more would wait for each other's
 # cores, and could add up in another order from run to run
@@ -11,23 +21,31 @@ os.environ.update(nnUNet_n_proc_DA="0", nnUNet_def_n_proc="1", nnUNet_compile="f
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.inference import data_iterators
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
+from nnunetv2.utilities import utils
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_cardiac.architectures import ARCHITECTURES
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import ext_trainer
+from nnunet_cardiac.networks.topology import Topology
 from nnunet_cardiac.phantom.acdc import write_patients
+from nnunet_cardiac.planners import network_planner
+from nnunet_cardiac.training.memory import PlannedNetwork, training_memory
 
 DATASET = "Dataset027_ACDC"
 CASCADE = ("-d", "27", "-tr", "nnUNetTrainerCroCNet", "-p", "nnUNetCroCNetPlans", "-c", "2d_cascade")
 DADU = ("-d", "27", "-tr", "nnUNetTrainerDADU", "-p", "nnUNetDADUPlans", "-c", "2d")
+NNUNET = ("-d", "27", "-tr", "nnUNetTrainer", "-p", "nnUNetPlans", "-c", "2d")
 HALSR = ("-d", "27", "-tr", "nnUNetTrainerHALSRNet", "-p", "nnUNetHALSRNetPlans", "-c", "2d_cascade")
-PLANNERS = {
-    "ExperimentPlanner": "nnUNetPlans",
-    "CroCNetPlanner": "nnUNetCroCNetPlans",
-    "DADUPlanner": "nnUNetDADUPlans",
-    "HALSRNetPlanner": "nnUNetHALSRNetPlans",
-    "SpatialAttentionUNetPlanner": "nnUNetSpatialAttentionUNetPlans",
-}
+PLANNERS = {architecture.planner: architecture.plans for architecture in ARCHITECTURES.values()}
+"""Every planner and the plans that it writes; nnU-Net's own comes first."""
+CLASSES = 4
+"""Of the phantom in ACDC's layout, background included."""
 LOOKS = {"shape": (64, 56), "spacing": 4.2, "n_slices": 4}
 
 
@@ -43,14 +61,55 @@ def nnunet_folders(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_curves():
-    """``progress.png`` stays empty: nnU-Net draws it after every epoch, which takes longer than these tests' epochs.
+def quick_nnunet():
+    """What nnU-Net spends seconds on and no test looks at is left out, in pytest's own processes.
 
-    A model's export wants it to be there.
+    - Its processes are threads: a process first imports PyTorch and nnU-Net.
+    - Intensities of the foreground are drawn a few at a time, and not 100 million.
+    - ``progress.png`` stays empty, which is drawn after every epoch. A model's export wants it to be there.
+
+    nnU-Net's commands, each of which test_nnunet_commands.py runs in a process of its own, do all of it.
     """
+    collect = DatasetFingerprintExtractor.collect_foreground_intensities
+
+    def collect_few(segmentation, images, seed=1234, num_samples=1000):
+        return collect(segmentation, images, seed, min(num_samples, 1000))
+
     with pytest.MonkeyPatch.context() as context:
+        context.setattr(SpawnContext, "Pool", lambda self, processes: ThreadPool(processes))
+        context.setattr(utils, "Pool", lambda processes: ThreadPool(1))
+        threads = SimpleNamespace(get_context=lambda method: SimpleNamespace(Process=threading.Thread))
+        context.setattr(data_iterators, "multiprocessing", threads)
+        context.setattr(data_iterators, "Manager", multiprocessing.dummy.Manager)
+        context.setattr(DatasetFingerprintExtractor, "collect_foreground_intensities", staticmethod(collect_few))
         context.setattr(MetaLogger, "plot_progress_png", lambda logger, output: Path(output, "progress.png").touch())
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counted_once():
+    """The memory of a network is counted once in a session, however often the network is planned."""
+    known = {}
+
+    def count(network, *sizes):
+        key = json.dumps([network.class_name.split(".")[-1], network.arguments, sizes], default=int)
+        if key not in known:
+            known[key] = training_memory(network, *sizes)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(network_planner, "training_memory", count)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_folders():
+    """What a command that runs in pytest's process sets for itself ends with the test: nnU-Net's folders above all."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("nnUNet_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("nnUNet_")]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +137,32 @@ def raw(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[Path, list[str], Callable[[], object]], None]:
+    """Makes folders that many tests need, once for all of pytest's workers.
+
+    Called with a folder, the names of some of its subfolders and what makes them. The first worker to come makes them;
+    the others wait for it, if they must, and get copies. So every worker has its own, and its tests may change them.
+    """
+    base = tmp_path_factory.getbasetemp()
+    kept_folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+
+    def once(folder: Path, names: list[str], make: Callable[[], object]) -> None:
+        kept = kept_folder / folder.name / names[0]
+        unfinished = kept.with_name(f"{kept.name}.unfinished")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{kept}.lock"):
+            if kept.exists():
+                shutil.copytree(kept, folder, dirs_exist_ok=True)
+                return
+            make()
+            for name in names:
+                shutil.copytree(folder / name, unfinished / name)
+            unfinished.rename(kept)
+
+    return once
+
+
+@pytest.fixture(scope="session")
 def phantom_acdc(tmp_path_factory) -> Path:
     """Four training patients and one test patient in ACDC's layout; leave them as they are."""
     source = tmp_path_factory.mktemp("ACDC")
@@ -87,20 +172,96 @@ def phantom_acdc(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(phantom_acdc, nnunet_folders) -> Path:
+def dataset(phantom_acdc, nnunet_folders, once) -> Path:
     """The phantom in nnU-Net's raw format, with two folds."""
-    main(["convert", "acdc", "-i", str(phantom_acdc), "--folds", "2"])
-    return nnunet_folders / "nnUNet_raw" / DATASET
+    raw = nnunet_folders / "nnUNet_raw"
+    once(raw, [DATASET], lambda: main(["convert", "acdc", "-i", str(phantom_acdc), "--folds", "2"]))
+    return raw / DATASET
 
 
 @pytest.fixture(scope="session")
-def planned(dataset, nnunet_folders) -> Path:
-    """Plans of nnU-Net and of our planners, with tiny networks; preprocessed."""
-    folder = nnunet_folders / "nnUNet_preprocessed" / DATASET
-    for planner, plans in PLANNERS.items():
-        main(["plan_and_preprocess", "-d", "27", "-pl", planner, "--small"])
-        shrink_further(folder / f"{plans}.json")
-    return folder
+def planned(dataset, nnunet_folders, once) -> Path:
+    """Plans of nnU-Net and of our planners, with tiny networks; images preprocessed in 2D and in 3D."""
+    preprocessed = nnunet_folders / "nnUNet_preprocessed"
+
+    def plan() -> None:
+        for planner, plans in PLANNERS.items():
+            main(["plan_and_preprocess", "-d", "27", "-pl", planner, "--small", "-c", "2d", "3d_fullres"])
+            shrink_further(preprocessed / DATASET / f"{plans}.json")
+
+    once(preprocessed, [DATASET], plan)
+    return preprocessed / DATASET
+
+
+def run_nnunet(command: str, *arguments) -> None:
+    """Runs one of nnU-Net's commands, ``nnUNetv2_...``, without a process of its own."""
+    (entry_point,) = entry_points(group="console_scripts", name=command)
+    n_threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(sys, "argv", [command, *map(str, arguments)])
+        entry_point.load()()
+    torch.set_num_threads(n_threads)  # the commands take all cores
+
+
+def predict_with_nnunet(images: Path, output: Path, model: tuple[str, ...], *more) -> None:
+    """``nnUNetv2_predict``, without a process of its own."""
+    device = ("-device", "cpu", "-npp", "1", "-nps", "1")
+    run_nnunet("nnUNetv2_predict", "-i", images, "-o", output, *model, *device, *more)
+
+
+@dataclass
+class NetworkCase:
+    """A network of plans, and what it is shown.
+
+    Args:
+        planned: as in the plans
+        patch_size: pixels or voxels
+        sees_masks: whether there is a previous stage
+    """
+
+    planned: PlannedNetwork
+    patch_size: list[int]
+    sees_masks: bool
+
+    @property
+    def arguments(self) -> dict:
+        return self.planned.arguments
+
+    @property
+    def input_channels(self) -> int:
+        return CLASSES if self.sees_masks else 1
+
+    def changed(self, arguments: dict, patch_size: list[int] | None = None) -> "NetworkCase":
+        return replace(
+            self, planned=self.planned._replace(arguments=arguments), patch_size=patch_size or self.patch_size
+        )
+
+    def build(self, deep_supervision: bool = False) -> torch.nn.Module:
+        """As nnU-Net builds and initialises it for a training."""
+        return get_network_from_plans(*self.planned, self.input_channels, CLASSES, True, deep_supervision)
+
+    def images(self, n: int = 2, size: Sequence[int] | None = None) -> torch.Tensor:
+        """Noise and, where there is a previous stage, one-hot masks of a heart in the middle."""
+        size = size or self.patch_size
+        x = torch.zeros(n, self.input_channels, *size)
+        x[:, 0] = torch.randn(n, *size)
+        heart = tuple(slice(side // 2 - side // 8, side // 2 + side // 8 + 1) for side in size[:-1])
+        for label in range(1, self.input_channels):
+            start = size[-1] // 2 - 8 + 4 * label
+            x[(slice(None), label, *heart, slice(start, start + 4))] = 1
+        return x
+
+
+@pytest.fixture(scope="session")
+def network_case(planned) -> Callable[[str, str], NetworkCase]:
+    """Reads a network from the session's plans, given their name and a configuration's."""
+
+    def network_case(plans: str, name: str) -> NetworkCase:
+        configuration = PlansManager(json.loads((planned / f"{plans}.json").read_text())).get_configuration(name)
+        sees_masks = configuration.previous_stage_name is not None
+        return NetworkCase(PlannedNetwork.of(configuration), configuration.patch_size, sees_masks)
+
+    return network_case
 
 
 def unet_arguments(conv_op, norm_op, features) -> dict:
@@ -113,6 +274,13 @@ def unet_arguments(conv_op, norm_op, features) -> dict:
     }  # fmt: skip
 
 
+def topology_of(*arguments, **changes) -> Topology:
+    """The topology of ``unet_arguments``; ``changes`` replace some of it."""
+    kwargs = unet_arguments(*arguments) | changes
+    del kwargs["num_classes"]
+    return Topology(**kwargs)
+
+
 def shrink_further(plans_file: Path) -> None:
     """A few features and batches of 2: nothing is learned, everything is run."""
     plans = json.loads(plans_file.read_text())
@@ -123,11 +291,39 @@ def shrink_further(plans_file: Path) -> None:
     plans_file.write_text(json.dumps(plans))
 
 
+def train_once(once, results: Path, model: tuple[str, ...], configurations: list[str], *more: str) -> Path:
+    """Trains a model and the stages before it for a few steps; returns the data set's folder in ``nnUNet_results``."""
+    _, _, _, trainer, _, plans, _, _ = model
+    folders = [f"{trainer}__{plans}__{configuration}" for configuration in configurations]
+    once(results / DATASET, folders, lambda: main(["train", *model, "-device", "cpu", "--budget", "4", *more]))
+    return results / DATASET
+
+
 @pytest.fixture(scope="session")
-def trained(planned, nnunet_folders) -> Path:
-    """CroCNet's and HALSR-Net's cascades on both folds, DADU and nnU-Net's baseline on one, for a few steps."""
-    main(["train", *CASCADE, "-device", "cpu", "--budget", "4", "--npz"])
-    main(["train", *HALSR, "-device", "cpu", "--budget", "4"])
-    main(["train", *DADU, "-f", "0", "-device", "cpu", "--budget", "4"])
-    main(["train", "-d", "27", "-c", "2d", "-f", "0", "-device", "cpu", "--budget", "4"])
-    return nnunet_folders / "nnUNet_results" / DATASET
+def results_folder(planned, nnunet_folders) -> Path:
+    """``nnUNet_results``, with everything there that trainings need."""
+    return nnunet_folders / "nnUNet_results"
+
+
+@pytest.fixture(scope="session")
+def trained_crocnet(results_folder, once) -> Path:
+    """CroCNet's cascade on both folds."""
+    return train_once(once, results_folder, CASCADE, ["2d", "2d_cascade"], "--npz")
+
+
+@pytest.fixture(scope="session")
+def trained_halsr_net(results_folder, once) -> Path:
+    """HALSR-Net's box and the inside of it, on both folds."""
+    return train_once(once, results_folder, HALSR, ["2d_roi", "2d_cascade"])
+
+
+@pytest.fixture(scope="session")
+def trained_dadu(results_folder, once) -> Path:
+    """DADU on one fold."""
+    return train_once(once, results_folder, DADU, ["2d"], "-f", "0")
+
+
+@pytest.fixture(scope="session")
+def trained_nnunet(results_folder, once) -> Path:
+    """nnU-Net's baseline on one fold."""
+    return train_once(once, results_folder, NNUNET, ["2d"], "-f", "0")

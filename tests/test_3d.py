@@ -1,33 +1,28 @@
 """The 3D configurations from plans to segmentations: our commands, and nnU-Net's own."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import CASCADE, DATASET
+from conftest import CASCADE, DATASET, predict_with_nnunet
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.benchmark.contenders import BUILT_IN, choose
 from nnunet_cardiac.cli import main
 
-NNUNET = Path(sys.executable).parent
-CROCNET_3D = [*CASCADE[:-1], "3d_cascade_fullres"]
+STAGE_1, BOTH = ((*CASCADE[:-1], configuration) for configuration in ("3d_fullres", "3d_cascade_fullres"))
 
 
 @pytest.fixture(scope="module")
-def trained_in_3d(planned, nnunet_folders) -> Path:
+def trained_in_3d(planned, nnunet_folders, once) -> None:
     """Both stages of CroCNet in 3D, for a few steps."""
-    plans = planned / "nnUNetCroCNetPlans.json"
-    before = plans.read_text()
-    main(["plan_and_preprocess", "-d", "27", "-pl", "CroCNetPlanner", "--small", "-c", "3d_cascade_fullres"])
-    plans.write_text(before)  # those with a few features
-    main(["train", *CROCNET_3D, "-f", "0", "-device", "cpu", "--budget", "2"])
-    return nnunet_folders / "nnUNet_results" / DATASET
+
+    def train() -> None:
+        main(["train", *BOTH, "-f", "0", "-device", "cpu", "--budget", "2"])
+
+    folders = [f"{CASCADE[3]}__{CASCADE[5]}__{model[-1]}" for model in (STAGE_1, BOTH)]
+    once(nnunet_folders / "nnUNet_results" / DATASET, folders, train)
 
 
 def read(path):
@@ -36,17 +31,11 @@ def read(path):
 
 def test_both_stages_predict_as_two_calls_of_nnunetv2_predict(trained_in_3d, dataset, tmp_path):
     images = dataset / "imagesTs"
-    main(["predict", "-i", str(images), "-o", str(tmp_path / "ours"), *CROCNET_3D, "-f", "0", "-device", "cpu"])
-    stages = (
-        ("3d_fullres", tmp_path / "first", []),
-        ("3d_cascade_fullres", tmp_path / "stock", ["-prev_stage_predictions", tmp_path / "first"]),
-    )
-    for configuration, output, previous in stages:
-        command = [NNUNET / "nnUNetv2_predict", "-device", "cpu", "-npp", "1", "-nps", "1", "-i", images, "-o", output]
-        command += [*CROCNET_3D[:-1], configuration, "-f", "0", *previous]
-        subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
-    files = sorted((tmp_path / "stock").glob("*.nii.gz"))
-    assert files
+    main(["predict", "-i", str(images), "-o", str(tmp_path / "ours"), *BOTH, "-f", "0", "-device", "cpu"])
+    predict_with_nnunet(images, tmp_path / "first", STAGE_1, "-f", "0")
+    predict_with_nnunet(images, tmp_path / "both", BOTH, "-f", "0", "-prev_stage_predictions", tmp_path / "first")
+    files = sorted((tmp_path / "both").glob("*.nii.gz"))
+    assert len(files) == 2
     for file in files:
         assert (read(file) == read(tmp_path / "ours" / file.name)).mean() > 0.999
 

@@ -1,6 +1,7 @@
 """The records of architectures, against the planners, trainers, networks and pages that they name."""
 
 import json
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_every_planner_and_trainer_of_ours_has_a_record():
     assert next(iter(ARCHITECTURES)) == "nnU-Net"
     assert {a.planner for a in OURS} == our_planners().keys()
     trainers = {file.stem for file in (REPOSITORY / "trainers").glob("nnUNetTrainer*.py")}
-    assert {a.trainer for a in OURS} == trainers
+    assert trainers <= {a.trainer for a in OURS}
 
 
 @each_architecture
@@ -50,7 +51,7 @@ def test_records_name_what_exists(architecture, planned):
     if architecture.networks:
         assert classes == {f"nnunet_cardiac.networks.{name}" for name in architecture.networks}
     for name in architecture.networks:
-        assert name in networks.__all__ and issubclass(getattr(networks, name), Network)
+        assert issubclass(pydoc.locate(f"{networks.__name__}.{name}"), Network)
 
 
 @each_architecture
@@ -61,7 +62,8 @@ def test_records_lead_to_the_paper_and_the_page(architecture):
     if architecture.networks:
         text = page.read_text()
         in_2d = [f"`{name}`" for name in architecture.configurations if not name.startswith("3d")]
-        named = (architecture.link, architecture.planner, architecture.trainer, *architecture.networks, *in_2d)
+        classes = [name.split(".")[-1] for name in architecture.networks]
+        named = (architecture.link, architecture.planner, architecture.trainer, *classes, *in_2d)
         assert [name for name in named if name not in text] == []
 
 

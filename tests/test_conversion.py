@@ -32,7 +32,9 @@ def contents(folder):
 
 
 def convert_in_own_session(source, raw):
+    """What the command does, in a process group that can be killed as a whole."""
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # else that of ``CONTEXT``, which imports everything anew
     os.environ["nnUNet_raw"] = str(raw)
     mnms2.convert(source, n_folds=2)
 

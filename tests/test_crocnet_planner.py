@@ -9,7 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.networks import CroCNetRefiner, E2AUNet
 from nnunet_cardiac.networks.heart_crop import heart_box
-from nnunet_cardiac.planners.cascade import CROP_MARGIN
+from nnunet_cardiac.planners.cascade_planner import CROP_MARGIN
 from nnunet_cardiac.planners.crocnet_planner import CroCNetPlanner
 from nnunet_cardiac.planners.plan_and_preprocess import our_planners
 from nnunet_cardiac.planners.small import shrink

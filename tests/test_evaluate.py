@@ -65,7 +65,9 @@ def test_picture_does_not_depend_on_what_others_have_plotted(folders, tmp_path):
 
 
 def test_processes_give_the_same_as_one(folders):
-    one, two = (evaluate(*folders, n_processes=n) for n in (1, 2))
+    cases = ["patient001_ED", "patient002_ES"]
+    one, two = (evaluate(*folders, cases=cases, n_processes=n) for n in (1, 2))
+    assert one.metrics["case"].nunique() == 2
     pd.testing.assert_frame_equal(one.metrics, two.metrics)
     pd.testing.assert_frame_equal(one.anatomy, two.anatomy)
 
@@ -116,9 +118,44 @@ def test_nothing_to_evaluate_is_one_sentence(folders, tmp_path):
         evaluate(predictions, tmp_path / "nowhere")
     with pytest.raises(UserError, match="No case .* could be evaluated; the first reason: x: no ground truth"):
         evaluate(predictions, truth, cases=["x"])
+    with pytest.raises(UserError, match="does not tell the labels' names .*: check -djfile"):
+        evaluate(predictions, truth, tmp_path / "nowhere.json")
+
+
+def test_two_folders_without_a_dataset_json_are_evaluated_by_label_value(folders, tmp_path, capsys):
+    """Also where the files are of different kinds."""
+    predictions, truth = folders
+    named = evaluate(predictions, truth, n_processes=1).metrics
     (truth.parent / "dataset.json").unlink()
-    with pytest.raises(UserError, match="name one with -djfile"):
-        evaluate(predictions, truth)
+    for file in predictions.iterdir():
+        sitk.WriteImage(sitk.ReadImage(str(file)), str(predictions / file.name.replace(".nii.gz", ".nrrd")))
+        file.unlink()
+    main(["evaluate", "-i", str(predictions), "-g", str(truth), "-o", str(tmp_path / "out"), "-np", "1"])
+    printed = capsys.readouterr()
+    assert [line for line in printed.err.splitlines() if line.startswith("warning:")] == [
+        f"warning: No dataset.json in or above {truth} or {predictions}: structures are named by their label values, "
+        "1, 2, 3. Name them with --labels or -djfile."
+    ]
+    assert "8 cases evaluated, 0 left out" in printed.out
+    by_value = pd.read_csv(tmp_path / "out" / "metrics.csv", dtype={"structure": str})
+    assert set(by_value["structure"]) == {"1", "2", "3"}
+    named["structure"] = named["structure"].map({"RV": "1", "MYO": "2", "LV": "3"})
+    columns = ["case", "structure", "state", "dice", "hausdorff95_mm"]
+    pd.testing.assert_frame_equal(by_value[columns], named[columns].reset_index(drop=True), check_dtype=False)
+
+
+def test_labels_are_named_on_the_command_line(folders, tmp_path, capsys):
+    """In place of the dataset.json; what is not named is not looked at."""
+    predictions, truth = folders
+    arguments = ["-i", str(predictions), "-g", str(truth), "-o", str(tmp_path / "out"), "-np", "1"]
+    main(["evaluate", *arguments, "--labels", "rv=1", "muscle and cavity=2,3", "scar=9"])
+    metrics = pd.read_csv(tmp_path / "out" / "metrics.csv").set_index(["case", "structure"])
+    assert set(metrics.index.get_level_values("structure")) == {"RV", "muscle and cavity", "scar"}
+    assert metrics.loc[("patient001_ED", "RV"), "state"] == "missed"
+    assert (metrics.xs("muscle and cavity", level="structure")["dice"] == 1).all()
+    assert "warning: No file holds scar, 9: check --labels." in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="--labels names LV twice"):
+        main(["evaluate", *arguments, "--labels", "LV=1", "LV=2"])
 
 
 def test_regions_and_ignore_label(folders):

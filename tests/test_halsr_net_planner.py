@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks import HALSRNet, LVBoxRegressor
 from nnunet_cardiac.networks.heart_crop import heart_box
-from nnunet_cardiac.planners.cascade import CROP_MARGIN
+from nnunet_cardiac.planners.cascade_planner import CROP_MARGIN
 from nnunet_cardiac.planners.halsr_net_planner import HALSRNetPlanner
 from nnunet_cardiac.planners.small import shrink
 

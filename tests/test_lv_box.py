@@ -7,7 +7,7 @@ from torch import nn
 
 from nnunet_cardiac.networks import LVBoxRegressor
 from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT
-from nnunet_cardiac.networks.lv_box import START, box_of, draw_box
+from nnunet_cardiac.networks.lv_box import START, BoxOutputs, box_of, draw_box
 from nnunet_cardiac.training.box import BoxLoss, box_iou
 
 CASES = [(nn.Conv2d, nn.BatchNorm2d, (32, 48)), (nn.Conv3d, nn.BatchNorm3d, (8, 16, 24))]
@@ -70,17 +70,16 @@ def test_boxes_that_leave_the_image_or_have_no_size():
 
 
 @pytest.mark.parametrize("conv_op, norm_op, size", CASES)
-def test_output_and_gradients(conv_op, norm_op, size):
+def test_what_the_loss_needs(conv_op, norm_op, size):
     network = build(conv_op, norm_op)
     x = torch.randn(2, 1, *size)
-    assert network(x).shape == (2, 4, *size)
-    network.decoder.deep_supervision = True
-    logits, box, places = network(x)
-    assert places.shape == (2, 1, *(s // 8 for s in size))
-    assert logits.shape == (2, 4, *size) and box.shape == (2, 2 * len(size) + 1)
-    assert (box[:, len(size) : -1] > 0).all()
-    (logits.mean() + box.mean() + places.mean()).backward()
-    assert not [name for name, p in network.named_parameters() if p.grad is None]
+    logits = network(x)
+    network.gives_loss_outputs = True
+    outputs = network(x)
+    torch.testing.assert_close(outputs.logits, logits)
+    assert outputs.places.shape == (2, 1, *(s // 8 for s in size))
+    assert outputs.box.shape == (2, 2 * len(size)) and outputs.presence.shape == (2,)
+    assert (outputs.box[:, len(size) :] > 0).all()
 
 
 def with_maps(places, distances):
@@ -123,7 +122,7 @@ def test_places_are_an_eighth_of_the_image_and_see_all_of_it():
 def test_it_learns_where_a_square_is():
     torch.manual_seed(0)
     network = build(features=(8, 16, 32))
-    network.decoder.deep_supervision = True
+    network.gives_loss_outputs = True
     loss = BoxLoss([2, 3])
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
 
@@ -141,7 +140,7 @@ def test_it_learns_where_a_square_is():
         optimizer.step()
     network.eval()
     image, labels = batch(64)
-    found = network(image)[0].argmax(1)
+    found = network(image).logits.argmax(1)
     wanted, present = box_of(labels[:, 0] == 3)
     boxes, drawn = box_of(found == 3)
     assert (drawn == present).float().mean() > 0.9
@@ -160,25 +159,25 @@ def test_the_loss_is_zero_for_the_box_and_ignores_absent_ones():
     labels = random_boxes((16, 20))[:, None]
     places = 200.0 * (labels == 3) - 100
     box, present = box_of(labels[:, 0] == 3)
-    presence = torch.where(present, 100.0, -100.0)[:, None]
+    presence = torch.where(present, 100.0, -100.0)
     loss = BoxLoss([3])
-    assert loss([None, torch.cat((box, presence), 1), places], [labels]) < 1e-6
+    assert loss(BoxOutputs(None, box, presence, places), [labels]) < 1e-6
     elsewhere = box.clone()
     elsewhere[-1] = 0.123  # where there is none, it does not matter which
-    assert loss([None, torch.cat((elsewhere, presence), 1), places], [labels]) < 1e-6
-    assert loss([None, torch.cat((elsewhere.flip(0), presence), 1), places], [labels]) > 0.1
+    assert loss(BoxOutputs(None, elsewhere, presence, places), [labels]) < 1e-6
+    assert loss(BoxOutputs(None, elsewhere.flip(0), presence, places), [labels]) > 0.1
     none = torch.zeros(2, 1, 8, 8)
-    numbers = torch.zeros(2, 5, requires_grad=True)
-    loss([None, numbers, -100 * torch.ones(2, 1, 4, 4)], [none]).backward()
-    assert not numbers.grad[:, :4].any() and (numbers.grad[:, 4] > 0).all()
+    box, presence = torch.zeros(2, 4, requires_grad=True), torch.zeros(2, requires_grad=True)
+    loss(BoxOutputs(None, box, presence, -100 * torch.ones(2, 1, 4, 4)), [none]).backward()
+    assert not box.grad.any() and (presence.grad > 0).all()
 
 
 def test_an_absence_that_was_not_annotated_is_none():
     ignored = torch.full((1, 1, 8, 8), 4)
-    numbers = torch.zeros(1, 5, requires_grad=True)
+    box, presence = torch.zeros(1, 4, requires_grad=True), torch.zeros(1, requires_grad=True)
     places = torch.zeros(1, 1, 2, 2, requires_grad=True)
-    BoxLoss([3], ignore_label=4)([None, numbers, places], [ignored]).backward()
-    assert not numbers.grad.any() and not places.grad.any()
+    BoxLoss([3], ignore_label=4)(BoxOutputs(None, box, presence, places), [ignored]).backward()
+    assert not box.grad.any() and not presence.grad.any() and not places.grad.any()
 
 
 def test_wrong_arguments_are_refused():

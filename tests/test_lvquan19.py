@@ -1,6 +1,7 @@
 """Conversion of LVQuan19: MATLAB v5 and v7.3, and what can be wrong with a file."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -15,11 +16,17 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.phantom.lvquan19 import N_FRAMES, write_patients
 
 
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lvquan19")
+    write_patients(folder / "TrainingData", [1, 2])
+    write_patients(folder / "TrainingData", [3], v73=True)
+    return folder
+
+
 @pytest.fixture
-def source(tmp_path):
-    write_patients(tmp_path / "LVQuan19" / "TrainingData", [1, 2])
-    write_patients(tmp_path / "LVQuan19" / "TrainingData", [3], v73=True)
-    return tmp_path / "LVQuan19"
+def source(pristine, tmp_path):
+    return shutil.copytree(pristine, tmp_path / "LVQuan19")
 
 
 def edit(source, change, name="patient2.mat"):

@@ -97,8 +97,8 @@ def test_what_cannot_be_measured_is_named_and_the_rest_is_done(folders, capsys):
     assert exit_status.value.code == 1
     output = capsys.readouterr()
     assert "a: no segmentation at ES" in output.err and "b: no segmentation at ED" in output.err
-    assert "unphased.nii.gz: patient and phase" in output.err
-    assert "1 patients measured, 3 left out" in output.out
+    assert "unphased.nii.gz: patient and phase (ED, ES) are neither in cases.csv nor in the name" in output.err
+    assert "1 patient measured, 3 left out" in output.out
 
 
 def test_ground_truth_that_is_missing_is_named(folders):
@@ -121,5 +121,23 @@ def test_every_patient_without_ground_truth_is_named(folders):
 
 def test_labels_without_a_ventricle_cannot_be_measured(folders):
     (folders / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1}}))
-    with pytest.raises(UserError, match="names no ventricle"):
+    with pytest.raises(UserError, match=r"None of the labels in .* \(tumour\) is called LV or RV: .* --labels"):
         measure(folders / "measured")
+
+
+def test_labels_are_named_on_the_command_line(folders, capsys):
+    described = measure(folders / "measured").indices
+    (folders / "dataset.json").unlink()
+    arguments = ["measure", "-i", str(folders / "measured"), "-o", str(folders / "out")]
+    with pytest.raises(SystemExit, match="tells which of the labels 1, 2, 3 is which ventricle: say it with --labels"):
+        main(arguments)
+    main([*arguments, "--labels", "LV=3", "myo=2", "rv=1"])
+    pd.testing.assert_frame_equal(
+        pd.read_csv(folders / "out" / "indices.csv", index_col="patient"), described, check_dtype=False, rtol=1e-5
+    )
+    main([*arguments, "--labels", "LV=3"])  # the others are not looked at
+    assert set(pd.read_csv(folders / "out" / "indices.csv", index_col="patient")) == {
+        name for name in described if name.startswith("LV_E") or name == "LV_SV_mL"
+    }
+    main([*arguments, "--labels", "LV=3", "RV=4"])
+    assert "warning: RV has no volume at ED in any file" in capsys.readouterr().err

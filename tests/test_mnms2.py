@@ -2,14 +2,11 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import shrink_further
+from conftest import predict_with_nnunet, run_nnunet, shrink_further
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_cardiac.cli import main
@@ -251,22 +248,16 @@ def test_crocnet_learns_the_long_axis_through_stock_commands(source, raw, tmp_pa
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "trainers"))
     main(["convert", "mnms2", "-i", str(source), "--folds", "2"])
     main(["plan_and_preprocess", "-d", "32", "-pl", "CroCNetPlanner", "--small", "--verify_dataset_integrity"])
-    dataset, images = "Dataset032_MnM2_LA", str(raw / "Dataset032_MnM2_LA" / "imagesTr")
+    dataset, images = "Dataset032_MnM2_LA", raw / "Dataset032_MnM2_LA" / "imagesTr"
     shrink_further(tmp_path / "preprocessed" / dataset / "nnUNetCroCNetPlans.json")
-
-    def stock(command, *arguments):
-        names = ("-tr", "nnUNetTrainerOnePass", "-p", "nnUNetCroCNetPlans", "-device", "cpu")
-        command = [Path(sys.executable).parent / f"nnUNetv2_{command}", *arguments, *names]
-        result = subprocess.run(command, capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout + result.stderr
-
-    for fold in "01":
-        stock("train", "32", "2d", fold)
-    stock("train", "32", "2d_cascade", "0")
-    outputs = [str(tmp_path / name) for name in ("stage_1", "stage_2")]
-    one = ("-d", "32", "-f", "0", "-npp", "1", "-nps", "1", "-i", images)
-    stock("predict", *one, "-o", outputs[0], "-c", "2d")
-    stock("predict", *one, "-o", outputs[1], "-c", "2d_cascade", "-prev_stage_predictions", outputs[0])
+    names = ("-tr", "nnUNetTrainerOnePass", "-p", "nnUNetCroCNetPlans")
+    for configuration, fold in (("2d", "0"), ("2d", "1"), ("2d_cascade", "0")):
+        run_nnunet("nnUNetv2_train", "32", configuration, fold, *names, "-device", "cpu")
+    stages = [("-d", "32", *names, "-c", configuration) for configuration in ("2d", "2d_cascade")]
+    predict_with_nnunet(images, tmp_path / "stage_1", stages[0], "-f", "0")
+    predict_with_nnunet(
+        images, tmp_path / "stage_2", stages[1], "-f", "0", "-prev_stage_predictions", tmp_path / "stage_1"
+    )
     cases = [file.name for file in (raw / dataset / "labelsTr").iterdir()]
     assert len(cases) == 10
     for case in cases:

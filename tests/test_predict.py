@@ -1,25 +1,22 @@
 """Prediction in one call against nnU-Net's own commands, and what can be wrong with its input."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import CASCADE, DADU, DATASET, HALSR
+from conftest import CASCADE, DADU, DATASET, HALSR, predict_with_nnunet, run_nnunet
 
-from nnunet_cardiac.benchmark.cost import flops_per_slice, middle_slice
 from nnunet_cardiac.cli import main
+from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import find_cases, load_stages
+from nnunet_cardiac.model import Model
 
 STAGE_1 = tuple("2d" if argument == "2d_cascade" else argument for argument in CASCADE)
-NNUNET = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -42,12 +39,6 @@ def error_of(capsys, *arguments):
     return str(exit_status.value.code) + capsys.readouterr().err
 
 
-def stock(*arguments):
-    """nnU-Net's own command."""
-    command = [NNUNET / "nnUNetv2_predict", "-device", "cpu", "-npp", "1", "-nps", "1", *arguments]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
-
-
 def assert_agree(ours, theirs):
     labels = set()
     for file in sorted(theirs.glob("*.nii.gz")):
@@ -58,35 +49,32 @@ def assert_agree(ours, theirs):
     assert len(labels) > 1, "an empty segmentation proves nothing"
 
 
-def test_agrees_with_two_calls_of_nnunetv2_predict(trained, images, tmp_path):
+def test_agrees_with_two_calls_of_nnunetv2_predict(trained_crocnet, images, tmp_path):
     run("-i", images, "-o", tmp_path / "ours", *CASCADE)
     run("-i", images, "-o", tmp_path / "ours_stage_1", *STAGE_1)
     folds = ("-f", "0", "1")
-    stock("-i", images, "-o", tmp_path / "stock_stage_1", *STAGE_1, *folds)
-    stock(
-        "-i", images, "-o", tmp_path / "stock", *CASCADE, *folds,
-        "-prev_stage_predictions", tmp_path / "stock_stage_1",
-    )  # fmt: skip
-    assert_agree(tmp_path / "ours", tmp_path / "stock")
-    assert_agree(tmp_path / "ours_stage_1", tmp_path / "stock_stage_1")
+    predict_with_nnunet(images, tmp_path / "stage_1", STAGE_1, *folds)
+    predict_with_nnunet(images, tmp_path / "both", CASCADE, *folds, "-prev_stage_predictions", tmp_path / "stage_1")
+    assert_agree(tmp_path / "ours", tmp_path / "both")
+    assert_agree(tmp_path / "ours_stage_1", tmp_path / "stage_1")
 
 
-def test_the_box_and_its_inside_agree_with_two_calls_of_nnunetv2_predict(trained, images, tmp_path):
+def test_the_box_and_its_inside_agree_with_two_calls_of_nnunetv2_predict(trained_halsr_net, images, tmp_path):
     box = tuple("2d_roi" if argument == "2d_cascade" else argument for argument in HALSR)
     folds = ("-f", "0", "1")
     run("-i", images, "-o", tmp_path / "ours", *HALSR)
-    stock("-i", images, "-o", tmp_path / "boxes", *box, *folds)
-    stock("-i", images, "-o", tmp_path / "stock", *HALSR, *folds, "-prev_stage_predictions", tmp_path / "boxes")
-    assert_agree(tmp_path / "ours", tmp_path / "stock")
+    predict_with_nnunet(images, tmp_path / "boxes", box, *folds)
+    predict_with_nnunet(images, tmp_path / "both", HALSR, *folds, "-prev_stage_predictions", tmp_path / "boxes")
+    assert_agree(tmp_path / "ours", tmp_path / "both")
 
 
-def test_dadu_agrees_with_nnunetv2_predict(trained, images, tmp_path):
+def test_dadu_agrees_with_nnunetv2_predict(trained_dadu, images, tmp_path):
     run("-i", images, "-o", tmp_path / "ours", *DADU, "-f", "0")
-    stock("-i", images, "-o", tmp_path / "stock", *DADU, "-f", "0")
-    assert_agree(tmp_path / "ours", tmp_path / "stock")
+    predict_with_nnunet(images, tmp_path / "nnunet", DADU, "-f", "0")
+    assert_agree(tmp_path / "ours", tmp_path / "nnunet")
 
 
-def test_output_of_a_prediction(trained, images, tmp_path):
+def test_output_of_a_prediction(trained_crocnet, images, tmp_path):
     output = tmp_path / "out"
     run("-i", images, "-o", output, *STAGE_1, "-f", "0", "--save_probabilities", "--disable_tta")
     names = {p.name for p in output.iterdir()}
@@ -97,14 +85,14 @@ def test_output_of_a_prediction(trained, images, tmp_path):
     assert np.array_equal(probabilities.argmax(0), segmentation)
 
 
-def test_a_single_image_without_channel_number(trained, images, tmp_path):
+def test_a_single_image_without_channel_number(trained_crocnet, images, tmp_path):
     image = tmp_path / "somebody.nii.gz"
     shutil.copy(images / "patient101_ED_0000.nii.gz", image)
     run("-i", image, "-o", tmp_path / "out", *CASCADE, "-f", "0", "--disable_tta")
     assert (tmp_path / "out" / "somebody.nii.gz").is_file()
 
 
-def test_output_that_exists(trained, images, tmp_path, capsys):
+def test_output_that_exists(trained_crocnet, images, tmp_path, capsys):
     output = tmp_path / "out"
     output.mkdir()
     (output / "patient101_ED.nii.gz").write_bytes(b"precious")
@@ -119,7 +107,7 @@ def test_output_that_exists(trained, images, tmp_path, capsys):
     assert (output / "patient101_ED.nii.gz").read_bytes() != b"precious"
 
 
-def test_faulty_images_are_named_and_the_others_segmented(trained, images, tmp_path, capsys):
+def test_faulty_images_are_named_and_the_others_segmented(trained_crocnet, images, tmp_path, capsys):
     good = images / "patient101_ED_0000.nii.gz"
     voxels = read(good).astype(np.float32)
     voxels[0, 0, 0] = np.nan
@@ -136,12 +124,12 @@ def test_faulty_images_are_named_and_the_others_segmented(trained, images, tmp_p
     }  # fmt: skip
 
 
-def test_models_that_are_not_there(trained, images, tmp_path, capsys):
+def test_models_that_are_not_there(trained_crocnet, images, tmp_path, capsys):
     options = ("-i", images, "-o", tmp_path / "out")
     for arguments, expected in (
         (("-d", "99", *CASCADE[2:]), "no data set 99"),
         ((*CASCADE[:2], "-tr", "nnUNetTrainerDADU", *CASCADE[4:]), "no trained model"),
-        ((*CASCADE[:-1], "3d_fullres"), "no trained model"),
+        ((*CASCADE[:-1], "3d_lowres"), "no trained model"),
         ((*CASCADE, "-f", "4"), "no checkpoint_final.pth for fold 4"),
         ((*CASCADE, "-chk", "checkpoint_other.pth"), "no fold with a checkpoint_other.pth"),
     ):
@@ -149,9 +137,9 @@ def test_models_that_are_not_there(trained, images, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_whose_trainer_is_not_installed(trained, images, tmp_path, capsys):
-    model = trained / "nnUNetTrainerOfSomebody__nnUNetPlans__2d"
-    shutil.copytree(trained / "nnUNetTrainer__nnUNetPlans__2d", model)
+def test_a_model_whose_trainer_is_not_installed(trained_nnunet, images, tmp_path, capsys):
+    model = trained_nnunet / "nnUNetTrainerOfSomebody__nnUNetPlans__2d"
+    shutil.copytree(trained_nnunet / "nnUNetTrainer__nnUNetPlans__2d", model)
     message = error_of(
         capsys, "-i", images, "-o", tmp_path / "out", "-d", "27", "-tr", "nnUNetTrainerOfSomebody", "-c", "2d"
     )
@@ -172,40 +160,35 @@ def test_find_cases(tmp_path):
         find_cases(tmp_path, ".nii.gz")
 
 
-def test_exported_model_predicts_the_same(trained, images, tmp_path):
-    """nnUNetv2_export_model_to_zip and nnUNetv2_install_pretrained_model_from_zip on our plans."""
+def test_exported_model_predicts_the_same(trained_crocnet, images, tmp_path, monkeypatch):
+    """nnU-Net's export to a zip file and installation from it, on our plans."""
     archive = tmp_path / "model.zip"
     names = ("-d", "27", "-f", "0", "1", "-c", "2d", "2d_cascade", "-tr", CASCADE[3], "-p", CASCADE[5])
-    command = [NNUNET / "nnUNetv2_export_model_to_zip", *names, "-o", archive, "--not_strict"]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
-    elsewhere = os.environ | {"nnUNet_results": str(tmp_path / "results")}
-    (tmp_path / "results").mkdir()
-    command = [NNUNET / "nnUNetv2_install_pretrained_model_from_zip", archive]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=elsewhere)
-    command = [sys.executable, "-m", "nnunet_cardiac", "predict", "-i", images, "-o", tmp_path / "there", *CASCADE]
-    subprocess.run(
-        [*map(str, command), "-device", "cpu", "--disable_tta"], check=True, capture_output=True, env=elsewhere
-    )
+    run_nnunet("nnUNetv2_export_model_to_zip", *names, "-o", archive, "--not_strict")
     run("-i", images, "-o", tmp_path / "here", *CASCADE, "--disable_tta")
-    for file in (tmp_path / "here").glob("*.nii.gz"):
+    (tmp_path / "results").mkdir()
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    run_nnunet("nnUNetv2_install_pretrained_model_from_zip", archive)
+    run("-i", images, "-o", tmp_path / "there", *CASCADE, "--disable_tta")
+    files = sorted((tmp_path / "here").glob("*.nii.gz"))
+    assert len(files) == 2
+    for file in files:
         assert np.array_equal(read(file), read(tmp_path / "there" / file.name))
 
 
-def test_find_best_configuration_works_on_our_plans(trained):
-    command = [
-        NNUNET / "nnUNetv2_find_best_configuration", "27", "-p", CASCADE[5], "-tr", CASCADE[3],
-        "-c", "2d", "2d_cascade", "-f", "0", "1", "-np", "1",
-    ]  # fmt: skip
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=os.environ)
-    information = json.loads((trained / "inference_information.json").read_text())
-    assert information["dataset_name_or_id"] in ("27", "Dataset027_ACDC")
+def test_the_best_of_our_configurations_is_found(trained_crocnet):
+    names = ("-p", CASCADE[5], "-tr", CASCADE[3], "-c", "2d", "2d_cascade", "-f", "0", "1", "-np", "1")
+    run_nnunet("nnUNetv2_find_best_configuration", "27", *names)
+    information = json.loads((trained_crocnet / "inference_information.json").read_text())
+    assert [model["configuration"] for model in information["considered_models"]] == ["2d", "2d_cascade"]
+    assert 0 < len(information["best_model_or_ensemble"]["selected_model_or_models"]) <= 2
 
 
-def test_cost_of_networks_that_want_other_sizes_than_their_strides_tell(trained):
+def test_cost_of_networks_that_want_other_sizes_than_their_strides_tell(trained_halsr_net):
     _, _, _, trainer, _, plans, _, configuration = HALSR
-    stages = load_stages(
-        DATASET, trainer, plans, configuration, [0], "checkpoint_final.pth", torch.device("cpu"), True, 0.5
-    )
-    _, image, labels = middle_slice(DATASET, stages[0].plans, stages[0].configuration, 0)
-    box, inside = (flops_per_slice(stage, image[:, :-3, :-5], labels[:-3, :-5]) for stage in stages)
+    model = Model(DATASET, trainer, plans, configuration)
+    stages = load_stages(model, [0], "checkpoint_final.pth", torch.device("cpu"), True, 0.5)
+    example = example_slice(DATASET, stages[0], "patient001_ED")
+    example = replace(example, image=example.image[:, :-3, :-5], labels=example.labels[:-3, :-5])
+    box, inside = (flops_per_slice(stage, example) for stage in stages)
     assert 0 < box < inside

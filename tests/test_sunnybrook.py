@@ -325,9 +325,9 @@ def test_a_link_table_with_other_columns(raw, tmp_path):
 
 
 def test_wrong_arguments(source, raw, tmp_path):
-    with pytest.raises(UserError, match="--labels is lv, or lv myo; got rv"):
+    with pytest.raises(UserError, match="--labels is LV, or LV MYO; got rv"):
         sunnybrook.convert(source, labels=["rv"])
-    with pytest.raises(UserError, match="--keep-unknown is for --labels lv myo"):
+    with pytest.raises(UserError, match="--keep_unknown is for --labels LV MYO"):
         sunnybrook.convert(source, keep_unknown=True)
     with pytest.raises(UserError, match="not a folder"):
         sunnybrook.convert(tmp_path / "nowhere")

@@ -10,9 +10,11 @@ import time
 
 import pytest
 import torch
-from conftest import CASCADE, DATASET
+from conftest import CASCADE, DATASET, run_nnunet
 
 from nnunet_cardiac.cli import main
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training.trainer import RecipeTrainer
 
 STAGE_1, STAGE_2 = (f"nnUNetTrainerCroCNet__nnUNetCroCNetPlans__{c}" for c in ("2d", "2d_cascade"))
 
@@ -23,53 +25,63 @@ def error_of(capsys, *arguments):
     return str(exit_status.value.code)
 
 
-def test_everything_that_the_cascade_needs_is_there(trained):
+def test_everything_that_the_cascade_needs_is_there(trained_crocnet):
     for stage in (STAGE_1, STAGE_2):
         for fold in ("fold_0", "fold_1"):
-            assert (trained / stage / fold / "checkpoint_final.pth").is_file()
-            assert (trained / stage / fold / "validation" / "summary.json").is_file()
-    assert len(list((trained / STAGE_1 / "predicted_next_stage" / "2d_cascade").glob("*.b2nd"))) == 8
+            assert (trained_crocnet / stage / fold / "checkpoint_final.pth").is_file()
+            assert (trained_crocnet / stage / fold / "validation" / "summary.json").is_file()
+    assert len(list((trained_crocnet / STAGE_1 / "predicted_next_stage" / "2d_cascade").glob("*.b2nd"))) == 8
 
 
-def test_finished_folds_are_skipped(trained, capsys):
-    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()}
+def test_finished_folds_are_skipped(trained_crocnet, capsys):
+    before = {p: p.stat().st_mtime_ns for p in trained_crocnet.rglob("*") if p.is_file()}
     main(["train", *CASCADE, "-device", "cpu", "--budget", "4"])
     assert capsys.readouterr().out.count("finished already") == 4
-    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()} == before
+    assert {p: p.stat().st_mtime_ns for p in trained_crocnet.rglob("*") if p.is_file()} == before
 
 
-def test_killed_in_stage_1_and_in_stage_2_and_started_again(planned, tmp_path):
-    """The run is killed hard twice, each time in the middle of a training, as soon as a checkpoint is there."""
+def test_killed_in_stage_1_and_in_stage_2_and_started_again(planned, tmp_path, monkeypatch, capsys):
+    """Killed hard in the middle of stage 1's training, stopped in that of stage 2, and a checkpoint was cut off."""
     results = tmp_path / "results" / DATASET
-    environment = os.environ | {"nnUNet_results": str(results.parent)}
-    command = [sys.executable, "-m", "nnunet_cardiac", "train", *CASCADE, "-f", "0", "-device", "cpu"]
-    command += ["--budget", "80"]
-    moments = (
-        results / STAGE_1 / "fold_0" / "checkpoint_latest.pth",
-        results / STAGE_2 / "fold_0" / "checkpoint_latest.pth",
-    )
-    for moment in moments:
-        with open(tmp_path / "log", "w") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-            while not moment.exists():
-                assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
-                time.sleep(0.05)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    monkeypatch.setenv("nnUNet_results", str(results.parent))
+    arguments = ["train", *CASCADE, "-f", "0", "-device", "cpu", "--budget", "80"]
+    moment = results / STAGE_1 / "fold_0" / "checkpoint_latest.pth"
+    with open(tmp_path / "log", "w") as log:
+        command = [sys.executable, "-m", "nnunet_cardiac", *arguments]
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        while not moment.exists():
+            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (moment.parent / "checkpoint_final.pth").exists()
+
+    on_epoch_end = RecipeTrainer.on_epoch_end
+
+    def stop_in_stage_2(trainer):
+        on_epoch_end(trainer)
+        if trainer.is_cascaded:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(RecipeTrainer, "on_epoch_end", stop_in_stage_2)
+        main(arguments)
     latest = results / STAGE_2 / "fold_0" / "checkpoint_latest.pth"
-    latest.write_bytes(latest.read_bytes()[:1000])  # and the last kill cut a checkpoint off
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    assert "[1/3] nnUNetTrainerCroCNet nnUNetCroCNetPlans 2d, fold 0: finished already" in finished.stdout
-    assert "was set aside as checkpoint_latest.pth.unreadable" in finished.stdout
+    latest.write_bytes(latest.read_bytes()[:1000])
+    capsys.readouterr()
+    main(arguments)
+    printed = capsys.readouterr().out
+    assert "[1/3] nnUNetTrainerCroCNet nnUNetCroCNetPlans 2d, fold 0: finished already" in printed
+    assert "was set aside as checkpoint_latest.pth.unreadable" in printed
     for fold in (results / STAGE_1 / "fold_0", results / STAGE_1 / "fold_1", results / STAGE_2 / "fold_0"):
         checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
         assert checkpoint["current_epoch"] == 2
         assert (fold / "validation" / "summary.json").is_file()
+    assert len(list(moment.parent.glob("training_log_*.txt"))) == 2  # begun by the process, ended here
 
 
-def test_missing_next_stage_predictions_are_made_again(trained, tmp_path, monkeypatch, capsys):
-    results = shutil.copytree(trained, tmp_path / "results" / DATASET)
+def test_missing_next_stage_predictions_are_made_again(trained_crocnet, tmp_path, monkeypatch, capsys):
+    results = shutil.copytree(trained_crocnet, tmp_path / "results" / DATASET)
     monkeypatch.setenv("nnUNet_results", str(results.parent))
     predictions = sorted((results / STAGE_1 / "predicted_next_stage" / "2d_cascade_single").glob("*.b2nd"))
     predictions[0].unlink()
@@ -120,12 +132,14 @@ def test_plans_of_another_data_set(planned, tmp_path, capsys, monkeypatch):
     assert f"was made for {DATASET}, not for Dataset028_Other" in error_of(capsys, "-d", "28", "-c", "2d")
 
 
-def test_nnunetv2_train_does_the_same_work(trained, planned, tmp_path):
+def test_nnunetv2_train_does_the_same_work(trained_crocnet, tmp_path, monkeypatch):
     """Stock nnUNetv2_train refuses stage 2 before stage 1 with our sentence; the trainer is the same class."""
-    environment = os.environ | {"nnUNet_results": str(tmp_path)}
-    command = os.path.join(os.path.dirname(sys.executable), "nnUNetv2_train")
-    arguments = ["27", "2d_cascade", "0", "-tr", CASCADE[3], "-p", CASCADE[5], "-device", "cpu"]
-    refused = subprocess.run([command, *arguments], env=environment, capture_output=True, text=True)
-    assert refused.returncode != 0 and "first train 2d, folds 0, 1" in refused.stderr
-    validated = subprocess.run([command, *arguments, "--val"], capture_output=True, text=True)
-    assert validated.returncode == 0 and "Mean Validation Dice" in validated.stdout
+    arguments = ("27", "2d_cascade", "0", "-tr", CASCADE[3], "-p", CASCADE[5], "-device", "cpu")
+    summary = trained_crocnet / STAGE_2 / "fold_0" / "validation" / "summary.json"
+    before = json.loads(summary.read_text())["foreground_mean"]
+    summary.unlink()
+    run_nnunet("nnUNetv2_train", *arguments, "--val")
+    assert json.loads(summary.read_text())["foreground_mean"] == pytest.approx(before, nan_ok=True)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    with pytest.raises(UserError, match="first train 2d, folds 0, 1"):
+        run_nnunet("nnUNetv2_train", *arguments)

@@ -1,9 +1,9 @@
-"""The trainers' habits: passes, seeds, checkpoints, the check before stage 2."""
+"""The trainers' habits: recipes, passes, seeds, checkpoints, the check before stage 2."""
 
 import json
 import os
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,21 +13,27 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from conftest import DATASET, PLANNERS
 from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_cardiac.architectures import ARCHITECTURES
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.networks.network import NoDeepSupervision
 from nnunet_cardiac.trainers.nnUNetTrainerCroCNet import nnUNetTrainerCroCNet
 from nnunet_cardiac.trainers.nnUNetTrainerDADU import nnUNetTrainerDADU
 from nnunet_cardiac.training.box import BoxLoss
 from nnunet_cardiac.training.deep_supervision import BalancedDeepSupervisionLoss
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
-from nnunet_cardiac.training.run import limit_steps
+from nnunet_cardiac.training.train import limit_steps
 
 PLANS = "nnUNetCroCNetPlans"
 DADU = {"trainer": "nnUNetTrainerDADU", "plans": "nnUNetDADUPlans"}
 HALSR = {"trainer": "nnUNetTrainerHALSRNet", "plans": "nnUNetHALSRNetPlans"}
 SPATIAL = {"trainer": "nnUNetTrainerSpatialAttentionUNet", "plans": "nnUNetSpatialAttentionUNetPlans"}
+RECIPES = {a.trainer: a.plans for a in ARCHITECTURES.values() if a.trainer != "nnUNetTrainer"}
+"""Our trainers, each with the plans of its own architecture."""
 
 
 @pytest.fixture
@@ -51,6 +57,27 @@ def assert_same(one, other):
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
+
+
+@pytest.fixture(scope="module")
+def previous_stage(planned, tmp_path_factory) -> Path:
+    """What a previous stage predicts of every case, as if it were perfect."""
+    dataset = infer_dataset_class(str(planned / "nnUNetPlans_2d"))(str(planned / "nnUNetPlans_2d"))
+    folder = tmp_path_factory.mktemp("previous_stage")
+    for case in dataset.identifiers:
+        _, labels, *_ = dataset.load_case(case)
+        dataset.save_seg(np.asarray(labels[0]), str(folder / case))
+    return folder
+
+
+def kinds_of_stages(planned, plans) -> list[str]:
+    """A 2D configuration for each network of the plans, and for each that follows another stage."""
+    manager, kinds = PlansManager(str(planned / f"{plans}.json")), {}
+    for name in manager.available_configurations:
+        stage = manager.get_configuration(name)
+        if name.startswith("2d"):
+            kinds.setdefault((stage.network_arch_class_name, stage.previous_stage_name), name)
+    return list(kinds.values())
 
 
 def test_recipe_of_the_paper(planned, results):
@@ -136,7 +163,7 @@ def with_losses(trainer, losses):
 
 
 LOSSES = [0.9, 0.8, 0.7] + [0.75] * 20
-"""The best is epoch 2; the rate falls after 6 more without improvement, and again; the training ends after 10."""
+"""The best is epoch 2; the rate falls after 6 more without improvement; the training ends after 10."""
 
 
 def test_recipe_of_the_spatial_attention_unet(planned, results):
@@ -180,59 +207,79 @@ def test_every_image_is_turned_and_flipped_and_nothing_else(planned, results):
     assert len(directions) == len(seen)
 
 
-@pytest.mark.parametrize("kill_after", [None, 2, 3, 8, 12])
-def test_plateau_and_early_stopping_survive_a_kill(planned, results, kill_after):
-    def start(continue_training=False):
-        trainer = with_losses(make("2d_roi", **HALSR, continue_training=continue_training), LOSSES)
-        limit_steps(trainer, 2)
-        trainer.num_epochs, trainer.num_iterations_per_epoch = 300, 1
-        rates = []
+def interrupt(trainer, after: int) -> None:
+    """Runs the training, and stops it as a kill would behind so many epochs."""
 
-        def on_train_epoch_end(outputs, on_train_epoch_end=trainer.on_train_epoch_end):
-            rates.append(trainer.optimizer.param_groups[0]["lr"])
-            on_train_epoch_end(outputs)
+    def on_epoch_end(on_epoch_end=trainer.on_epoch_end):
+        on_epoch_end()
+        if trainer.current_epoch == after:
+            raise KeyboardInterrupt
 
-        trainer.on_train_epoch_end = on_train_epoch_end
-        return trainer, rates
+    trainer.on_epoch_end = on_epoch_end
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run_training()
 
-    whole, rates = start()
+
+def resume(trainer):
+    """Goes on where an interrupted training left off."""
+    trainer.load_checkpoint(os.path.join(trainer.output_folder, "checkpoint_latest.pth"))
+    trainer.run_training()
+    return trainer
+
+
+def assert_ended_alike(one, other):
+    assert one.current_epoch == other.current_epoch
+    assert_same(weights(one), weights(other))
+    states = [trainer.optimizer.state_dict()["state"] for trainer in (one, other)]
+    for of_one, of_other in zip(states[0].values(), states[1].values(), strict=True):
+        assert_same(of_one, of_other)
+    rates = [[group["lr"] for group in trainer.optimizer.param_groups] for trainer in (one, other)]
+    assert rates[0] == rates[1]
+    assert one._best_ema == other._best_ema
+    assert one.logger.get_value("train_losses", step=None) == other.logger.get_value("train_losses", step=None)
+
+
+def start_box(continue_training=False):
+    """HALSR-Net's box, with given validation losses and one step an epoch, and the rates that it trains with."""
+    trainer = with_losses(make("2d_roi", **HALSR, continue_training=continue_training), LOSSES)
+    limit_steps(trainer, 2)
+    trainer.num_epochs, trainer.num_iterations_per_epoch = 300, 1
+    rates = []
+
+    def on_train_epoch_end(outputs, on_train_epoch_end=trainer.on_train_epoch_end):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        on_train_epoch_end(outputs)
+
+    trainer.on_train_epoch_end = on_train_epoch_end
+    return trainer, rates
+
+
+def test_plateau_and_early_stopping_survive_a_kill(planned, results):
+    """The kill comes before the rate falls, which it does because of the losses before the kill.
+
+    What the schedule makes of other losses, and of other kills, is in test_plateau.py.
+    """
+    whole, rates = start_box()
     whole.run_training()
     assert rates == pytest.approx([1e-3] * 9 + [1e-4] * 4)
     assert whole.current_epoch == 13
     final = os.path.join(whole.output_folder, "checkpoint_final.pth")
     assert torch.load(final, weights_only=False)["current_epoch"] == 13
-    if kill_after is None:
-        whole.perform_actual_validation()
-        assert list(results.glob("*2d_roi/predicted_next_stage/2d_cascade/*.b2nd"))
-        return
+    whole.perform_actual_validation()
+    assert len(list(results.glob("*2d_roi/predicted_next_stage/2d_cascade/*.b2nd"))) == 4
     shutil.rmtree(whole.output_folder)
 
-    killed, _ = start()
-
-    def on_epoch_end(on_epoch_end=killed.on_epoch_end):
-        on_epoch_end()
-        if killed.current_epoch == kill_after:
-            raise KeyboardInterrupt
-
-    killed.on_epoch_end = on_epoch_end
-    with pytest.raises(KeyboardInterrupt):
-        killed.run_training()
-    resumed, rates_after = start(continue_training=True)
-    resumed.load_checkpoint(os.path.join(resumed.output_folder, "checkpoint_latest.pth"))
-    resumed.run_training()
-    assert rates_after == pytest.approx(rates[kill_after:])
-    assert resumed.current_epoch == whole.current_epoch
-    assert_same(weights(resumed), weights(whole))
-    states = [trainer.optimizer.state_dict()["state"] for trainer in (resumed, whole)]
-    for one, other in zip(states[0].values(), states[1].values(), strict=True):
-        assert_same(one, other)
+    killed, _ = start_box()
+    interrupt(killed, after=8)
+    resumed, rates_after = start_box(continue_training=True)
+    resume(resumed)
+    assert rates_after == pytest.approx(rates[8:])
+    assert_ended_alike(resumed, whole)
 
 
 def test_a_training_that_was_killed_behind_its_last_epoch_is_not_trained_on(planned, results):
     """Stopped early, but killed before the final checkpoint: resumed, it ends at once, with the best weights."""
-    trainer = with_losses(make("2d_roi", **HALSR), LOSSES)
-    limit_steps(trainer, 2)
-    trainer.num_epochs, trainer.num_iterations_per_epoch = 300, 1
+    trainer, _ = start_box()
 
     def on_train_end():
         raise KeyboardInterrupt
@@ -240,18 +287,15 @@ def test_a_training_that_was_killed_behind_its_last_epoch_is_not_trained_on(plan
     trainer.on_train_end = on_train_end
     with pytest.raises(KeyboardInterrupt):
         trainer.run_training()
-    resumed = with_losses(make("2d_roi", **HALSR, continue_training=True), LOSSES)
-    limit_steps(resumed, 2)
-    resumed.num_epochs, resumed.num_iterations_per_epoch = 300, 1
-    resumed.load_checkpoint(os.path.join(resumed.output_folder, "checkpoint_latest.pth"))
-    resumed.run_training()
-    assert resumed.current_epoch == 13
+    resumed, rates = start_box(continue_training=True)
+    resume(resumed)
+    assert resumed.current_epoch == 13 and not rates
     best = torch.load(resumed.best_checkpoint, weights_only=False)
     assert best["current_epoch"] == 3
     assert_same(weights(resumed), best["network_weights"])
 
 
-def test_stage_2_has_no_background_in_its_loss(trained):
+def test_stage_2_has_no_background_in_its_loss(planned, results):
     trainer = make("2d_cascade")
     trainer.initialize()
     assert not trainer.loss.do_bg
@@ -287,15 +331,23 @@ def test_a_budget_is_never_exceeded_and_all_but_used(planned, results, budget):
     assert budget - 20 < steps <= budget
 
 
-@pytest.mark.parametrize("plans", PLANNERS.values())
-@pytest.mark.parametrize(
-    "name",
-    ["nnUNetTrainerCroCNet", "nnUNetTrainerDADU", "nnUNetTrainerHALSRNet", "nnUNetTrainerSpatialAttentionUNet"],
-)
-def test_any_plans_train_with_our_trainers(planned, results, plans, name):
-    trainer = make(trainer=name, plans=plans)
+def foreign_plans() -> list[tuple[str, str]]:
+    """Every trainer of ours with nnU-Net's plans and with those of another architecture; every plans come up."""
+    baseline, *ours = PLANNERS.values()
+    following = dict(zip(ours, [*ours[1:], ours[0]], strict=True))
+    return [(trainer, other) for trainer, own in RECIPES.items() for other in (baseline, following[own])]
+
+
+@pytest.mark.parametrize("trainer, plans", foreign_plans())
+def test_our_trainers_learn_with_the_plans_of_others(planned, results, trainer, plans):
+    trainer = make(trainer=trainer, plans=plans)
     limit_steps(trainer, 1)
+    trainer.initialize()
+    before = weights(trainer)
     trainer.run_training()
+    assert np.isfinite(trainer.finished("train_losses")).all() and len(trainer.finished("train_losses")) == 1
+    first, *_ = (name for name in before if name.endswith("weight"))  # the last that the gradient comes to
+    assert not torch.equal(before[first], weights(trainer)[first])
 
 
 def test_what_cannot_be_trained_is_said_in_a_sentence(planned, results, monkeypatch):
@@ -323,19 +375,31 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(planned, results, monkeypa
         make("2d_cascade", trainer="nnUNetTrainerDADU").initialize()
 
 
-@pytest.mark.parametrize(
-    "trainer_name, configuration", [("nnUNetTrainer", "2d"), ("nnUNetTrainerNoDeepSupervision", "2d_cascade")]
-)
-def test_our_plans_train_with_stock_trainers(planned, trained, results, monkeypatch, trainer_name, configuration):
-    trainer = make(configuration, trainer=trainer_name)
-    if configuration == "2d_cascade":
-        # nnU-Net looks for stage 1 under the name of stage 2's trainer
-        trainer.folder_with_segs_from_previous_stage = str(
-            trained / f"nnUNetTrainerCroCNet__{PLANS}__2d" / "predicted_next_stage" / configuration
-        )
+@pytest.mark.parametrize("plans", RECIPES.values())
+def test_nnunets_recipe_trains_and_validates_our_networks(planned_network, results, plans):
+    has_none = isinstance(planned_network(plans, "2d").build().decoder, NoDeepSupervision)
+    name = "nnUNetTrainerNoDeepSupervision" if has_none else "nnUNetTrainer"
+    trainer = make(trainer=name, plans=plans)
     limit_steps(trainer, 2)
     trainer.run_training()
-    assert isinstance(getattr(trainer.loss, "loss", trainer.loss), DC_and_CE_loss)
+    assert type(trainer.network).__module__.startswith("nnunet_cardiac.networks")
+    assert isinstance(trainer.loss if has_none else trainer.loss.loss, DC_and_CE_loss)
+    assert np.isfinite(trainer.logger.get_value("train_losses", step=None)).all()
+    trainer.perform_actual_validation()  # nnU-Net's predictor, on whole images
+    validation = results / f"{name}__{plans}__2d" / "fold_0" / "validation"
+    assert len(list(validation.glob("*.nii.gz"))) == 4 and (validation / "summary.json").is_file()
+
+
+def test_nnunets_recipe_trains_a_second_stage(planned, results, previous_stage):
+    trainer = make("2d_cascade", trainer="nnUNetTrainerNoDeepSupervision")
+    # nnU-Net looks for stage 1 under the name of stage 2's trainer
+    trainer.folder_with_segs_from_previous_stage = str(previous_stage)
+    limit_steps(trainer, 2)
+    trainer.run_training()
+    assert isinstance(trainer.loss, DC_and_CE_loss)
+    assert np.isfinite(trainer.logger.get_value("train_losses", step=None)).all()
+    trainer.perform_actual_validation()  # after it, nnU-Net switches deep supervision on, wanted or not
+    assert (Path(trainer.output_folder) / "validation" / "summary.json").is_file()
 
 
 def test_deep_supervision_is_refused_for_the_refiner(planned, results):
@@ -343,53 +407,26 @@ def test_deep_supervision_is_refused_for_the_refiner(planned, results):
         make("2d_cascade", trainer="nnUNetTrainer").initialize()
 
 
-@pytest.mark.parametrize(
-    "configuration, model",
-    [
-        *((c, {}) for c in ("2d", "2d_cascade", "2d_cascade_single", "2d_cascade_uncoupled")),
-        *((c, DADU) for c in ("2d", "2d_no_edges", "2d_no_attention")),
-        *((c, HALSR) for c in ("2d", "2d_roi", "2d_cascade")),
-    ],
-)
-def test_resumed_training_ends_where_an_uninterrupted_one_does(planned, trained, results, configuration, model):
-    stage_1 = "nnUNetTrainerHALSRNet__nnUNetHALSRNetPlans__2d_roi" if model else f"nnUNetTrainerCroCNet__{PLANS}__2d"
-    previous = trained / stage_1 / "predicted_next_stage" / configuration
+@pytest.mark.parametrize("name", RECIPES)
+def test_resumed_training_ends_where_an_uninterrupted_one_does(planned, results, previous_stage, name):
+    """With every kind of stage that the recipe trains."""
+    for configuration in kinds_of_stages(planned, RECIPES[name]):
 
-    def start(continue_training=False):
-        trainer = make(configuration, continue_training=continue_training, **model)
-        trainer.folder_with_segs_from_previous_stage = str(previous) if trainer.is_cascaded else None
-        limit_steps(trainer, 6)
-        trainer.num_epochs, trainer.num_iterations_per_epoch = 3, 2
-        return trainer
+        def start(continue_training=False, configuration=configuration):
+            trainer = make(configuration, trainer=name, plans=RECIPES[name], continue_training=continue_training)
+            trainer.folder_with_segs_from_previous_stage = str(previous_stage) if trainer.is_cascaded else None
+            limit_steps(trainer, 6)
+            trainer.num_epochs, trainer.num_iterations_per_epoch = 3, 2
+            return trainer
 
-    whole = start()
-    whole.run_training()
-    shutil.rmtree(whole.output_folder)
-
-    killed = start()
-    stop_after = 2
-
-    def on_epoch_end(on_epoch_end=killed.on_epoch_end):
-        on_epoch_end()
-        if killed.current_epoch == stop_after:
-            raise KeyboardInterrupt
-
-    killed.on_epoch_end = on_epoch_end
-    with pytest.raises(KeyboardInterrupt):
-        killed.run_training()
-
-    resumed = start(continue_training=True)
-    resumed.load_checkpoint(os.path.join(resumed.output_folder, "checkpoint_latest.pth"))
-    assert resumed.current_epoch == stop_after
-    resumed.run_training()
-    assert_same(weights(resumed), weights(whole))
-    states = [trainer.optimizer.state_dict()["state"] for trainer in (resumed, whole)]
-    for one, other in zip(states[0].values(), states[1].values(), strict=True):
-        assert_same(one, other)
-    rates = [[group["lr"] for group in trainer.optimizer.param_groups] for trainer in (resumed, whole)]
-    assert rates[0] == rates[1]
-    assert resumed._best_ema == whole._best_ema
-    assert resumed.logger.get_value("train_losses", step=None) == whole.logger.get_value("train_losses", step=None)
+        whole = start()
+        whole.run_training()
+        shutil.rmtree(whole.output_folder)
+        interrupt(start(), after=2)
+        resumed = start(continue_training=True)
+        resume(resumed)
+        assert resumed.current_epoch == 3
+        assert_ended_alike(resumed, whole)
 
 
 @pytest.mark.parametrize("timed, trainer", [(True, nnUNetTrainer), (False, nnUNetTrainerDADU)])
@@ -471,11 +508,10 @@ def test_stage_2_before_stage_1_names_the_folds(planned, results):
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:60])])
-def test_stage_2_notices_one_prediction_that_is_missing_or_cut_off(trained, results, tmp_path, damage):
-    source = trained / f"nnUNetTrainerCroCNet__{PLANS}__2d" / "predicted_next_stage" / "2d_cascade"
+def test_stage_2_notices_one_prediction_that_is_missing_or_cut_off(planned, results, previous_stage, tmp_path, damage):
     trainer = make("2d_cascade")
     trainer.initialize()
-    copy = shutil.copytree(source, tmp_path / "previous")
+    copy = shutil.copytree(previous_stage, tmp_path / "previous")
     trainer.folder_with_segs_from_previous_stage = str(copy)
     trainer.get_tr_and_val_datasets()
     splits = load_json(os.path.join(os.environ["nnUNet_preprocessed"], DATASET, "splits_final.json"))
@@ -495,8 +531,9 @@ def test_predictions_of_fold_all_do_not_replace_out_of_fold_ones(planned, result
     ]
 
 
-def test_augmentation_leaves_masks_as_masks(trained):
+def test_augmentation_leaves_masks_as_masks(planned, results, previous_stage):
     trainer = make("2d_cascade")
+    trainer.folder_with_segs_from_previous_stage = str(previous_stage)
     trainer.initialize()
     trainer.get_tr_and_val_datasets()
     loader, _ = trainer.get_dataloaders()
@@ -508,9 +545,12 @@ def test_augmentation_leaves_masks_as_masks(trained):
         assert set(batch["target"].unique().tolist()) <= {0, 1, 2, 3}
 
 
-def test_the_trainers_folder_imports_nothing_heavy_by_bare_name():
+def test_the_trainers_folder_imports_nothing_by_bare_name(monkeypatch):
     """nnU-Net imports every module of the folder by its bare name: they must not depend on each other."""
     folder = Path(sys.modules[nnUNetTrainerCroCNet.__module__].__file__).parent
-    for file in folder.glob("nnUNetTrainer*.py"):
-        code = f"import sys; sys.path.insert(0, {str(folder)!r}); import {file.stem}; print({file.stem}.{file.stem})"
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    files = sorted(folder.glob("nnUNetTrainer*.py"))
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry).resolve() != folder.resolve()])
+    for file in files:
+        monkeypatch.delitem(sys.modules, file.stem, raising=False)
+    for file in files:
+        assert runpy.run_path(str(file))[file.stem].__name__ == file.stem

@@ -1,7 +1,7 @@
 """What an architecture declares: networks, recipe, contenders in benchmarks, published figures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Architecture:
         paper: authors, title, where it appeared
         link: to the paper, or to the public code where there is no paper
         page: of the documentation, relative to the repository
-        networks: classes in ``nnunet_cardiac.networks``
+        networks: classes, by their names in ``nnunet_cardiac.networks``
         planner, plans: what ``-pl`` names, and the plans that it writes
         trainer: what ``-tr`` names: the paper's recipe
         configurations: of the plans, each with what it is in a few words; 2D first
@@ -77,5 +77,5 @@ class Architecture:
     trainer: str
     configurations: Mapping[str, str]
     contenders: tuple[Contender, ...]
-    costed: tuple[str, ...]
-    published: tuple[PublishedFigures, ...] = field(default=())
+    costed: tuple[str, ...] = ()
+    published: tuple[PublishedFigures, ...] = ()

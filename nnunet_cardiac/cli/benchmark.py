@@ -62,11 +62,11 @@ def run(options: argparse.Namespace) -> bool:
     from nnunet_cardiac.benchmark import contenders
 
     if options.list:
-        for c in contenders.everyone(file=options.contenders_file).values():
-            print(
-                f"{c.name:<26}{c.description}\n"
-                f"{'':<26}-pl {c.planner} -p {c.plans} -c {c.configuration} -tr {c.trainer}"
-            )
+        everyone = contenders.everyone(file=options.contenders_file)
+        width = max(map(len, everyone)) + 2
+        for c in everyone.values():
+            print(f"{c.name:<{width}}{c.description}")
+            print(f"{'':<{width}}-pl {c.planner} -p {c.plans} -c {c.configuration} -tr {c.trainer}")
         return False
     chosen = contenders.choose(names=options.contenders, file=options.contenders_file)
     if options.d is None:

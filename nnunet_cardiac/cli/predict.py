@@ -15,6 +15,7 @@ from nnunet_cardiac.cli.options import (
     print_problems,
 )
 from nnunet_cardiac.environment import dataset_name
+from nnunet_cardiac.model import Model
 
 
 def add_parser(commands) -> None:
@@ -62,10 +63,7 @@ def run(options: argparse.Namespace) -> bool:
     result = predict(
         source=options.i,
         output=options.o,
-        dataset=name,
-        trainer=options.tr,
-        plans_name=options.p,
-        configuration=options.c,
+        model=Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
         folds=options.f,
         checkpoint=options.chk,
         device=chosen_device(options.device),

@@ -12,6 +12,7 @@ from nnunet_cardiac.cli.options import (
     whole_number,
 )
 from nnunet_cardiac.environment import check_trainer, dataset_name, folder, load_plans
+from nnunet_cardiac.model import Model
 
 
 def add_parser(commands) -> None:
@@ -48,10 +49,7 @@ def run(options: argparse.Namespace) -> None:
     from nnunet_cardiac.training.train import train
 
     train(
-        dataset_name=name,
-        trainer_name=options.tr,
-        plans_name=options.p,
-        configuration=options.c,
+        model=Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
         folds=options.f,
         device=chosen_device(options.device),
         num_gpus=options.num_gpus,

@@ -32,9 +32,8 @@ def network_cost(model: Model, fold: int, device: str, n_cases: int) -> dict:
         UserError: no case can be segmented, or a stage is not trained
     """
     stages = load_stages(
-        model.dataset, model.trainer, model.plans, model.configuration, [fold], "checkpoint_final.pth",
-        torch.device(device), use_mirroring=True, tile_step_size=0.5,
-    )  # fmt: skip
+        model, [fold], "checkpoint_final.pth", torch.device(device), use_mirroring=True, tile_step_size=0.5
+    )
     splits = json.loads((folder("nnUNet_preprocessed") / model.dataset / "splits_final.json").read_text())
     cases = splits[fold]["val"][:n_cases]
     example = example_slice(model.dataset, stages[0], cases[0])

@@ -39,10 +39,7 @@ def time_prediction(
     for files in image_files(model.dataset, cases):
         for file in files:
             shutil.copy(file, images)
-    return predict(
-        images, place / "segmentations", model.dataset, model.trainer, model.plans, model.configuration, [fold],
-        device=device, hand_over=hand_over,
-    )  # fmt: skip
+    return predict(images, place / "segmentations", model, [fold], device=device, hand_over=hand_over)
 
 
 def time_nnunet(

@@ -182,9 +182,8 @@ def _prediction(stages: Sequence[Model], trainer: nnUNetTrainer, settings: _Sett
     last = stages[-1]
     with _silence():
         loaded = load_stages(
-            last.dataset, last.trainer, last.plans, last.configuration, [0], "checkpoint_final.pth",
-            torch.device(settings.device), use_mirroring=True, tile_step_size=0.5,
-        )[-1]  # fmt: skip
+            last, [0], "checkpoint_final.pth", torch.device(settings.device), use_mirroring=True, tile_step_size=0.5
+        )[-1]
     row = {"GFLOPs per slice": flops_per_slice(loaded, example_slice(last.dataset, loaded, settings.cases[0])) / 1e9}
     if not settings.time_prediction:
         return row

@@ -24,10 +24,10 @@ from batchgenerators.utilities.file_and_folder_operations import load_json, save
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-from nnunet_cardiac.environment import check_trainer, model_folder
+from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predictor import BatchedPredictor
-from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.progress import progress
@@ -52,7 +52,7 @@ class StagePredictor:
     """One stage of a model, loaded once.
 
     Args:
-        folder: the model's folder, ``TRAINER__PLANS__CONFIGURATION``
+        model: which; of a cascade this stage alone
         folds: whose networks are averaged; None for all that are there
         checkpoint: file name of the weights
         others: as in ``BatchedPredictor``
@@ -63,7 +63,7 @@ class StagePredictor:
 
     def __init__(
         self,
-        folder: Path,
+        model: Model,
         folds: Sequence[int | str] | None,
         checkpoint: str,
         device: torch.device,
@@ -71,6 +71,7 @@ class StagePredictor:
         tile_step_size: float,
         memory: float | None = None,
     ):
+        folder = trained_folder(model)
         if folds is None:
             folds = sorted(int(p.parent.name[5:]) for p in folder.glob(f"fold_[0-9]*/{checkpoint}"))
         missing = [str(f) for f in folds if not (folder / f"fold_{f}" / checkpoint).is_file()]
@@ -81,7 +82,7 @@ class StagePredictor:
                 if missing
                 else f"{folder} has no fold with a {checkpoint}: finish its training with nnunet_cardiac train."
             )
-        check_trainer(Model.named(folder.parent.name, folder.name).trainer)
+        check_trainer(model.trainer)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
             self.predictor = BatchedPredictor(
                 memory=memory,
@@ -174,10 +175,7 @@ class StagePredictor:
 
 
 def load_stages(
-    dataset: str,
-    trainer: str,
-    plans_name: str,
-    configuration: str,
+    model: Model,
     folds: Sequence[int | str] | None,
     checkpoint: str,
     device: torch.device,
@@ -185,20 +183,18 @@ def load_stages(
     tile_step_size: float,
     memory: float | None = None,
 ) -> list[StagePredictor]:
-    """The stages that lead to ``configuration``, first stage first. Arguments and errors as in ``predict``."""
-    plans = load_json(model_folder(dataset, trainer, plans_name, configuration) / "plans.json")
-    models = Model(dataset, trainer, plans_name, configuration).stages(previous_stages(plans))
-    folders = [model_folder(m.dataset, m.trainer, m.plans, m.configuration) for m in models]
-    return [StagePredictor(f, folds, checkpoint, device, use_mirroring, tile_step_size, memory) for f in folders]
+    """The stages that lead to a model, first stage first. Arguments and errors as in ``predict``."""
+    previous = previous_stages(load_json(trained_folder(model) / "plans.json"))
+    return [
+        StagePredictor(stage, folds, checkpoint, device, use_mirroring, tile_step_size, memory)
+        for stage in model.stages(previous)
+    ]
 
 
 def predict(
     source: Path,
     output: Path,
-    dataset: str,
-    trainer: str,
-    plans_name: str,
-    configuration: str,
+    model: Model,
     folds: Sequence[int | str] | None = None,
     checkpoint: str = "checkpoint_final.pth",
     device: str = "cuda",
@@ -216,7 +212,7 @@ def predict(
         source: an image, or a folder of images named as nnU-Net's (``CASE_0000.nii.gz``); with one channel also
             without the channel's number
         output: folder for ``CASE.nii.gz``
-        dataset, trainer, plans_name, configuration: the trained model; previous stages are found by its plans
+        model: trained; previous stages are found by its plans
         folds: whose networks are averaged, in every stage; None for all that are trained
         checkpoint: file name of the weights
         device: "cuda", "cpu" or "mps"
@@ -232,7 +228,7 @@ def predict(
     Raises:
         UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
     """
-    dataset_json = load_json(model_folder(dataset, trainer, plans_name, configuration) / "dataset.json")
+    dataset_json = load_json(trained_folder(model) / "dataset.json")
     ending = dataset_json["file_ending"]
     cases = find_cases(source, ending)
     targets = {case: output / f"{case}{ending}" for case in cases}
@@ -242,10 +238,7 @@ def predict(
             f"{len(present)} of {len(cases)} segmentations are already in {output}, {targets[present[0]].name} first: "
             "use --continue_prediction to keep them and do the rest, or --overwrite to replace them."
         )
-    stages = load_stages(
-        dataset, trainer, plans_name, configuration, folds, checkpoint, torch.device(device), use_mirroring,
-        tile_step_size, memory,
-    )  # fmt: skip
+    stages = load_stages(model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size, memory)
     last = stages[-1]
     result = Prediction(kept=present if continue_prediction else [])
     output.mkdir(parents=True, exist_ok=True)

@@ -113,8 +113,9 @@ class CroCNetRefiner(Network):
         **topology,
     ):
         super().__init__(Topology(**topology))
-        self.decoder = NoDeepSupervision("CroCNetRefiner has no deep supervision", "nnUNetTrainerCroCNet")
-        self.decoder.deep_supervision = deep_supervision
+        self.decoder = NoDeepSupervision(
+            "CroCNetRefiner has no deep supervision", "nnUNetTrainerCroCNet", deep_supervision
+        )
         self.divisible_by = [1] * self.topology.dim
         n_anatomies = num_classes - 1
         self.image_channels = input_channels - n_anatomies

@@ -295,8 +295,9 @@ class HALSRNet(Network):
                 f"{num_classes} classes. Is previous_stage missing in the plans?"
             )
         if crop_size is not None:
-            self.decoder = NoDeepSupervision("HALSRNet has no deep supervision inside the box", "nnUNetTrainerHALSRNet")
-            self.decoder.deep_supervision = deep_supervision
+            self.decoder = NoDeepSupervision(
+                "HALSRNet has no deep supervision inside the box", "nnUNetTrainerHALSRNet", deep_supervision
+            )
         network = HALSRUNet(self.image_channels, num_classes, dropout_per_stage, deep_supervision, self.topology)
         self.network: HALSRUNet | None = None
         if crop_size is None:

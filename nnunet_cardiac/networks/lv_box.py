@@ -155,8 +155,9 @@ class LVBoxRegressor(Network):
         **topology,
     ):
         super().__init__(Topology(**topology))
-        self.decoder = NoDeepSupervision("LVBoxRegressor has no deep supervision", "nnUNetTrainerHALSRNet")
-        self.decoder.deep_supervision = deep_supervision
+        self.decoder = NoDeepSupervision(
+            "LVBoxRegressor has no deep supervision", "nnUNetTrainerHALSRNet", deep_supervision
+        )
         if not {box_label, *box_labels} <= set(range(1, num_classes)):
             raise ValueError(f"box_label {box_label} and box_labels {box_labels} must be from 1 to {num_classes - 1}.")
         self.num_classes, self.box_label, self.boxed_labels = num_classes, box_label, tuple(box_labels)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
 
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.topology import Topology
 
 if TYPE_CHECKING:
@@ -73,18 +74,29 @@ class Network(nn.Module):
         InitWeights_He(1e-2)(module)
 
 
+class DeepSupervisionError(UserError, ValueError):
+    """Deep supervision is asked of a network that has none."""
+
+
 class NoDeepSupervision:
-    """In place of a decoder with deep supervision: nnU-Net's trainers may leave the switch off, not on.
+    """In place of a decoder with deep supervision: whether it was asked for is checked once, when the network is built.
+
+    After a validation nnU-Net switches deep supervision on whether the trainer wants it or not; here, nothing happens.
 
     Args:
         network: its name and, where only a part of it is meant, which
         trainer: that works, for the message
+        asked_for: ``deep_supervision`` of the network's arguments
+
+    Raises:
+        DeepSupervisionError: it was asked for
     """
 
-    def __init__(self, network: str, trainer: str):
-        self._refusal = (
-            f"{network}: train it with {trainer}, or with nnUNetTrainerNoDeepSupervision for nnU-Net's own recipe."
-        )
+    def __init__(self, network: str, trainer: str, asked_for: bool):
+        if asked_for:
+            raise DeepSupervisionError(
+                f"{network}: train it with {trainer}, or with nnUNetTrainerNoDeepSupervision for nnU-Net's own recipe."
+            )
 
     @property
     def deep_supervision(self) -> bool:
@@ -93,8 +105,7 @@ class NoDeepSupervision:
 
     @deep_supervision.setter
     def deep_supervision(self, enabled: bool) -> None:
-        if enabled:
-            raise ValueError(self._refusal)
+        """Changes nothing."""
 
 
 class Encoder(nn.Module):

@@ -32,10 +32,7 @@ BUDGET_STEPS_PER_EPOCH = 40
 
 
 def train(
-    dataset_name: str,
-    trainer_name: str,
-    plans_name: str,
-    configuration: str,
+    model: Model,
     folds: Sequence[int | str] | None = None,
     device: str = "cuda",
     num_gpus: int = 1,
@@ -44,14 +41,13 @@ def train(
     initial_lr: float | None = None,
     npz: bool = False,
 ) -> None:
-    """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of ``configuration``.
+    """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
     Finished folds are skipped, unfinished ones continue from their last checkpoint.
 
     Args:
-        dataset_name: ``DatasetNNN_NAME``
-        trainer_name, plans_name, configuration: as ``-tr``, ``-p`` and ``-c`` of nnU-Net's commands
-        folds: of ``configuration``; None for all in ``splits_final.json``
+        model: what to train
+        folds: of the model's last stage; None for all in ``splits_final.json``
         device: "cuda", "cpu" or "mps"
         num_gpus: more than one trains with DDP
         budget: optimiser steps of each fold; None for the recipe's own
@@ -64,31 +60,31 @@ def train(
     """
     if (budget or initial_lr) and num_gpus > 1:
         raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
-    preprocessed = join(nnUNet_preprocessed, dataset_name)
-    manager = PlansManager(join(preprocessed, plans_name + ".json"))
-    all_folds = list(range(len(_splits(preprocessed, manager, configuration))))
+    preprocessed = join(nnUNet_preprocessed, model.dataset)
+    manager = PlansManager(join(preprocessed, model.plans + ".json"))
+    all_folds = list(range(len(_splits(preprocessed, manager, model.configuration))))
     for fold in folds or ():
         if fold != "all" and fold not in all_folds:
-            raise UserError(f"There is no fold {fold}: {dataset_name} has folds {all_folds[0]} to {all_folds[-1]}.")
+            raise UserError(f"There is no fold {fold}: {model.dataset} has folds {all_folds[0]} to {all_folds[-1]}.")
 
-    *before, last = Model(dataset_name, trainer_name, plans_name, configuration).stages(previous_stages(manager.plans))
-    jobs: list[tuple[Model, int | str]] = [(model, fold) for model in before for fold in all_folds]
+    *before, last = model.stages(previous_stages(manager.plans))
+    jobs: list[tuple[Model, int | str]] = [(stage, fold) for stage in before for fold in all_folds]
     jobs += [(last, fold) for fold in folds or all_folds]
-    for i, (model, fold) in enumerate(jobs, 1):
-        stage = model.configuration
-        what = f"[{i}/{len(jobs)}] {trainer_name} {plans_name} {stage}, fold {fold}"
-        if is_finished(model, fold, manager):
+    for i, (stage, fold) in enumerate(jobs, 1):
+        what = f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}"
+        if is_finished(stage, fold, manager):
             print(f"{what}: finished already")
             continue
         print(f"{what}: training", flush=True)
         if num_gpus > 1:
-            trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+            trained = (stage.fold_folder(fold) / "checkpoint_final.pth").is_file()
             run_training(
-                dataset_name, stage, fold, trainer_name, plans_name, num_gpus=num_gpus, continue_training=not trained,
-                only_run_validation=trained, export_validation_probabilities=npz, device=torch.device(device),
+                stage.dataset, stage.configuration, fold, stage.trainer, stage.plans, num_gpus=num_gpus,
+                continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
+                device=torch.device(device),
             )  # fmt: skip
         else:
-            trainer = _get_trainer(dataset_name, stage, fold, trainer_name, plans_name, torch.device(device))
+            trainer = _get_trainer(stage, fold, torch.device(device))
             if initial_lr is not None:
                 trainer.initial_lr = initial_lr
             if budget is not None:
@@ -137,13 +133,13 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
     )
 
 
-def _get_trainer(dataset_name, configuration, fold, trainer_name, plans_name, device: torch.device):
+def _get_trainer(model: Model, fold: int | str, device: torch.device):
     """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
     cores = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
     torch.set_num_threads(cores if device.type == "cpu" else 1)
     trainer = get_trainer_from_args(
-        dataset_name, configuration, fold, trainer_name, plans_name, continue_training=True, device=device
+        model.dataset, model.configuration, fold, model.trainer, model.plans, continue_training=True, device=device
     )
     seed_everything(_seed(trainer), fold, -1)
     return trainer

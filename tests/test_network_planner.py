@@ -11,9 +11,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.planners import architecture
+from nnunet_cardiac.planners import network_planner as architecture
 from nnunet_cardiac.planners.plan_and_preprocess import our_planners
 from nnunet_cardiac.planners.small import PLANNED_MEMORY
+from nnunet_cardiac.training.memory import PlannedNetwork
 
 pytestmark = pytest.mark.usefixtures("augmentation_workers")
 OURS = our_planners()
@@ -44,15 +45,13 @@ def test_every_configuration_fits_into_the_target_and_fills_it(plan, name, targe
 def test_a_second_stage_counts_its_crop_and_not_its_patch(plan):
     plans = plan("CroCNetPlanner")["configurations"]["2d_cascade"]
     planner = OURS["CroCNetPlanner"](DATASET, plans_name="nnUNetTestPlans")
-    network = (
-        "nnunet_cardiac.networks.CroCNetRefiner",
-        plans["architecture"]["arch_kwargs"],
-        ["conv_op", "norm_op", "nonlin"],
+    network = PlannedNetwork(
+        "nnunet_cardiac.networks.CroCNetRefiner", plans["architecture"]["arch_kwargs"], ["conv_op", "norm_op", "nonlin"]
     )
     at_patch = planner.memory(network, 4, plans["patch_size"]).of_sample
     at_twice = planner.memory(network, 4, [2 * side for side in plans["patch_size"]]).of_sample
-    larger_crop = network[1] | {"crop_size": [2 * side for side in network[1]["crop_size"]]}
-    of_larger_crop = planner.memory((network[0], larger_crop, network[2]), 4, plans["patch_size"]).of_sample
+    larger_crop = network.arguments | {"crop_size": [2 * side for side in network.arguments["crop_size"]]}
+    of_larger_crop = planner.memory(network._replace(arguments=larger_crop), 4, plans["patch_size"]).of_sample
     assert at_twice < 1.2 * at_patch and of_larger_crop > 3 * at_patch
 
 
@@ -65,7 +64,7 @@ def test_a_target_that_is_too_small_says_the_least_that_works(plan, name):
             break
         except UserError as e:
             refused.append(str(e))
-            least = float(re.search(r"the least that works for it is -gpu_memory_target ([0-9.]+)\.$", str(e))[1])
+            least = float(re.search(r"use at least -gpu_memory_target ([0-9.]+)\.$", str(e))[1])
             assert least > target
             target = least
     assert refused and plans["configurations"]["2d"][PLANNED_MEMORY] <= target
@@ -79,13 +78,13 @@ def test_a_3d_crop_that_does_not_fit_is_left_out_and_said(plan, capsys, monkeypa
 
     def refuse_3d_crops(self, patch_size, architecture, *arguments):
         if len(patch_size) == 3 and "crop_size" in architecture["arch_kwargs"]:
-            self._refuse(("networks.CroCNetRefiner",), patch_size, 9e9)
+            self._refuse(PlannedNetwork("networks.CroCNetRefiner", {}, []), patch_size, 9e9)
         return batch(self, patch_size, architecture, *arguments)
 
     monkeypatch.setattr(planner, "batch", refuse_3d_crops)
     plans = plan("CroCNetPlanner")
     assert "3d_fullres" in plans["configurations"] and "3d_cascade_fullres" not in plans["configurations"]
-    assert "The 3D cascade is left out. 8 GB hold no training step of CroCNetRefiner in 3D" in capsys.readouterr().out
+    assert "The 3D cascade is left out. 8 GB is too small for CroCNetRefiner in 3D" in capsys.readouterr().out
 
 
 def test_a_network_without_values_is_planned_by_nnunets_estimate(plan, capsys, monkeypatch):

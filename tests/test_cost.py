@@ -1,0 +1,47 @@
+"""The command that measures every architecture beside nnU-Net's U-Nets."""
+
+import os
+
+import pytest
+from conftest import DATASET
+
+from nnunet_cardiac.cli import main
+
+
+def table(capsys) -> list[dict]:
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_a_row_for_every_stage(planned, capsys, tmp_path):
+    places = {name: os.environ[name] for name in ("nnUNet_preprocessed", "nnUNet_results")}
+    plans = sorted(planned.glob("*.json"))
+    arguments = ["-d", "27", "-device", "cpu", "--small", "32", "--steps", "1", "--cases", "1"]
+    main(["cost", *arguments, "--contenders", "nnunet_2d", "crocnet", "dadu_3d"])
+    rows = table(capsys)
+    assert [(row["contender"], row["configuration"]) for row in rows] == [
+        ("nnunet_2d", "2d"), ("crocnet", "2d"), ("crocnet", "2d_cascade"), ("dadu_3d", "3d_fullres"),
+    ]  # fmt: skip
+    for row in rows:
+        assert all(
+            float(value) > 0 for name, value in row.items() if name not in ("contender", "configuration", "patch")
+        )
+        assert float(row["planned GB"]) == pytest.approx(float(row["measured GB"]), rel=0.5)  # a few features: noise
+    assert {name: os.environ[name] for name in places} == places
+    assert sorted(planned.glob("*.json")) == plans  # nothing of it stays
+
+
+def test_what_cannot_be_measured_is_said_in_a_sentence(planned, nnunet_folders):
+    other = nnunet_folders / "nnUNet_preprocessed" / "Dataset098_Unplanned"
+    other.mkdir()
+    for arguments, reason in (
+        (["-d", "27", "--contenders", "nobody"], "There is no contender 'nobody'"),
+        (["-d", "99"], "There is no data set 99"),
+        (["-d", "98"], "dataset_fingerprint.json is not there: run nnunet_cardiac plan_and_preprocess -d 98"),
+        (["-d", DATASET, "-gpu_memory_target", "0.05", "--contenders", "dadu"], "use at least -gpu_memory_target"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            main(["cost", *arguments, "-device", "cpu", "--steps", "1", "--cases", "0"])
+        assert reason in str(error.value.code)
+    other.rmdir()
