@@ -1,5 +1,6 @@
 """Phantom data, planned and trained once for all tests that need it."""
 
+import hashlib
 import json
 import multiprocessing.dummy
 import os
@@ -7,7 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import entry_points
 from multiprocessing.context import SpawnContext
 from multiprocessing.pool import ThreadPool
@@ -35,7 +36,7 @@ from nnunet_cardiac.environment import ext_trainer
 from nnunet_cardiac.networks.topology import Topology
 from nnunet_cardiac.phantom.acdc import write_patients
 from nnunet_cardiac.planners import network_planner
-from nnunet_cardiac.training.memory import PlannedNetwork, training_memory
+from nnunet_cardiac.training.memory import PlannedNetwork, StepMemory, training_memory
 
 DATASET = "Dataset027_ACDC"
 CASCADE = ("-d", "27", "-tr", "nnUNetTrainerCroCNet", "-p", "nnUNetCroCNetPlans", "-c", "2d_cascade")
@@ -86,16 +87,27 @@ def quick_nnunet():
         yield
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all of pytest's workers write to."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def counted_once():
-    """The memory of a network is counted once in a session, however often the network is planned."""
-    known = {}
+def counted_once(shared_folder):
+    """The memory of a network is counted once, however often and in whichever worker the network is planned."""
 
     def count(network, *sizes):
         key = json.dumps([network.class_name.split(".")[-1], network.arguments, sizes], default=int)
-        if key not in known:
-            known[key] = training_memory(network, *sizes)
-        return known[key]
+        file = shared_folder / f"memory_{hashlib.sha256(key.encode()).hexdigest()}.json"
+        if not file.exists():
+            partial = file.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps(asdict(training_memory(network, *sizes))))
+            partial.rename(file)
+        return StepMemory(**json.loads(file.read_text()))
 
     with pytest.MonkeyPatch.context() as context:
         context.setattr(network_planner, "training_memory", count)
@@ -137,17 +149,15 @@ def raw(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory) -> Callable[[Path, list[str], Callable[[], object]], None]:
+def once(shared_folder) -> Callable[[Path, list[str], Callable[[], object]], None]:
     """Makes folders that many tests need, once for all of pytest's workers.
 
     Called with a folder, the names of some of its subfolders and what makes them. The first worker to come makes them;
     the others wait for it, if they must, and get copies. So every worker has its own, and its tests may change them.
     """
-    base = tmp_path_factory.getbasetemp()
-    kept_folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
 
     def once(folder: Path, names: list[str], make: Callable[[], object]) -> None:
-        kept = kept_folder / folder.name / names[0]
+        kept = shared_folder / folder.name / names[0]
         unfinished = kept.with_name(f"{kept.name}.unfinished")
         kept.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{kept}.lock"):
@@ -196,11 +206,10 @@ def planned(dataset, nnunet_folders, once) -> Path:
 def run_nnunet(command: str, *arguments) -> None:
     """Runs one of nnU-Net's commands, ``nnUNetv2_...``, without a process of its own."""
     (entry_point,) = entry_points(group="console_scripts", name=command)
-    n_threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as context:
         context.setattr(sys, "argv", [command, *map(str, arguments)])
+        context.setattr(multiprocessing, "cpu_count", lambda: 1)  # the commands take all cores
         entry_point.load()()
-    torch.set_num_threads(n_threads)  # the commands take all cores
 
 
 def predict_with_nnunet(images: Path, output: Path, model: tuple[str, ...], *more) -> None:

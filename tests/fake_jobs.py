@@ -51,7 +51,9 @@ def finish_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) ->
     """What tells a finished training."""
     place = benchmark.results(settings) / settings.dataset / job.name / f"fold_{job.fold}"
     place.mkdir(parents=True, exist_ok=True)
-    (place / "checkpoint_final.pth").touch()
+    (place / "validation").mkdir(exist_ok=True)
+    for file in ("checkpoint_final.pth", "validation/summary.json"):
+        (place / file).touch()
 
 
 if __name__ == "__main__":

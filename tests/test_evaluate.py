@@ -79,7 +79,7 @@ FAULTS = {
     "differ in spacing": lambda p, t: change(p / "patient002_ED.nii.gz", np.asarray, (1, 1, 1)),
     "unknown labels [7]": lambda p, t: change(p / "patient002_ED.nii.gz", lambda x: np.where(x == 1, 7, x)),
     "cannot be read": lambda p, t: (p / "patient002_ED.nii.gz").write_bytes(b"no image"),
-    "is no segmentation": lambda p, t: write_probabilities(p / "patient002_ED.nii.gz"),
+    "is not a segmentation": lambda p, t: write_probabilities(p / "patient002_ED.nii.gz"),
 }
 
 
@@ -114,7 +114,7 @@ def test_nothing_to_evaluate_is_one_sentence(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no segmentation"):
         evaluate(tmp_path / "empty", truth)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         evaluate(predictions, tmp_path / "nowhere")
     with pytest.raises(UserError, match="No case .* could be evaluated; the first reason: x: no ground truth"):
         evaluate(predictions, truth, cases=["x"])

@@ -124,16 +124,16 @@ def test_it_learns_where_a_square_is():
     network = build(features=(8, 16, 32))
     network.gives_loss_outputs = True
     loss = BoxLoss([2, 3])
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
 
-    def batch(n=16):
+    def batch(n=8):
         labels = torch.zeros(n, 1, 64, 64)
         for sample in labels[: n - n // 8]:
             y, x, size = (int(v) for v in torch.randint(12, 32, (3,)))
             sample[0, y : y + size, x : x + size] = 3
         return (labels > 0) + 0.2 * torch.randn(n, 1, 64, 64), labels
 
-    for _ in range(200):
+    for _ in range(100):
         image, labels = batch()
         optimizer.zero_grad()
         loss(network(image), [labels]).backward()

@@ -9,7 +9,7 @@ from torch.profiler import profile
 
 from nnunet_cardiac.architectures import ARCHITECTURES
 from nnunet_cardiac.networks.topology import shrink_topology
-from nnunet_cardiac.training.memory import CUDNN_BYTES, training_memory
+from nnunet_cardiac.training.memory import CUDNN_BYTES, StepMemory, training_memory
 
 IN_3D = [(a.plans, name) for a in ARCHITECTURES.values() for name in a.configurations if name.startswith("3d")]
 IN_2D = [(plans, name.removesuffix("_fullres").replace("3d", "2d")) for plans, name in IN_3D]
@@ -19,7 +19,7 @@ SIZES = {2: {"patch": [96, 64], "crop_size": [48, 48], "crop_margin": [15, 15]},
 """Of images and crops, by dimensions: small, and large enough for a step to take more than the bookkeeping."""
 
 
-@pytest.fixture(params=[*IN_2D, *IN_3D], ids="-".join)
+@pytest.fixture(scope="module", params=[*IN_2D, *IN_3D], ids="-".join)
 def case(network_case, request) -> NetworkCase:
     """A network of every kind that plans have, nnU-Net's own included, in a size that is worth measuring."""
     case = network_case(*request.param)
@@ -29,33 +29,35 @@ def case(network_case, request) -> NetworkCase:
     return case.changed(arguments, sizes["patch"])
 
 
-def count(case: NetworkCase, size, **kwargs):
-    return training_memory(case.planned, case.input_channels, CLASSES, size, **kwargs)
-
-
-def test_grows_with_the_pixels_that_are_computed_on(case):
-    case = case.changed(shrink_topology(case.arguments, 2, 1))
-    small, large = count(case, case.patch_size), count(case, [2 * side for side in case.patch_size])
-    assert large.fixed == pytest.approx(small.fixed, rel=0.05)
-    factor = 2 ** len(case.patch_size)
-    if "crop_size" in case.arguments:  # the whole image is read and written, and no more
-        assert small.of_sample < large.of_sample < 0.8 * factor * small.of_sample
-    else:
-        assert large.of_sample == pytest.approx(small.of_sample * factor, rel=0.03)
-
-
 HALF_PRECISION = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 """Without it, the CPU's convolutions in half precision go a way that takes memory of its own."""
 
 
-def test_is_what_a_real_step_allocates(case):
+def count(case: NetworkCase, size: list[int]) -> StepMemory:
+    return training_memory(case.planned, case.input_channels, CLASSES, size, half_precision=HALF_PRECISION)
+
+
+@pytest.fixture(scope="module")
+def counted(case) -> StepMemory:
+    return count(case, case.patch_size)
+
+
+def test_grows_with_the_pixels_that_are_computed_on(case, counted):
+    larger = count(case, [2 * side for side in case.patch_size])
+    assert larger.fixed == pytest.approx(counted.fixed, rel=0.05)
+    factor = 2 ** len(case.patch_size)
+    if "crop_size" in case.arguments:  # the whole image is read and written, and no more
+        assert counted.of_sample < larger.of_sample < 0.8 * factor * counted.of_sample
+    else:
+        assert larger.of_sample == pytest.approx(counted.of_sample * factor, rel=0.03)
+
+
+def test_is_what_a_real_step_allocates(case, counted):
     """Held against the allocations that PyTorch's profiler records of a step on real tensors."""
     network = case.build()
     parameters = sum(p.numel() for p in network.parameters())
-    planned = count(case, case.patch_size, half_precision=HALF_PRECISION)
 
     def step(x: torch.Tensor) -> None:
-        network.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=HALF_PRECISION):
             outputs = network(x)
         outputs.float().square().mean().backward()
@@ -69,6 +71,6 @@ def test_is_what_a_real_step_allocates(case):
         events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
         events.sort(key=lambda event: event.start_ns())
         peak = max(accumulate(event.nbytes() for event in events)) + (4 + 8) * parameters
-        expected = planned.of(batch) - CUDNN_BYTES
-        print(f"batch {batch}: planned {expected / 1e6:.1f} MB, measured {peak / 1e6:.1f} MB")
-        assert expected == pytest.approx(peak, rel=0.15)
+        planned = counted.of(batch) - CUDNN_BYTES
+        print(f"batch {batch}: planned {planned / 1e6:.1f} MB, measured {peak / 1e6:.1f} MB")
+        assert planned == pytest.approx(peak, rel=0.15)

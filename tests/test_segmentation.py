@@ -40,7 +40,7 @@ def test_labels_that_are_given_come_first_and_need_no_dataset_json(tmp_path):
 
 def test_nothing_names_the_labels(tmp_path):
     assert find_structures([tmp_path]) is None
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         find_structures([tmp_path / "nowhere"])
 
 
@@ -61,7 +61,7 @@ def test_values_that_are_no_labels(tmp_path):
     sitk.WriteImage(
         sitk.GetImageFromArray(np.arange(400, dtype=np.int16).reshape(4, 10, 10)), str(tmp_path / "image.nii.gz")
     )
-    with pytest.raises(UserError, match="image.nii.gz is no segmentation, it seems"):
+    with pytest.raises(UserError, match="image.nii.gz is not a segmentation, it seems"):
         Structures.by_value([tmp_path])
 
 

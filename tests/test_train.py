@@ -1,12 +1,10 @@
 """The command that trains what is missing: order, skipping, killing and going on."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ from conftest import CASCADE, DATASET, run_nnunet
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training import train
 from nnunet_cardiac.training.trainer import RecipeTrainer
 
 STAGE_1, STAGE_2 = (f"nnUNetTrainerCroCNet__nnUNetCroCNetPlans__{c}" for c in ("2d", "2d_cascade"))
@@ -40,22 +39,33 @@ def test_finished_folds_are_skipped(trained_crocnet, capsys):
     assert {p: p.stat().st_mtime_ns for p in trained_crocnet.rglob("*") if p.is_file()} == before
 
 
+KILLED = """
+import os, signal, sys
+from nnunet_cardiac.cli import main
+from nnunet_cardiac.training import train
+from nnunet_cardiac.training.trainer import RecipeTrainer
+
+def kill(trainer, on_epoch_end=RecipeTrainer.on_epoch_end):
+    on_epoch_end(trainer)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+RecipeTrainer.on_epoch_end = kill
+train.BUDGET_STEPS_PER_EPOCH = 2
+main(sys.argv[1:])
+"""
+
+
 def test_killed_in_stage_1_and_in_stage_2_and_started_again(planned, tmp_path, monkeypatch, capsys):
     """Killed hard in the middle of stage 1's training, stopped in that of stage 2, and a checkpoint was cut off."""
     results = tmp_path / "results" / DATASET
     monkeypatch.setenv("nnUNet_results", str(results.parent))
-    arguments = ["train", *CASCADE, "-f", "0", "-device", "cpu", "--budget", "80"]
-    moment = results / STAGE_1 / "fold_0" / "checkpoint_latest.pth"
-    with open(tmp_path / "log", "w") as log:
-        command = [sys.executable, "-m", "nnunet_cardiac", *arguments]
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        while not moment.exists():
-            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert not (moment.parent / "checkpoint_final.pth").exists()
+    arguments = ["train", *CASCADE, "-f", "0", "-device", "cpu", "--budget", "4"]
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr[-2000:]
+    first = results / STAGE_1 / "fold_0"
+    assert (first / "checkpoint_latest.pth").exists() and not (first / "checkpoint_final.pth").exists()
 
+    monkeypatch.setattr(train, "BUDGET_STEPS_PER_EPOCH", 2)
     on_epoch_end = RecipeTrainer.on_epoch_end
 
     def stop_in_stage_2(trainer):
@@ -77,7 +87,7 @@ def test_killed_in_stage_1_and_in_stage_2_and_started_again(planned, tmp_path, m
         checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
         assert checkpoint["current_epoch"] == 2
         assert (fold / "validation" / "summary.json").is_file()
-    assert len(list(moment.parent.glob("training_log_*.txt"))) == 2  # begun by the process, ended here
+    assert len(list(first.glob("training_log_*.txt"))) == 2  # begun by the process, ended here
 
 
 def test_missing_next_stage_predictions_are_made_again(trained_crocnet, tmp_path, monkeypatch, capsys):

@@ -376,8 +376,8 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(planned, results, monkeypa
 
 
 @pytest.mark.parametrize("plans", RECIPES.values())
-def test_nnunets_recipe_trains_and_validates_our_networks(planned_network, results, plans):
-    has_none = isinstance(planned_network(plans, "2d").build().decoder, NoDeepSupervision)
+def test_nnunets_recipe_trains_and_validates_our_networks(network_case, results, plans):
+    has_none = isinstance(network_case(plans, "2d").build().decoder, NoDeepSupervision)
     name = "nnUNetTrainerNoDeepSupervision" if has_none else "nnUNetTrainer"
     trainer = make(trainer=name, plans=plans)
     limit_steps(trainer, 2)

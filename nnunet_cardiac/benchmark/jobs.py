@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 
 from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job
@@ -24,8 +23,6 @@ from nnunet_cardiac.environment import check_trainer, folder, load_plans
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model, previous_stages
 
-CASES_PER_PROCESS = 25
-"""A process takes as long to start as about so many cases to evaluate."""
 CASES_TIMED = 4
 """Cases, at most, that prediction is timed on."""
 
@@ -84,7 +81,7 @@ def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
     return {key: [float(v) for v in logging[key]] for key in ("train_losses", "val_losses", "mean_fg_dice")}
 
 
-def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job, cores: int = 1) -> dict:
+def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """The validation cases of one fold: tables of metrics, anatomy, clinical indices and the crop."""
     from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
     from nnunet_cardiac.evaluation.measure import measure, write_measurement
@@ -95,8 +92,7 @@ def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job, cores: in
     table = raw / "cases.csv" if (raw / "cases.csv").is_file() else None
     predictions = benchmark.fold_folder(settings, model, fold) / "validation"
     truth, output = preprocessed / "gt_segmentations", benchmark.evaluation(model, fold)
-    processes = max(1, min(cores, len(cases) // CASES_PER_PROCESS))
-    result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=processes)
+    result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=1)
     write_evaluation(result, output, picture=False)
     problems = result.problems
     try:
@@ -146,13 +142,12 @@ JOBS: dict[str, Callable[[BenchmarkFolder, Settings, Job], dict]] = {
 """What makes the record of a job, by its kind."""
 
 
-def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False, cores: int = 1) -> bool:
+def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False) -> bool:
     """Does a job, unless it is done by now, and leaves its record or the reason why it failed.
 
     Args:
         benchmark: where
         job: which
-        cores: that it may use for evaluation
         gpu_of_its_own: wait for a GPU that no other job of this machine has
 
     Returns:
@@ -166,8 +161,7 @@ def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False, core
         if gpu_of_its_own:
             stack.enter_context(own_gpu(benchmark.gpus, visible_gpus()))
         try:
-            do = partial(evaluate, cores=cores) if job.kind == "evaluate" else JOBS[job.kind]
-            record = do(benchmark, benchmark.read_settings(), job)
+            record = JOBS[job.kind](benchmark, benchmark.read_settings(), job)
         except Exception as e:
             traceback.print_exc()
             benchmark.fail(job, str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}")
@@ -186,7 +180,7 @@ def run_ready(benchmark: BenchmarkFolder) -> None:
         if job is None:
             return
         with output_to(benchmark.log(job)):
-            run(benchmark, job, cores=benchmark.read_workflow()["cores"])
+            run(benchmark, job)
 
 
 def run_following(benchmark: BenchmarkFolder, trained: Job) -> None:

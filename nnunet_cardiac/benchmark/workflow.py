@@ -90,7 +90,6 @@ def run(
             "gpu": int(on_gpu),
             "own_gpu": one_gpu_each,
             "follow_up": here,
-            "cores": cores,
             "threads": max(1, cores // (gpus or 1)) if on_gpu else 1,
             "python": sys.executable,
         }
