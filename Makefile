@@ -14,7 +14,7 @@ demo: .venv/installed
 	$(BIN)/nnunet_cardiac demo -o demo
 
 test: .venv/installed lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -29,7 +29,7 @@ demo/benchmark/report/index.html:
 	$(MAKE) demo
 
 coverage: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-report=html
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
 
 clean:
 	rm -rf .venv demo build htmlcov *.egg-info
