@@ -1,5 +1,6 @@
 """What our planners have in common: the network in nnU-Net's place, and a batch and patch that fit into memory."""
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -140,7 +141,8 @@ class NetworkPlanner(ExperimentPlanner, ABC):
             patch_size: pixels or voxels
         """
         # a sample's share is in proportion to its pixels, so each topology is counted once; but not where a crop is
-        key = str((network, input_channels, patch_size if "crop_size" in network.arguments else None))
+        size = patch_size if "crop_size" in network.arguments else None
+        key = json.dumps([network.class_name, network.arguments, input_channels, size], sort_keys=True, default=int)
         pixels = math.prod(map(int, patch_size))
         if key not in self._counted:
             try:
@@ -169,7 +171,8 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         """
         if self.paper or not self.counts_memory:
             return 1  # any patch will do
-        network = PlannedNetwork(arch_class_name, self.complete(arch_kwargs), arch_kwargs_req_import)
+        # nnU-Net names the class by its module; by another name, the same network would be counted again
+        network = PlannedNetwork(class_name(self.network), self.complete(arch_kwargs), arch_kwargs_req_import)
         fits = arch_kwargs["n_stages"] >= FEWEST_STAGES and min(patch_size) >= FEWEST_PIXELS
         if not fits and self._least < math.inf:
             self._refuse(network, patch_size, self._least)

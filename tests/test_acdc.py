@@ -57,10 +57,11 @@ def test_result(source, raw):
     assert not (dataset / ".partial").exists()
 
 
-def test_nnunet_accepts_it(source, raw, tmp_path, monkeypatch):
+def test_nnunet_accepts_it(source, raw, tmp_path, monkeypatch, capsys):
     acdc.convert(source, n_folds=2)
     monkeypatch.chdir(tmp_path)
     verify_dataset_integrity(str(raw / DATASET), 1)
+    assert "verify_dataset_integrity Done" in capsys.readouterr().out
 
 
 def test_left_ventricle_alone(source, raw, capsys):

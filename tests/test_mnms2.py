@@ -75,10 +75,11 @@ def test_the_challenges_split(source, raw):
 
 
 @pytest.mark.parametrize("view", ["LA", "SA"])
-def test_nnunet_accepts_it(source, raw, tmp_path, monkeypatch, view):
+def test_nnunet_accepts_it(source, raw, tmp_path, monkeypatch, view, capsys):
     main(["convert", "mnms2", "-i", str(source), "--folds", "2", "--view", view])
     monkeypatch.chdir(tmp_path)
     verify_dataset_integrity(str(next(raw.iterdir())), 1)
+    assert "verify_dataset_integrity Done" in capsys.readouterr().out
 
 
 def faults():

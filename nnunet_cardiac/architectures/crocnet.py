@@ -2,7 +2,7 @@
 
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = ("CroCNetPlanner", "nnUNetCroCNetPlans")
+_PLANS = {"planner": "CroCNetPlanner", "plans": "nnUNetCroCNetPlans"}
 _RECIPE = "nnUNetTrainerCroCNet"
 
 ARCHITECTURE = Architecture(
@@ -12,8 +12,8 @@ ARCHITECTURE = Architecture(
     link="https://arxiv.org/abs/2402.09156",
     page="docs/crocnet.md",
     networks=("E2AUNet", "CroCNetRefiner"),
-    planner="CroCNetPlanner",
-    plans="nnUNetCroCNetPlans",
+    planner=_PLANS["planner"],
+    plans=_PLANS["plans"],
     trainer=_RECIPE,
     configurations={
         "2d": "stage 1 (E-2AUNet), on the whole image",
@@ -26,27 +26,64 @@ ARCHITECTURE = Architecture(
     costed=("e2aunet", "crocnet"),
     contenders=(
         Contender(
-            "nnunet_2d_crocnet_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,
-            "nnU-Net's U-Net, CroCNet's recipe",
-        ),
-        Contender("e2aunet", *_PLANS, "2d", _RECIPE, "stage 1 of CroCNet, CroCNet's recipe"),
-        Contender("e2aunet_nnunet_recipe", *_PLANS, "2d", "nnUNetTrainer", "stage 1 of CroCNet, nnU-Net's recipe"),
-        Contender("crocnet", *_PLANS, "2d_cascade", _RECIPE, "both stages of CroCNet, CroCNet's recipe"),
-        Contender(
-            "crocnet_nnunet_recipe", *_PLANS, "2d_cascade", "nnUNetTrainerNoDeepSupervision",
-            "both stages of CroCNet, nnU-Net's recipe without deep supervision (stage 2 has none)",
+            "nnunet_2d_crocnet_recipe",
+            planner="ExperimentPlanner",
+            plans="nnUNetPlans",
+            configuration="2d",
+            trainer=_RECIPE,
+            description="nnU-Net's U-Net, CroCNet's recipe",
         ),
         Contender(
-            "crocnet_single", *_PLANS, "2d_cascade_single", _RECIPE,
-            "ablation: one network in stage 2, CroCNet's recipe",
+            "e2aunet", **_PLANS, configuration="2d", trainer=_RECIPE, description="stage 1 of CroCNet, CroCNet's recipe"
         ),
         Contender(
-            "crocnet_uncoupled", *_PLANS, "2d_cascade_uncoupled", _RECIPE,
-            "ablation: specialists without coupling, CroCNet's recipe",
+            "e2aunet_nnunet_recipe",
+            **_PLANS,
+            configuration="2d",
+            trainer="nnUNetTrainer",
+            description="stage 1 of CroCNet, nnU-Net's recipe",
         ),
-        Contender("e2aunet_3d", *_PLANS, "3d_fullres", _RECIPE, "stage 1 of CroCNet in 3D, CroCNet's recipe"),
         Contender(
-            "crocnet_3d", *_PLANS, "3d_cascade_fullres", _RECIPE, "both stages of CroCNet in 3D, CroCNet's recipe"
+            "crocnet",
+            **_PLANS,
+            configuration="2d_cascade",
+            trainer=_RECIPE,
+            description="both stages of CroCNet, CroCNet's recipe",
+        ),
+        Contender(
+            "crocnet_nnunet_recipe",
+            **_PLANS,
+            configuration="2d_cascade",
+            trainer="nnUNetTrainerNoDeepSupervision",
+            description="both stages of CroCNet, nnU-Net's recipe without deep supervision (stage 2 has none)",
+        ),
+        Contender(
+            "crocnet_single",
+            **_PLANS,
+            configuration="2d_cascade_single",
+            trainer=_RECIPE,
+            description="ablation: one network in stage 2, CroCNet's recipe",
+        ),
+        Contender(
+            "crocnet_uncoupled",
+            **_PLANS,
+            configuration="2d_cascade_uncoupled",
+            trainer=_RECIPE,
+            description="ablation: specialists without coupling, CroCNet's recipe",
+        ),
+        Contender(
+            "e2aunet_3d",
+            **_PLANS,
+            configuration="3d_fullres",
+            trainer=_RECIPE,
+            description="stage 1 of CroCNet in 3D, CroCNet's recipe",
+        ),
+        Contender(
+            "crocnet_3d",
+            **_PLANS,
+            configuration="3d_cascade_fullres",
+            trainer=_RECIPE,
+            description="both stages of CroCNet in 3D, CroCNet's recipe",
         ),
     ),
     published=(
@@ -70,4 +107,4 @@ ARCHITECTURE = Architecture(
             "a 95th percentile in pixels.",
         ),
     ),
-)  # fmt: skip
+)

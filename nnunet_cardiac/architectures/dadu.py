@@ -2,7 +2,7 @@
 
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = ("DADUPlanner", "nnUNetDADUPlans")
+_PLANS = {"planner": "DADUPlanner", "plans": "nnUNetDADUPlans"}
 _RECIPE = "nnUNetTrainerDADU"
 
 ARCHITECTURE = Architecture(
@@ -12,8 +12,8 @@ ARCHITECTURE = Architecture(
     link="https://arxiv.org/abs/2504.13415",
     page="docs/dadu.md",
     networks=("DADU",),
-    planner="DADUPlanner",
-    plans="nnUNetDADUPlans",
+    planner=_PLANS["planner"],
+    plans=_PLANS["plans"],
     trainer=_RECIPE,
     configurations={
         "2d": "as published",
@@ -24,17 +24,38 @@ ARCHITECTURE = Architecture(
     costed=("dadu",),
     contenders=(
         Contender(
-            "nnunet_2d_dadu_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,
-            "nnU-Net's U-Net, DADU's recipe",
+            "nnunet_2d_dadu_recipe",
+            planner="ExperimentPlanner",
+            plans="nnUNetPlans",
+            configuration="2d",
+            trainer=_RECIPE,
+            description="nnU-Net's U-Net, DADU's recipe",
         ),
-        Contender("dadu", *_PLANS, "2d", _RECIPE, "DADU, DADU's recipe"),
-        Contender("dadu_nnunet_recipe", *_PLANS, "2d", "nnUNetTrainer", "DADU, nnU-Net's recipe"),
-        Contender("dadu_no_edges", *_PLANS, "2d_no_edges", _RECIPE, "ablation: no edges in the skips, DADU's recipe"),
+        Contender("dadu", **_PLANS, configuration="2d", trainer=_RECIPE, description="DADU, DADU's recipe"),
         Contender(
-            "dadu_no_attention", *_PLANS, "2d_no_attention", _RECIPE,
-            "ablation: no attention in the skips, DADU's recipe",
+            "dadu_nnunet_recipe",
+            **_PLANS,
+            configuration="2d",
+            trainer="nnUNetTrainer",
+            description="DADU, nnU-Net's recipe",
         ),
-        Contender("dadu_3d", *_PLANS, "3d_fullres", _RECIPE, "DADU in 3D, DADU's recipe"),
+        Contender(
+            "dadu_no_edges",
+            **_PLANS,
+            configuration="2d_no_edges",
+            trainer=_RECIPE,
+            description="ablation: no edges in the skips, DADU's recipe",
+        ),
+        Contender(
+            "dadu_no_attention",
+            **_PLANS,
+            configuration="2d_no_attention",
+            trainer=_RECIPE,
+            description="ablation: no attention in the skips, DADU's recipe",
+        ),
+        Contender(
+            "dadu_3d", **_PLANS, configuration="3d_fullres", trainer=_RECIPE, description="DADU in 3D, DADU's recipe"
+        ),
     ),
     published=(
         PublishedFigures(
@@ -62,4 +83,4 @@ ARCHITECTURE = Architecture(
             "256 x 256 pixels.",
         ),
     ),
-)  # fmt: skip
+)

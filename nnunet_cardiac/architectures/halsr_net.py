@@ -2,7 +2,7 @@
 
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = ("HALSRNetPlanner", "nnUNetHALSRNetPlans")
+_PLANS = {"planner": "HALSRNetPlanner", "plans": "nnUNetHALSRNetPlans"}
 _RECIPE = "nnUNetTrainerHALSRNet"
 
 ARCHITECTURE = Architecture(
@@ -13,8 +13,8 @@ ARCHITECTURE = Architecture(
     link="https://doi.org/10.1016/j.compmedimag.2025.102546",
     page="docs/halsr_net.md",
     networks=("LVBoxRegressor", "HALSRNet"),
-    planner="HALSRNetPlanner",
-    plans="nnUNetHALSRNetPlans",
+    planner=_PLANS["planner"],
+    plans=_PLANS["plans"],
     trainer=_RECIPE,
     configurations={
         "2d": "segmentation of the whole image",
@@ -27,28 +27,47 @@ ARCHITECTURE = Architecture(
     costed=("halsrnet_whole_image", "halsrnet"),
     contenders=(
         Contender(
-            "nnunet_2d_halsrnet_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,
-            "nnU-Net's U-Net, HALSR-Net's recipe",
+            "nnunet_2d_halsrnet_recipe",
+            planner="ExperimentPlanner",
+            plans="nnUNetPlans",
+            configuration="2d",
+            trainer=_RECIPE,
+            description="nnU-Net's U-Net, HALSR-Net's recipe",
         ),
         Contender(
-            "halsrnet", *_PLANS, "2d_cascade", _RECIPE,
-            "HALSR-Net inside the left ventricle's box, its own recipe in both phases",
+            "halsrnet",
+            **_PLANS,
+            configuration="2d_cascade",
+            trainer=_RECIPE,
+            description="HALSR-Net inside the left ventricle's box, its own recipe in both phases",
         ),
         Contender(
-            "halsrnet_whole_image", *_PLANS, "2d", _RECIPE,
-            "ablation: HALSR-Net on the whole image, its own recipe",
+            "halsrnet_whole_image",
+            **_PLANS,
+            configuration="2d",
+            trainer=_RECIPE,
+            description="ablation: HALSR-Net on the whole image, its own recipe",
         ),
         Contender(
-            "halsrnet_nnunet_recipe", *_PLANS, "2d", "nnUNetTrainer",
-            "HALSR-Net on the whole image, nnU-Net's recipe",
+            "halsrnet_nnunet_recipe",
+            **_PLANS,
+            configuration="2d",
+            trainer="nnUNetTrainer",
+            description="HALSR-Net on the whole image, nnU-Net's recipe",
         ),
         Contender(
-            "halsrnet_3d", *_PLANS, "3d_cascade_fullres", _RECIPE,
-            "HALSR-Net inside the left ventricle's 3D box, its own recipe in both phases",
+            "halsrnet_3d",
+            **_PLANS,
+            configuration="3d_cascade_fullres",
+            trainer=_RECIPE,
+            description="HALSR-Net inside the left ventricle's 3D box, its own recipe in both phases",
         ),
         Contender(
-            "halsrnet_whole_image_3d", *_PLANS, "3d_fullres", _RECIPE,
-            "HALSR-Net on the whole volume, its own recipe",
+            "halsrnet_whole_image_3d",
+            **_PLANS,
+            configuration="3d_fullres",
+            trainer=_RECIPE,
+            description="HALSR-Net on the whole volume, its own recipe",
         ),
     ),
     published=(
@@ -62,4 +81,4 @@ ARCHITECTURE = Architecture(
             "count. Where nearly all of an image is background, an accuracy of 98 % is little.",
         ),
     ),
-)  # fmt: skip
+)

@@ -2,8 +2,8 @@
 
 from nnunet_cardiac.architectures.architecture import Architecture, Contender
 
-_UNET = ("ExperimentPlanner", "nnUNetPlans")
-_RESIDUAL_ENCODER = ("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans")
+_UNET = {"planner": "ExperimentPlanner", "plans": "nnUNetPlans"}
+_RESIDUAL_ENCODER = {"planner": "nnUNetPlannerResEncM", "plans": "nnUNetResEncUNetMPlans"}
 _RECIPE = "nnUNetTrainer"
 
 ARCHITECTURE = Architecture(
@@ -13,21 +13,35 @@ ARCHITECTURE = Architecture(
     link="https://doi.org/10.1038/s41592-020-01008-z",
     page="docs/benchmark.md",
     networks=(),
-    planner="ExperimentPlanner",
-    plans="nnUNetPlans",
+    planner=_UNET["planner"],
+    plans=_UNET["plans"],
     trainer=_RECIPE,
     configurations={"2d": "U-Net on slices", "3d_fullres": "U-Net on volumes"},
     costed=("nnunet_2d", "nnunet_resenc_m"),
     contenders=(
-        Contender("nnunet_2d", *_UNET, "2d", _RECIPE, "nnU-Net's U-Net, nnU-Net's recipe"),
         Contender(
-            "nnunet_resenc_m", *_RESIDUAL_ENCODER, "2d", _RECIPE,
-            "nnU-Net's residual encoder U-Net (M), nnU-Net's recipe",
+            "nnunet_2d", **_UNET, configuration="2d", trainer=_RECIPE, description="nnU-Net's U-Net, nnU-Net's recipe"
         ),
-        Contender("nnunet_3d", *_UNET, "3d_fullres", _RECIPE, "nnU-Net's U-Net in 3D, nnU-Net's recipe"),
         Contender(
-            "nnunet_resenc_m_3d", *_RESIDUAL_ENCODER, "3d_fullres", _RECIPE,
-            "nnU-Net's residual encoder U-Net (M) in 3D, nnU-Net's recipe",
+            "nnunet_resenc_m",
+            **_RESIDUAL_ENCODER,
+            configuration="2d",
+            trainer=_RECIPE,
+            description="nnU-Net's residual encoder U-Net (M), nnU-Net's recipe",
+        ),
+        Contender(
+            "nnunet_3d",
+            **_UNET,
+            configuration="3d_fullres",
+            trainer=_RECIPE,
+            description="nnU-Net's U-Net in 3D, nnU-Net's recipe",
+        ),
+        Contender(
+            "nnunet_resenc_m_3d",
+            **_RESIDUAL_ENCODER,
+            configuration="3d_fullres",
+            trainer=_RECIPE,
+            description="nnU-Net's residual encoder U-Net (M) in 3D, nnU-Net's recipe",
         ),
     ),
-)  # fmt: skip
+)

@@ -2,7 +2,7 @@
 
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = ("SpatialAttentionUNetPlanner", "nnUNetSpatialAttentionUNetPlans")
+_PLANS = {"planner": "SpatialAttentionUNetPlanner", "plans": "nnUNetSpatialAttentionUNetPlans"}
 _RECIPE = "nnUNetTrainerSpatialAttentionUNet"
 
 ARCHITECTURE = Architecture(
@@ -11,8 +11,8 @@ ARCHITECTURE = Architecture(
     link="https://github.com/FaizanNabi-hub/Cardiac-MRI-Segmentation",
     page="docs/spatial_attention_unet.md",
     networks=("SpatialAttentionUNet",),
-    planner="SpatialAttentionUNetPlanner",
-    plans="nnUNetSpatialAttentionUNetPlans",
+    planner=_PLANS["planner"],
+    plans=_PLANS["plans"],
     trainer=_RECIPE,
     configurations={
         "2d": "Modified Spatial Attention U-Net: skip connections, encoder attention, attention gates",
@@ -25,33 +25,61 @@ ARCHITECTURE = Architecture(
     costed=("spatial_attention_unet",),
     contenders=(
         Contender(
-            "nnunet_2d_spatial_recipe", "ExperimentPlanner", "nnUNetPlans", "2d", _RECIPE,
-            "nnU-Net's U-Net, the spatial-attention U-Net's recipe",
+            "nnunet_2d_spatial_recipe",
+            planner="ExperimentPlanner",
+            plans="nnUNetPlans",
+            configuration="2d",
+            trainer=_RECIPE,
+            description="nnU-Net's U-Net, the spatial-attention U-Net's recipe",
         ),
         Contender(
-            "spatial_attention_unet", *_PLANS, "2d", _RECIPE,
-            "U-Net with encoder attention and attention gates, its own recipe",
+            "spatial_attention_unet",
+            **_PLANS,
+            configuration="2d",
+            trainer=_RECIPE,
+            description="U-Net with encoder attention and attention gates, its own recipe",
         ),
         Contender(
-            "spatial_nnunet_recipe", *_PLANS, "2d", "nnUNetTrainer",
-            "U-Net with encoder attention and attention gates, nnU-Net's recipe",
+            "spatial_nnunet_recipe",
+            **_PLANS,
+            configuration="2d",
+            trainer="nnUNetTrainer",
+            description="U-Net with encoder attention and attention gates, nnU-Net's recipe",
         ),
         Contender(
-            "attention_gates_unet", *_PLANS, "2d_attention_gates", _RECIPE,
-            "U-Net with attention gates, the same recipe",
-        ),
-        Contender("plain_unet", *_PLANS, "2d_unet", _RECIPE, "U-Net without attention, the same recipe"),
-        Contender(
-            "encoder_decoder", *_PLANS, "2d_encoder_decoder", _RECIPE,
-            "neither skip connections nor attention, the same recipe",
+            "attention_gates_unet",
+            **_PLANS,
+            configuration="2d_attention_gates",
+            trainer=_RECIPE,
+            description="U-Net with attention gates, the same recipe",
         ),
         Contender(
-            "attention_encoder_decoder", *_PLANS, "2d_attention_encoder_decoder", _RECIPE,
-            "encoder attention without skip connections, the same recipe",
+            "plain_unet",
+            **_PLANS,
+            configuration="2d_unet",
+            trainer=_RECIPE,
+            description="U-Net without attention, the same recipe",
         ),
         Contender(
-            "spatial_attention_unet_3d", *_PLANS, "3d_fullres", _RECIPE,
-            "U-Net with encoder attention and attention gates in 3D, its own recipe",
+            "encoder_decoder",
+            **_PLANS,
+            configuration="2d_encoder_decoder",
+            trainer=_RECIPE,
+            description="neither skip connections nor attention, the same recipe",
+        ),
+        Contender(
+            "attention_encoder_decoder",
+            **_PLANS,
+            configuration="2d_attention_encoder_decoder",
+            trainer=_RECIPE,
+            description="encoder attention without skip connections, the same recipe",
+        ),
+        Contender(
+            "spatial_attention_unet_3d",
+            **_PLANS,
+            configuration="3d_fullres",
+            trainer=_RECIPE,
+            description="U-Net with encoder attention and attention gates in 3D, its own recipe",
         ),
     ),
     published=(
@@ -65,4 +93,4 @@ ARCHITECTURE = Architecture(
             "image would be a Jaccard of 0.67.",
         ),
     ),
-)  # fmt: skip
+)
