@@ -35,7 +35,7 @@ def test_every_planner_and_trainer_of_ours_has_a_record():
     assert next(iter(ARCHITECTURES)) == "nnU-Net"
     assert {a.planner for a in OURS} == our_planners().keys()
     trainers = {file.stem for file in (REPOSITORY / "trainers").glob("nnUNetTrainer*.py")}
-    assert trainers <= {a.trainer for a in OURS}
+    assert trainers <= {a.trainer for a in OURS} | {c.trainer for a in OURS for c in a.contenders}
 
 
 @each_architecture

@@ -5,6 +5,7 @@ from nnunet_cardiac.training.dice import SigmoidDiceLoss
 
 
 def test_formula():
+    """CroCNet's; the public code squares the denominator's terms."""
     logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 1, 4, 4))
     p = torch.sigmoid(logits)
     g = torch.stack([(labels[:, 0] == c).float() for c in range(3)], 1)
@@ -15,10 +16,19 @@ def test_formula():
         torch.testing.assert_close(SigmoidDiceLoss(False, batch_dice)(logits, labels), 1 - without_background.mean())
 
 
-def test_perfect_and_worst():
+def test_equation_12_of_dadu_has_no_squares():
+    logits, labels = torch.randn(2, 2, 4, 4), torch.randint(0, 2, (2, 1, 4, 4))
+    p = torch.sigmoid(logits)
+    g = torch.cat((labels == 0, labels == 1), 1).float()
+    dice = (2 * (p * g).sum((0, 2, 3)) + 1e-5) / (p.sum((0, 2, 3)) + g.sum((0, 2, 3)) + 1e-5)
+    torch.testing.assert_close(SigmoidDiceLoss(True, True, squared=False)(logits, labels), 1 - dice.mean())
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_perfect_and_worst(squared):
     labels = torch.randint(0, 3, (2, 1, 8, 8))
     onehot = torch.cat([labels == c for c in range(3)], 1).float()
-    loss = SigmoidDiceLoss(True, True)
+    loss = SigmoidDiceLoss(True, True, squared)
     assert loss(40 * onehot - 20, labels) < 1e-6
     assert loss(20 - 40 * onehot, labels) > 0.99
 

@@ -23,15 +23,15 @@ def rates(losses, epochs):
 @pytest.mark.parametrize(
     "losses, expected",
     [
-        (LOSSES, [1e-3] * 9 + [1e-4] * 6 + [1e-5] * 6),
+        (LOSSES, [1e-3] * 8 + [1e-4] * 5 + [1e-5] * 5 + [1e-6] * 3),
         ([1.0 - epoch / 100 for epoch in range(21)], [1e-3] * 21),
-        ([0.5] * 21, [1e-3] * 7 + [1e-4] * 6 + [1e-5] * 6 + [1e-6] * 2),
-        ([0.5] * 6 + [0.4] + [0.5] * 14, [1e-3] * 13 + [1e-4] * 6 + [1e-5] * 2),
-        ([0.5 - epoch * 1e-6 for epoch in range(21)], [1e-3] * 7 + [1e-4] * 6 + [1e-5] * 6 + [1e-6] * 2),
+        ([0.5] * 21, [1e-3] * 6 + [1e-4] * 5 + [1e-5] * 5 + [1e-6] * 5),
+        ([0.5] * 5 + [0.4] + [0.5] * 15, [1e-3] * 11 + [1e-4] * 5 + [1e-5] * 5),
+        ([0.5 - epoch * 4e-6 for epoch in range(21)], [1e-3] * 6 + [1e-4] * 5 + [1e-5] * 5 + [1e-6] * 5),
     ],
     ids=["a best epoch", "always better", "always the same", "better just in time", "better by next to nothing"],
 )
-def test_a_tenth_after_more_than_five_epochs_without_improvement(losses, expected):
+def test_a_tenth_after_five_epochs_without_improvement_as_in_keras(losses, expected):
     assert rates(losses, range(21)) == pytest.approx(expected)
 
 

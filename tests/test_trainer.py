@@ -261,7 +261,7 @@ def test_plateau_and_early_stopping_survive_a_kill(planned, results):
     """
     whole, rates = start_box()
     whole.run_training()
-    assert rates == pytest.approx([1e-3] * 9 + [1e-4] * 4)
+    assert rates == pytest.approx([1e-3] * 8 + [1e-4] * 5)
     assert whole.current_epoch == 13
     final = os.path.join(whole.output_folder, "checkpoint_final.pth")
     assert torch.load(final, weights_only=False)["current_epoch"] == 13
@@ -270,10 +270,10 @@ def test_plateau_and_early_stopping_survive_a_kill(planned, results):
     shutil.rmtree(whole.output_folder)
 
     killed, _ = start_box()
-    interrupt(killed, after=8)
+    interrupt(killed, after=7)
     resumed, rates_after = start_box(continue_training=True)
     resume(resumed)
-    assert rates_after == pytest.approx(rates[8:])
+    assert rates_after == pytest.approx(rates[7:])
     assert_ended_alike(resumed, whole)
 
 
@@ -391,7 +391,7 @@ def test_nnunets_recipe_trains_and_validates_our_networks(network_case, results,
 
 
 def test_nnunets_recipe_trains_a_second_stage(planned, results, previous_stage):
-    trainer = make("2d_cascade", trainer="nnUNetTrainerNoDeepSupervision")
+    trainer = make("2d_cascade", trainer="nnUNetTrainerCrop")
     # nnU-Net looks for stage 1 under the name of stage 2's trainer
     trainer.folder_with_segs_from_previous_stage = str(previous_stage)
     limit_steps(trainer, 2)

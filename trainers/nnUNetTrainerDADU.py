@@ -37,7 +37,7 @@ class nnUNetTrainerDADU(RecipeTrainer):
         return network.loss_log_variances if isinstance(network, Network) else None
 
     def _build_loss(self):
-        return BalancedDeepSupervisionLoss(self.sigmoid_dice_loss(do_bg=True), self.log_variances)
+        return BalancedDeepSupervisionLoss(self.sigmoid_dice_loss(do_bg=True, squared=False), self.log_variances)
 
     def _get_deep_supervision_scales(self):
         """Targets at full size alone: the loss brings the outputs there."""

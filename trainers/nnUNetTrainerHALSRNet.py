@@ -26,9 +26,9 @@ class nnUNetTrainerHALSRNet(RecipeTrainer):
     """HALSR-Net's recipe for both phases, from the facts of the public code.
 
     The box regressor learns with a box loss, everything else with binary cross-entropy plus Dice (smooth 1); Adam at
-    1e-4, a tenth of it whenever the validation loss has not improved for more than 5 epochs; at most 300 epochs,
-    stopped after 10 without improvement; the weights of the lowest validation loss are kept. The batch of 32 is in the
-    plans (``--paper``). No augmentation is named: nnU-Net's stays. The rate of the box regressor, whose network is the
+    1e-4, a tenth of it whenever the validation loss has not improved for 5 epochs; at most 300 epochs, stopped after 10
+    without improvement; the weights of the lowest validation loss are kept. The batch of 32 is in the plans
+    (``--paper``). No augmentation is named: nnU-Net's stays. The rate of the box regressor, whose network is the
     project's own, is 1e-3.
     """
 

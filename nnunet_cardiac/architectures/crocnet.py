@@ -54,7 +54,7 @@ ARCHITECTURE = Architecture(
             "crocnet_nnunet_recipe",
             **_PLANS,
             configuration="2d_cascade",
-            trainer="nnUNetTrainerNoDeepSupervision",
+            trainer="nnUNetTrainerCrop",
             description="both stages of CroCNet, nnU-Net's recipe without deep supervision (stage 2 has none)",
         ),
         Contender(

@@ -15,7 +15,7 @@ from torch import nn
 
 from nnunet_cardiac.networks.e2a import CrossE2A, E2ABlock
 from nnunet_cardiac.networks.e2a_unet import EmbeddingEncoder
-from nnunet_cardiac.networks.heart_crop import HeartCrop
+from nnunet_cardiac.networks.heart_crop import HeartCrop, foreground
 from nnunet_cardiac.networks.network import Network, NoDeepSupervision
 from nnunet_cardiac.networks.topology import Topology
 
@@ -117,20 +117,23 @@ class CroCNetRefiner(Network):
             "CroCNetRefiner has no deep supervision", "nnUNetTrainerCroCNet", deep_supervision
         )
         self.divisible_by = [1] * self.topology.dim
-        n_anatomies = num_classes - 1
-        self.image_channels = input_channels - n_anatomies
+        self.input_channels, self.n_anatomies = input_channels, num_classes - 1
+        self.image_channels = input_channels - self.n_anatomies
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got '{variant}'.")
-        if n_anatomies < 1 or self.image_channels < 1:
+        if self.n_anatomies < 1 or self.image_channels < 1:
             raise ValueError(
-                f"CroCNetRefiner needs the image and one mask of the previous stage for each of {n_anatomies} "
+                f"CroCNetRefiner needs the image and one mask of the previous stage for each of {self.n_anatomies} "
                 f"anatomies; got {input_channels} input channels. Is previous_stage missing in the plans?"
             )
-        specialists = SpecialistNetworks(self.image_channels, n_anatomies, variant, self.topology)
+        specialists = SpecialistNetworks(self.image_channels, self.n_anatomies, variant, self.topology)
         self.crop = HeartCrop(specialists, crop_size, crop_margin, self.topology.divisible_by)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Image and masks (B, input_channels, \\*spatial) to logits (B, num_classes, \\*spatial)."""
-        foreground = (x[:, self.image_channels :] > 0.5).any(1)
-        anatomies = self.crop(x, foreground)
+        """Image and masks (B, input_channels, \\*spatial) to logits (B, num_classes, \\*spatial).
+
+        Behind the masks, what ``nnUNetTrainerCrop`` adds to them is welcome; see ``foreground``.
+        """
+        x, heart = x[:, : self.input_channels], foreground(x[:, self.image_channels :], self.n_anatomies)
+        anatomies = self.crop(x, heart)
         return torch.cat((torch.zeros_like(anatomies[:, :1]), anatomies), 1)

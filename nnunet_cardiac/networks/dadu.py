@@ -138,8 +138,8 @@ class DADU(Network):
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got '{variant}'.")
         self.encoder = DenseEncoder(input_channels, self.topology)
         self.decoder = DADUDecoder(self.encoder, num_classes, deep_supervision, **VARIANTS[variant])
-        self.loss_log_variances = nn.Parameter(torch.zeros(self.topology.n_stages - 2), requires_grad=False)
-        """s_i of the auxiliary losses (section 4.4), lowest resolution last. Frozen until a recipe learns them."""
+        self.loss_log_variances = nn.Parameter(torch.zeros(self.topology.n_stages - 1), requires_grad=False)
+        """s_i of the outputs' losses (section 4.4), highest resolution first. Frozen until a recipe learns them."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """(B, C, \\*spatial) to logits (B, num_classes, \\*spatial), or a list of them under deep supervision.

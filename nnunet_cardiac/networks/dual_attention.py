@@ -14,13 +14,17 @@ from torch.utils.checkpoint import checkpoint
 
 from nnunet_cardiac.networks.topology import ConvOp
 
+DILATION = 2
+"""Of spatial attention's 7x7 convolutions."""
+
 
 class ChannelAttention(nn.Module):
     """CAM (section 4.2): one weight for each channel, from what the pooled encoder and decoder maps say together.
 
-    Decided here: in equation 6 the sum over channels yields a vector, so its weights w_c are the columns of a matrix.
-    It starts at zero, where every channel has the same weight of one half: the pooled maxima of a whole map are large
-    numbers, and random weights would close half of the channels for good.
+    Decided here: M^Ch is a vector, so the sum of equation 6 is a direct sum, in which every channel has one learned
+    weight w_c; and M_c is normalised over the channels of its sample before it is weighted. The pooled maxima of a
+    whole map are large numbers. As they are, they close or open every gate within some steps of Adam, for good and for
+    all samples alike: a mask, no attention.
 
     Args:
         features: C of either map
@@ -28,20 +32,22 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
-        self.w = nn.Linear(features, features, bias=False)
-        nn.init.zeros_(self.w.weight)
+        self.w = nn.Parameter(torch.ones(features))
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """Two maps (B, C, \\*spatial) to M^Ch (B, C, 1, ...), between 0 and 1."""
         m_e = f_e.flatten(2).mean(2) + f_e.flatten(2).amax(2)  # equation 3
         m_d = f_d.flatten(2).mean(2) + f_d.flatten(2).amax(2)  # equation 4
-        m = m_e + m_d  # equation 5
-        m = torch.sigmoid(self.w(m))  # equation 6
+        m = functional.layer_norm(m_e + m_d, self.w.shape)  # equation 5
+        m = torch.sigmoid(self.w * m)  # equation 6
         return m.view(*m.shape, *[1] * (f_e.ndim - 2))
 
 
 class SpatialAttention(nn.Module):
     """SAM (section 4.3): one weight for each pixel, the same for all channels.
+
+    Decided here: the text's dilated convolutions, which it gives no rate and the equations do not show, are those of
+    7x7, with a dilation of 2: they look 13 pixels wide.
 
     Args:
         features: C of either map
@@ -52,9 +58,9 @@ class SpatialAttention(nn.Module):
     def __init__(self, features: int, conv_op: ConvOp, kernel_size: int | Sequence[int]):
         super().__init__()
         kernel_size = [7 if k > 1 else 1 for k in maybe_convert_scalar_to_list(conv_op, kernel_size)]
-        padding = [k // 2 for k in kernel_size]
+        padding = [DILATION * (k // 2) for k in kernel_size]
         self.pointwise_e, self.pointwise_d = (conv_op(features, 1, 1) for _ in "ED")
-        self.f_e, self.f_d = (conv_op(3, 1, kernel_size, padding=padding) for _ in "ED")
+        self.f_e, self.f_d = (conv_op(3, 1, kernel_size, padding=padding, dilation=DILATION) for _ in "ED")
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """F^ChE and F^ChD (B, C, \\*spatial) to M^Sp (B, 1, \\*spatial), between 0 and 1."""

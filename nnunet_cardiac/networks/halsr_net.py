@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_cardiac.networks.attention_gate import AttentionGate
-from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT, HeartCrop
+from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT, HeartCrop, foreground
 from nnunet_cardiac.networks.network import Encoder, Network, NoDeepSupervision, freeze_auxiliary_outputs
 from nnunet_cardiac.networks.topology import ConvOp, Topology
 
@@ -288,7 +288,8 @@ class HALSRNet(Network):
         **topology,
     ):
         super().__init__(Topology(**topology))
-        self.image_channels = input_channels if crop_size is None else input_channels - (num_classes - 1)
+        self.n_masks = 0 if crop_size is None else num_classes - 1
+        self.image_channels = input_channels - self.n_masks
         if self.image_channels < 1:
             raise ValueError(
                 f"HALSRNet needs the image and the box of the previous stage; got {input_channels} input channels for "
@@ -317,4 +318,4 @@ class HALSRNet(Network):
             return self.network(x)
         assert self.crop is not None
         image, previous = x[:, : self.image_channels], x[:, self.image_channels :]
-        return self.crop(image, (previous > 0.5).any(1))
+        return self.crop(image, foreground(previous, self.n_masks))

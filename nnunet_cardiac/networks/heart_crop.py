@@ -38,6 +38,19 @@ def heart_box(foreground: np.ndarray) -> list[tuple[int, int]] | None:
     return [(int(s.start), int(s.stop)) for s in statistics["bounding_boxes"][largest]]
 
 
+def foreground(previous: torch.Tensor, n_masks: int) -> torch.Tensor:
+    """Where the previous stage saw the heart.
+
+    Args:
+        previous: its masks (B, n_masks, \\*spatial), behind which a trainer that augments them puts their untouched union
+        n_masks: channels
+
+    Returns:
+        bool (B, \\*spatial): the untouched union, where it is there, or that of the masks
+    """
+    return ((previous[:, n_masks:] if previous.shape[1] > n_masks else previous) > 0.5).any(1)
+
+
 class HeartCrop(nn.Module):
     """Runs a network on a window around the heart and puts its logits back into the full image.
 

@@ -95,7 +95,7 @@ class NoDeepSupervision:
     def __init__(self, network: str, trainer: str, asked_for: bool):
         if asked_for:
             raise DeepSupervisionError(
-                f"{network}: train it with {trainer}, or with nnUNetTrainerNoDeepSupervision for nnU-Net's own recipe."
+                f"{network}: train it with {trainer}, or with nnUNetTrainerCrop for nnU-Net's own recipe."
             )
 
     @property

@@ -8,16 +8,18 @@ from torch.nn import functional
 
 
 class BalancedDeepSupervisionLoss(nn.Module):
-    """Loss of the final output plus the balanced losses of the auxiliary ones, all at full size.
+    """The balanced losses of all outputs, all at full size.
 
-    The paper learns a balancing weight eta_s for each auxiliary loss L_s. Minimising the sum over the weights
-    themselves would drive them to zero, so eta_s = exp(-s_s), and s_s is added (uncertainty weighting: Kendall, Gal,
-    Cipolla, "Multi-task learning using uncertainty to weigh losses", CVPR 2018). Where L_s stays, eta_s goes to its
-    inverse: never to zero, and for a Dice loss, which is at most 1, never below 1.
+    The paper learns a balancing weight eta_s for each auxiliary loss L_s beside the final output's, which has a weight
+    of 1. Minimising the sum over the weights themselves would drive them to zero, so every output has a weight exp(-s),
+    and s is added (uncertainty weighting: Kendall, Gal, Cipolla, "Multi-task learning using uncertainty to weigh
+    losses", CVPR 2018). This is equation 11 times the final output's weight, with eta_s the ratio of two weights; Adam
+    does not mind the factor. A weight goes to the inverse of its loss, so the best output counts most: were the final
+    output's fixed, the auxiliary ones would soon be all that counts.
 
     Args:
         loss: of logits (B, C, \\*spatial) and a target of the same size
-        log_variances: s, one for each auxiliary output; None for weights of 1, for networks that carry none
+        log_variances: s, one for each output, the final one first; None for weights of 1, for networks that carry none
     """
 
     def __init__(self, loss: nn.Module, log_variances: nn.Parameter | None):
@@ -34,15 +36,10 @@ class BalancedDeepSupervisionLoss(nn.Module):
         Returns:
             the loss, a scalar
         """
-        final, *auxiliary = outputs
-        target = targets[0]
-        total = self.loss(final, target)
-        if not auxiliary:
-            return total
-        mode = "bilinear" if final.ndim == 4 else "trilinear"
-        losses = torch.stack(
-            [self.loss(functional.interpolate(logits, final.shape[2:], mode=mode), target) for logits in auxiliary]
-        )
+        target, size = targets[0], outputs[0].shape[2:]
+        mode = "bilinear" if len(size) == 2 else "trilinear"
+        auxiliary = (functional.interpolate(logits, size, mode=mode) for logits in outputs[1:])
+        losses = torch.stack([self.loss(logits, target) for logits in (outputs[0], *auxiliary)])
         if self.log_variances is None:
-            return total + losses.sum()
-        return total + (torch.exp(-self.log_variances) * losses + self.log_variances).sum()
+            return losses.sum()
+        return (torch.exp(-self.log_variances) * losses + self.log_variances).sum()

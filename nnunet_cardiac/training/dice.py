@@ -8,14 +8,16 @@ from nnunet_cardiac.training.one_hot import one_hot
 
 
 class SigmoidDiceLoss(nn.Module):
-    """One minus the mean Dice of every map's sigmoid, with squared terms in the denominator.
+    """One minus the mean Dice of every map's sigmoid.
 
-    For maps p and targets g: 1 - mean_c (2 sum p g + smooth) / (sum p^2 + sum g^2 + smooth). Classes are independent of
-    each other: the logits never meet in a softmax.
+    For maps p and targets g: 1 - mean_c (2 sum p g + smooth) / (sum p + sum g + smooth), as DADU has it (equation 12),
+    or with the squares of p and g in the denominator (CroCNet). Classes are independent of each other: the logits never
+    meet in a softmax.
 
     Args:
         do_bg: whether channel 0, the background, counts as a map
         batch_dice: sums run over the batch as well, as ``batch_dice`` in nnU-Net's plans
+        squared: whether the denominator has squares
         ignore_label: label whose pixels count nowhere
         smooth: keeps the ratio defined where map and target are empty
         ddp: whether the batch is spread over processes (matters with ``batch_dice``)
@@ -25,12 +27,14 @@ class SigmoidDiceLoss(nn.Module):
         self,
         do_bg: bool,
         batch_dice: bool,
+        squared: bool = True,
         ignore_label: int | None = None,
         smooth: float = 1e-5,
         ddp: bool = False,
     ):
         super().__init__()
         self.do_bg = do_bg
+        self.squared = squared
         self.batch_dice = batch_dice
         self.ignore_label = ignore_label
         self.smooth = smooth
@@ -57,7 +61,8 @@ class SigmoidDiceLoss(nn.Module):
             p, g = p[:, 1:], g[:, 1:]
 
         axes = tuple(range(2, p.ndim))
-        sums = torch.stack([(p * g).sum(axes), (p.square() + g.square()).sum(axes)])  # (2, B, C)
+        size = p.square() + g.square() if self.squared else p + g
+        sums = torch.stack([(p * g).sum(axes), size.sum(axes)])  # (2, B, C)
         if self.batch_dice:
             sums = sums.sum(1)
             if self.ddp:

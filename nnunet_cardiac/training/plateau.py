@@ -8,7 +8,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class PlateauLR:
-    """PyTorch's ``ReduceLROnPlateau`` for nnU-Net's trainers, whose ``step`` is called with the epoch.
+    """Keras's ``ReduceLROnPlateau`` for nnU-Net's trainers, whose ``step`` is called with the epoch.
+
+    Keras reduces the rate after ``patience`` epochs without improvement, and an improvement is 1e-4 at least; PyTorch's
+    class, which is used here, would wait for one epoch more.
 
     All its state follows from the validation losses so far, which nnU-Net's checkpoints hold: before each epoch it is
     built anew from them. So a resumed training goes on as an uninterrupted one.
@@ -17,7 +20,7 @@ class PlateauLR:
         optimizer: its parameter groups' ``lr`` are set
         initial_lr: rate before any reduction
         losses: called for the validation losses so far, one an epoch
-        factor, patience: of the reduction
+        factor, patience: of the reduction; the public code's, which is written in Keras
     """
 
     def __init__(
@@ -35,7 +38,9 @@ class PlateauLR:
         """Sets the rate of ``epoch``, counted from 0."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.initial_lr
-        plateau = ReduceLROnPlateau(self.optimizer, factor=self.factor, patience=self.patience)
+        plateau = ReduceLROnPlateau(
+            self.optimizer, factor=self.factor, patience=self.patience - 1, threshold=1e-4, threshold_mode="abs"
+        )
         for loss in self.losses()[:epoch]:
             plateau.step(loss)
 

@@ -2,18 +2,21 @@
 
 import math
 import os
-import random
 from collections.abc import Callable
 from os.path import join
 from typing import Literal, cast
 
 import numpy as np
 import torch
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
@@ -21,17 +24,29 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.training.augmentation import without_timing
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
+from nnunet_cardiac.training.passes import (
+    TRAINING,
+    VALIDATION,
+    PassLoader,
+    Slices,
+    batches_of_a_pass,
+    seed_random_numbers,
+)
+from nnunet_cardiac.training.previous_stage import masks_left_alone
 
 
 class RecipeTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the habits that the papers' recipes share.
 
-    - An epoch is one pass over the training slices (3D: volumes); ``num_epochs`` counts passes. Whoever sets
-      ``num_iterations_per_epoch`` keeps what was set.
+    - An epoch is one pass over the training slices (3D: volumes): each is seen exactly once, whatever the number of
+      worker processes and GPUs. Whoever sets ``num_iterations_per_epoch`` gets the same passes in pieces of that
+      length.
+    - Every epoch is validated on the same patches: one of every slice (3D: volume) of the validation cases.
     - No deep supervision, unless a subclass asks for it.
+    - The masks of a previous stage are not augmented: no recipe of a paper does that.
     - A subclass with its own ``augmentation`` has that instead of nnU-Net's, and turns images by up to ``rotation``.
-    - Every epoch seeds the random generators with ``seed``, fold and epoch, so that a training that was resumed with
-      ``--c`` sees the batches of an uninterrupted one (exact with ``nnUNet_n_proc_DA=0``).
+    - All random numbers follow from ``seed``, fold and epoch or batch, so that a training that was resumed with ``--c``
+      is that of an uninterrupted one.
     - With ``keep_best`` the training ends with the weights of its best epoch: they are validated, and
       ``checkpoint_final.pth`` holds them. "dice" is nnU-Net's measure, the moving average of the online Dice; "loss"
       the validation loss.
@@ -39,6 +54,8 @@ class RecipeTrainer(nnUNetTrainer):
     - A cascaded stage starts only when every case has its out-of-fold prediction from the stage before.
     """
 
+    passes_per_epoch: float = 1
+    """How often an epoch sees every training slice."""
     rotation: tuple[float, float] | None = None
     """Radians; None for nnU-Net's."""
     augmentation: Callable[..., list[BasicTransform]] | None = None
@@ -83,10 +100,11 @@ class RecipeTrainer(nnUNetTrainer):
         """The network without what DDP and torch.compile wrap around it."""
         return bare(self.network)
 
-    def sigmoid_dice_loss(self, do_bg: bool) -> SigmoidDiceLoss:
+    def sigmoid_dice_loss(self, do_bg: bool, squared: bool) -> SigmoidDiceLoss:
         """The papers' Dice loss, for this data set and these plans."""
         return SigmoidDiceLoss(
             do_bg=self.label_manager.has_regions or do_bg,
+            squared=squared,
             batch_dice=self.configuration_manager.batch_dice,
             ignore_label=self.label_manager.ignore_label,
             ddp=self.is_ddp,
@@ -96,9 +114,69 @@ class RecipeTrainer(nnUNetTrainer):
         if self.is_cascaded:
             self._check_previous_stage()
         datasets = super().get_tr_and_val_datasets()
+        if len(self.configuration_manager.patch_size) == 2:
+            datasets = tuple(map(Slices, datasets))
         if self.num_iterations_per_epoch is None:
-            self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = map(self._iterations_of_a_pass, datasets)
+            training, validation = (
+                batches_of_a_pass(len(data.identifiers), self.configuration_manager.batch_size) for data in datasets
+            )
+            self.num_iterations_per_epoch = math.ceil(self.passes_per_epoch * training)
+            self.num_val_iterations_per_epoch = validation
         return datasets
+
+    def get_dataloaders(self):
+        """As nnU-Net's, but passes over the data; see ``PassLoader``."""
+        if self.dataset_class is None:
+            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+        scales = self._get_deep_supervision_scales()
+        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+            self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        patch_size = self.configuration_manager.patch_size
+        targets = {
+            "is_cascaded": self.is_cascaded,
+            "foreground_labels": self.label_manager.foreground_labels,
+            "regions": self.label_manager.foreground_regions if self.label_manager.has_regions else None,
+            "ignore_label": self.label_manager.ignore_label,
+        }
+        training, validation = self.get_tr_and_val_datasets()
+        train_loader = self._loader(
+            training, TRAINING, initial_patch_size,
+            first_batch=self.current_epoch * self.num_iterations_per_epoch,
+            transforms=self.get_training_transforms(
+                patch_size, rotation, scales, mirror_axes, dummy_2d,
+                use_mask_for_norm=self.configuration_manager.use_mask_for_norm, **targets,
+            ),
+        )  # fmt: skip
+        val_loader = self._loader(
+            validation, VALIDATION, patch_size, repeat=self.num_val_iterations_per_epoch,
+            transforms=self.get_validation_transforms(scales, **targets),
+        )  # fmt: skip
+        n_workers = get_allowed_n_proc_DA()
+        return self._in_workers(train_loader, n_workers), self._in_workers(val_loader, math.ceil(n_workers / 2))
+
+    def _loader(self, data, stream: int, patch_size, **options) -> PassLoader:
+        return PassLoader(
+            data,
+            self.configuration_manager.batch_size,
+            patch_size,
+            self.configuration_manager.patch_size,
+            self.label_manager,
+            oversample_foreground_percent=self.oversample_foreground_percent,
+            probabilistic_oversampling=self.probabilistic_oversampling,
+            seed=(self.seed, fold_number(self.fold), stream),
+            rank=self.local_rank,
+            world_size=torch.distributed.get_world_size() if self.is_ddp else 1,
+            **options,
+        )
+
+    def _in_workers(self, loader: PassLoader, n_workers: int):
+        """The loader in worker processes, which keep its order; 0 for this process."""
+        if n_workers == 0:
+            return SingleThreadedAugmenter(loader, None)
+        loader.n_workers = n_workers
+        on_gpu = self.device.type == "cuda"
+        return MultiThreadedAugmenter(loader, None, n_workers, pin_memory=on_gpu, wait_time=0.002)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
@@ -130,7 +208,7 @@ class RecipeTrainer(nnUNetTrainer):
                 patch_size, rotation_for_DA, deep_supervision_scales, mirror_axes, do_dummy_2d_data_aug,
                 use_mask_for_norm, is_cascaded, foreground_labels, regions, ignore_label,
             )  # fmt: skip
-            return without_timing(stock)
+            return masks_left_alone(without_timing(stock))
         augmentation = cls.augmentation(
             patch_size, rotation_for_DA, mirror_axes, do_dummy_2d_data_aug, use_mask_for_norm
         )
@@ -139,13 +217,6 @@ class RecipeTrainer(nnUNetTrainer):
             deep_supervision_scales, is_cascaded, foreground_labels, regions, ignore_label
         )
         return ComposeTransforms([*augmentation, *to_network.transforms])
-
-    def _iterations_of_a_pass(self, dataset) -> int:
-        if len(self.configuration_manager.patch_size) == 3:
-            samples = len(dataset.identifiers)
-        else:
-            samples = sum(dataset.load_case(case)[0].shape[1] for case in dataset.identifiers)
-        return math.ceil(samples / self.configuration_manager.batch_size)
 
     def _check_previous_stage(self) -> None:
         """
@@ -246,11 +317,12 @@ def bare(network: torch.nn.Module) -> torch.nn.Module:
 
 def seed_everything(seed: int, fold: int | str, epoch: int, rank: int = 0) -> None:
     """Seeds the random generators of Python, NumPy and PyTorch for one epoch of a training; -1 for its beginning."""
-    fold = fold if isinstance(fold, int) else 999  # "all"
-    seeds = np.random.SeedSequence([seed, fold, epoch + 1, rank]).generate_state(3)
-    random.seed(int(seeds[0]))
-    np.random.seed(seeds[1])
-    torch.manual_seed(int(seeds[2]))
+    seed_random_numbers([seed, fold_number(fold), epoch + 1, rank])
+
+
+def fold_number(fold: int | str) -> int:
+    """A number for every fold, also for "all"."""
+    return fold if isinstance(fold, int) else 999
 
 
 def _has_previous_stage(dataset, case: str) -> bool:
