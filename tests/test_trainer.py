@@ -119,6 +119,9 @@ def test_dadu_learns_the_weights_of_its_losses(planned, results):
     assert len(weights) and weights.abs().min() > 0 and weights.grad.abs().min() > 0
     kept = torch.load(os.path.join(trainer.output_folder, "checkpoint_final.pth"), weights_only=False)
     assert torch.equal(kept["network_weights"]["loss_log_variances"], weights)
+    logged = kept["logging"]["loss_weights"]
+    assert len(logged) == trainer.num_epochs and len(logged[-1]) == len(weights)
+    np.testing.assert_allclose(logged[-1], torch.exp(-weights.detach()), atol=1e-3)
 
 
 def test_stock_recipes_leave_the_weights_of_the_losses_alone(planned, results):
