@@ -123,7 +123,9 @@ def test_small_patches_of_a_slice_are_where_nnunet_puts_them(slices, labels):
     share = {}
     for percent in (0.0, 1.0):
         batches = draw(loader(slices, labels, (8, 8), oversample_foreground_percent=percent), 40)
-        seen = [bool((t > 0).any()) for b in batches for k, t in zip(b["keys"], b["target"], strict=True) if k in hearts]
+        seen = [
+            bool((t > 0).any()) for b in batches for k, t in zip(b["keys"], b["target"], strict=True) if k in hearts
+        ]
         share[percent] = np.mean(seen)
     assert share[1.0] == 1 and share[0.0] < 0.8
 

@@ -46,9 +46,7 @@ def inputs(trainer_name, plans, configuration, whole_hearts, monkeypatch, tmp_pa
         ("nnUNetTrainerCrop", "nnUNetCroCNetPlans"),
     ],
 )
-def test_no_augmentation_takes_the_heart_from_the_crop(
-    planned, trainer, plans, whole_hearts, monkeypatch, tmp_path
-):
+def test_no_augmentation_takes_the_heart_from_the_crop(planned, trainer, plans, whole_hearts, monkeypatch, tmp_path):
     x = inputs(trainer, plans, "2d_cascade", whole_hearts, monkeypatch, tmp_path)
     assert foreground(x[:, 1:], N).flatten(1).any(1).all()
 
@@ -73,8 +71,8 @@ def test_masks_that_are_inputs_are_augmented_and_their_union_is_kept(planned, wh
 def test_networks_crop_by_the_union_where_they_get_it(network_case, plans, network):
     model = network_case(plans, "2d_cascade").build().eval()
     seen = []
-    model.crop.window = lambda heart: seen.append(torch.from_numpy(heart)) or tuple(
-        (0, size) for size in model.crop.crop_size
+    model.crop.window = lambda heart: (
+        seen.append(torch.from_numpy(heart)) or tuple((0, size) for size in model.crop.crop_size)
     )
     size = network_case(plans, "2d_cascade").patch_size
     image, masks, union = torch.randn(1, 1, *size), torch.zeros(1, N, *size), torch.zeros(1, 1, *size)

@@ -17,6 +17,7 @@ from torch import nn
 
 from nnunet_cardiac.networks.dual_attention import AttentionEdgeSkip
 from nnunet_cardiac.networks.network import Encoder, Network, freeze_auxiliary_outputs
+from nnunet_cardiac.networks.pointwise import pointwise
 from nnunet_cardiac.networks.topology import Topology
 
 VARIANTS: dict[str, dict[str, bool]] = {"full": {}, "no_edges": {"edges": False}, "no_attention": {"attention": False}}
@@ -55,7 +56,7 @@ class DenseEncoder(Encoder):
         levels = []
         for s, features in enumerate(self.output_channels):
             block = DenseBlock(input_channels, features // 2, topology, stage=s)
-            transition = topology.conv(block.output_channels, features, kernel_size=1)
+            transition = topology.conv(block.output_channels, features, kernel_size=1, conv_op=pointwise(self.conv_op))
             pooling = get_matching_pool_op(self.conv_op, pool_type="max")(self.strides[s]) if s else nn.Identity()
             levels.append(nn.Sequential(pooling, block, transition))
             input_channels = features

@@ -10,12 +10,14 @@ import torch
 from dynamic_network_architectures.building_blocks.helper import maybe_convert_scalar_to_list
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
+from nnunet_cardiac.networks.pointwise import pointwise
 from nnunet_cardiac.networks.topology import ConvOp
 
 DILATION = 2
 """Of spatial attention's 7x7 convolutions."""
+FLAT = 2**-10
+"""Gradients that are smaller are no edge."""
 
 
 class ChannelAttention(nn.Module):
@@ -36,8 +38,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """Two maps (B, C, \\*spatial) to M^Ch (B, C, 1, ...), between 0 and 1."""
-        m_e = f_e.flatten(2).mean(2) + f_e.flatten(2).amax(2)  # equation 3
-        m_d = f_d.flatten(2).mean(2) + f_d.flatten(2).amax(2)  # equation 4
+        m_e = f_e.flatten(2).mean(2) + f_e.flatten(2).max(2).values  # equation 3
+        m_d = f_d.flatten(2).mean(2) + f_d.flatten(2).max(2).values  # equation 4
         m = functional.layer_norm(m_e + m_d, self.w.shape)  # equation 5
         m = torch.sigmoid(self.w * m)  # equation 6
         return m.view(*m.shape, *[1] * (f_e.ndim - 2))
@@ -59,14 +61,33 @@ class SpatialAttention(nn.Module):
         super().__init__()
         kernel_size = [7 if k > 1 else 1 for k in maybe_convert_scalar_to_list(conv_op, kernel_size)]
         padding = [DILATION * (k // 2) for k in kernel_size]
-        self.pointwise_e, self.pointwise_d = (conv_op(features, 1, 1) for _ in "ED")
-        self.f_e, self.f_d = (conv_op(3, 1, kernel_size, padding=padding, dilation=DILATION) for _ in "ED")
+        self.pointwise_e, self.pointwise_d = (pointwise(conv_op)(features, 1, 1) for _ in "ED")
+        self.f = conv_op(6, 1, kernel_size, padding=padding, dilation=DILATION)  # both of 7x7, and their sum
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """F^ChE and F^ChD (B, C, \\*spatial) to M^Sp (B, 1, \\*spatial), between 0 and 1."""
-        m_e = self.f_e(torch.cat((f_e.mean(1, True), self.pointwise_e(f_e), f_e.amax(1, True)), 1))  # equation 7
-        m_d = self.f_d(torch.cat((f_d.mean(1, True), self.pointwise_d(f_d), f_d.amax(1, True)), 1))  # equation 8
-        return torch.sigmoid(m_e + m_d)  # equations 9 and 10
+        of_e = f_e.mean(1, True), self.pointwise_e(f_e), largest_channel(f_e)  # in equation 7
+        of_d = f_d.mean(1, True), self.pointwise_d(f_d), largest_channel(f_d)  # in equation 8
+        return torch.sigmoid(self.f(torch.cat((*of_e, *of_d), 1)))  # equations 7 to 10
+
+
+class _LargestChannel(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        largest = x.amax(1, True)
+        ctx.save_for_backward(x, largest)
+        return largest
+
+    @staticmethod
+    def backward(ctx, g: torch.Tensor) -> torch.Tensor:
+        x, largest = ctx.saved_tensors
+        at_largest = x == largest
+        return (g / at_largest.sum(1, True)) * at_largest
+
+
+def largest_channel(x: torch.Tensor) -> torch.Tensor:
+    """Maximum over the channels: (B, C, \\*spatial) to (B, 1, \\*spatial). As ``amax``, and faster backward."""
+    return _LargestChannel.apply(x)
 
 
 class DualAttention(nn.Module):
@@ -91,8 +112,8 @@ class DualAttention(nn.Module):
 def sobel_edges(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
     """Magnitude of the Sobel gradient of every map, as a share of the map's largest: in [0, 1], 0 where x is constant.
 
-    Built from differences and sums of neighbours, with the border repeated: of a constant the differences are exactly 0
-    in any precision. Gradients flow to ``x``; there is nothing to learn.
+    The border is repeated. Of a constant the differences are exactly 0 in any precision. Gradients flow to ``x``; there
+    is nothing to learn. For the backward pass nothing is kept but ``x``, which others keep anyway.
 
     Args:
         x: maps (B, C, \\*spatial), of about unit scale, as behind batch norm
@@ -101,31 +122,107 @@ def sobel_edges(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
     Returns:
         (B, C, \\*spatial)
     """
-    n_spatial = x.ndim - 2
-    padding = [side for axis in reversed(range(n_spatial)) for side in [int(axis in axes)] * 2]
-    corners = functional.pad(x, padding, "replicate")
-    for axis in axes:  # [1, 2, 1] is [1, 1] twice and [-1, 0, 1] is [1, 1], then [-1, 1]: this is the part in common
-        corners = _pair(corners, axis, 0.5, 0.5)
+    return _SobelEdges.apply(x, tuple(axis + 2 for axis in axes))
 
-    def squared_gradient(edge_axis: int) -> torch.Tensor:
-        gradient = corners
+
+class _SobelEdges(torch.autograd.Function):
+    """``sobel_edges``, with its gradient written out.
+
+    A Sobel kernel smooths along all axes ([1, 2, 1] / 4) but one, and takes differences ([-1, 0, 1]) along that.
+    """
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.axes = axes
+        magnitude, _ = _magnitude(x, axes)
+        edges = magnitude.clamp_min_(FLAT).sub_(FLAT)  # the root has no finite slope at 0: no edge and no gradient
+        return edges.div_(_largest(edges))
+
+    @staticmethod
+    def backward(ctx, g: torch.Tensor):
+        (x,) = ctx.saved_tensors
+        spatial = tuple(range(2, x.ndim))
+        magnitude, gradients = _magnitude(x, ctx.axes)
+        edges = magnitude.clamp_min(FLAT).sub_(FLAT)
+        largest = _largest(edges)
+        edges.div_(largest)
+        # the largest is itself the magnitude of some pixels, which share its gradient
+        at_largest = edges == edges.amax(spatial, keepdim=True)
+        share = -(g * edges).sum(spatial, keepdim=True) / at_largest.sum(spatial, keepdim=True)
+        g = torch.addcmul(g, at_largest, share).div_(largest).div_(magnitude).masked_fill_(magnitude <= FLAT, 0)
+        padded = torch.zeros(
+            [n + 2 * (axis in ctx.axes) for axis, n in enumerate(x.shape)], dtype=x.dtype, device=x.device
+        )
+        for edge_axis, gradient in zip(ctx.axes, gradients, strict=True):
+            part = gradient.mul_(g)
+            for axis in ctx.axes:
+                part = _difference_transposed(part, axis) if axis == edge_axis else _smooth_transposed(part, axis)
+            padded += part
+        for axis in ctx.axes:  # what the repeated border got is the border's
+            n = padded.shape[axis]
+            padded.narrow(axis, 1, 1).add_(padded.narrow(axis, 0, 1))
+            padded.narrow(axis, n - 2, 1).add_(padded.narrow(axis, n - 1, 1))
+            padded = padded.narrow(axis, 1, n - 2)
+        return padded, None
+
+
+def _magnitude(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Of the gradient, and the gradient along each axis."""
+    padding = [side for axis in range(x.ndim - 1, 1, -1) for side in [int(axis in axes)] * 2]
+    padded = functional.pad(x, padding, "replicate")
+    gradients = []
+    for edge_axis in axes:
+        gradient = padded
         for axis in axes:
-            gradient = _pair(gradient, axis, *((-0.5, 0.5) if axis == edge_axis else (0.5, 0.5)))
-        return gradient * gradient
-
-    first, *others = axes
-    squared = squared_gradient(first)
-    for edge_axis in others:
-        squared = squared + squared_gradient(edge_axis)
-    # the root has no finite slope at 0, and float16 no large squares: below 2^-10 there is no edge and no gradient
-    magnitude = squared.clamp(2**-20, 2**15).sqrt() - 2**-10
-    return magnitude / (magnitude.amax(tuple(range(2, x.ndim)), keepdim=True) + 2**-10)
+            gradient = _difference(gradient, axis) if axis == edge_axis else _smooth(gradient, axis)
+        gradients.append(gradient)
+    magnitude = gradients[0].abs()
+    for gradient in gradients[1:]:
+        magnitude = magnitude.hypot_(gradient)
+    return magnitude, gradients
 
 
-def _pair(x: torch.Tensor, axis: int, a: float, b: float) -> torch.Tensor:
-    """a x[i] + b x[i + 1] along a spatial axis."""
-    n = x.shape[axis + 2] - 1
-    return a * x.narrow(axis + 2, 0, n) + b * x.narrow(axis + 2, 1, n)
+def _largest(edges: torch.Tensor) -> torch.Tensor:
+    """Of each map (B, C, 1, ...), kept from 0."""
+    return edges.amax(tuple(range(2, edges.ndim)), keepdim=True).add_(FLAT)
+
+
+def _shifted(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Neighbour before, pixel and neighbour behind, without the first and last pixel of the axis."""
+    n = x.shape[axis] - 2
+    return x.narrow(axis, 0, n), x.narrow(axis, 1, n), x.narrow(axis, 2, n)
+
+
+def _smooth(x: torch.Tensor, axis: int) -> torch.Tensor:
+    before, here, behind = _shifted(x, axis)
+    return torch.lerp(before, behind, 0.5).lerp_(here, 0.5)
+
+
+def _difference(x: torch.Tensor, axis: int) -> torch.Tensor:
+    before, _, behind = _shifted(x, axis)
+    return (behind - before).mul_(0.5)
+
+
+def _smooth_transposed(g: torch.Tensor, axis: int) -> torch.Tensor:
+    y = _longer(g, axis)
+    for shifted, weight in zip(_shifted(y, axis), (0.25, 0.5, 0.25), strict=True):
+        shifted.add_(g, alpha=weight)
+    return y
+
+
+def _difference_transposed(g: torch.Tensor, axis: int) -> torch.Tensor:
+    y = _longer(g, axis)
+    before, _, behind = _shifted(y, axis)
+    before.sub_(g, alpha=0.5)
+    behind.add_(g, alpha=0.5)
+    return y
+
+
+def _longer(g: torch.Tensor, axis: int) -> torch.Tensor:
+    shape = list(g.shape)
+    shape[axis] += 2
+    return g.new_zeros(shape)
 
 
 class AttentionEdgeSkip(nn.Module):
@@ -149,14 +246,11 @@ class AttentionEdgeSkip(nn.Module):
         per_axis = maybe_convert_scalar_to_list(conv_op, kernel_size)
         self.edge_axes = [axis for axis, k in enumerate(per_axis) if k > 1]
         self.attention = DualAttention(features, conv_op, kernel_size) if attention else None
-        self.join = conv_op(2 * features, features, 1) if edges else None
+        self.join = pointwise(conv_op)(2 * features, features, 1) if edges else None
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """Encoder's and upsampled decoder's map (B, C, \\*spatial) to the skip (B, C, \\*spatial)."""
         refined = f_e if self.attention is None else self.attention(f_e, f_d)
         if self.join is None:
             return refined
-        with torch.autocast(f_e.device.type, enabled=False):  # in the map's own type, which is half precision already
-            # computed again in the backward pass: what autograd would keep is half as much as for all else in DADU
-            edges = checkpoint(sobel_edges, f_e, self.edge_axes, use_reentrant=False, preserve_rng_state=False)
-        return self.join(torch.cat((refined, edges), 1))
+        return self.join(torch.cat((refined, sobel_edges(f_e, self.edge_axes)), 1))

@@ -42,7 +42,7 @@ def foreground(previous: torch.Tensor, n_masks: int) -> torch.Tensor:
     """Where the previous stage saw the heart.
 
     Args:
-        previous: its masks (B, n_masks, \\*spatial), behind which a trainer that augments them puts their untouched union
+        previous: its masks (B, n_masks, \\*spatial); behind them, from trainers that augment them, their union before
         n_masks: channels
 
     Returns:

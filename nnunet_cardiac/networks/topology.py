@@ -96,10 +96,12 @@ class Topology:
     def conv(
         self, input_channels: int, output_channels: int, kernel_size: int | Sequence[int], stride=1, **changes
     ) -> ConvDropoutNormReLU:
-        """A convolution with what comes behind it; ``changes`` replace some of ``operations``."""
+        """A convolution with what comes behind it; ``changes`` replace ``conv_op`` and some of ``operations``."""
+        operations = {"conv_op": self.conv_op} | self.operations | changes
         return ConvDropoutNormReLU(
-            self.conv_op, input_channels, output_channels, kernel_size, stride, **(self.operations | changes)
-        )
+            input_channels=input_channels, output_channels=output_channels, kernel_size=kernel_size, stride=stride,
+            **operations,
+        )  # fmt: skip
 
     def convs(
         self, n_convs: int, input_channels: int, stage: int, stride=1, nonlin_first: bool = False, **changes
