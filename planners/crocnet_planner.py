@@ -12,7 +12,12 @@ from nnunet_cardiac.planners.network_planner import class_name, paper_topology
 from nnunet_cardiac.planners.small import WHOLE_IMAGE
 
 STAGE_2 = {
-    "2d": {"2d_cascade": "specialists", "2d_cascade_uncoupled": "uncoupled", "2d_cascade_single": "single"},
+    "2d": {
+        "2d_cascade": "specialists",
+        "2d_cascade_self_coupled": "self_coupled",
+        "2d_cascade_uncoupled": "uncoupled",
+        "2d_cascade_single": "single",
+    },
     "3d_fullres": {"3d_cascade_fullres": "specialists"},
 }
 """Name and variant of every second stage, by its first."""
@@ -21,8 +26,8 @@ STAGE_2 = {
 class CroCNetPlanner(CascadePlanner):
     """Plans CroCNet as nnU-Net plans its U-Net: E2AUNet stands in for it, the rest is nnU-Net's own planning.
 
-    ``2d`` is stage 1. ``2d_cascade`` (specialists), ``2d_cascade_uncoupled`` and ``2d_cascade_single`` are stage 2, on
-    the same preprocessed images: at half the width, with a crop that holds the heart and its margin in 99 % of the
+    ``2d`` is stage 1. ``2d_cascade`` (specialists) and its ablations ``2d_cascade_self_coupled``, ``2d_cascade_uncoupled``
+    and ``2d_cascade_single`` are stage 2, on the same preprocessed images: at half the width, with a crop that holds the heart and its margin in 99 % of the
     training slices, and a patch that covers the largest image, so that every tile sees the whole heart. Patch and batch
     of the ablations are those of ``2d_cascade``, so that they differ in nothing else. ``3d_fullres`` and
     ``3d_cascade_fullres`` are the two stages in 3D.

@@ -15,7 +15,12 @@ from nnunet_cardiac.planners.plan_and_preprocess import our_planners
 from nnunet_cardiac.planners.small import shrink
 
 DATASET = "Dataset027_ACDC"
-STAGE_2 = {"2d_cascade": "specialists", "2d_cascade_uncoupled": "uncoupled", "2d_cascade_single": "single"}
+STAGE_2 = {
+    "2d_cascade": "specialists",
+    "2d_cascade_self_coupled": "self_coupled",
+    "2d_cascade_uncoupled": "uncoupled",
+    "2d_cascade_single": "single",
+}
 
 
 pytestmark = pytest.mark.usefixtures("augmentation_workers")

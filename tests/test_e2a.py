@@ -58,14 +58,31 @@ def test_cross_e2a_of_one_anatomy_is_e2a():
     torch.testing.assert_close(cross(x), one(x))
 
 
-def test_coupled_anatomies_see_each_other_and_uncoupled_do_not():
+def test_coupled_anatomies_see_each_other_and_others_do_not():
     x = torch.randn(1, 12, 5, 5)
     other_rv = x.clone()
     other_rv[:, 4:8] = torch.randn(1, 4, 5, 5)
-    for coupled in (True, False):
-        layer = CrossE2A(3, 4, nn.Conv2d, coupled)
+    for coupling in ("cross", "self", "none"):
+        layer = CrossE2A(3, 4, nn.Conv2d, coupling)
         lv_changes = not torch.allclose(layer(x)[:, :4], layer(other_rv)[:, :4])
-        assert lv_changes == coupled
+        assert lv_changes == (coupling == "cross")
+
+
+def test_an_anatomy_coupled_to_itself_has_as_many_terms_and_weights_and_uses_all_of_them():
+    features = 32
+    cross, itself = (CrossE2A(3, features, nn.Conv2d, coupling) for coupling in ("cross", "self"))
+    weights, all_weights = (sum(p.numel() for p in layer.parameters()) for layer in (cross, itself))
+    assert all_weights - weights == 2 * 3 * features  # two more global queries for each of three anatomies
+    x = torch.randn(2, 3 * features, 5, 6)
+    q, k = (l2_normalise(w(x).reshape(2, 3, features, -1), 2) for w in (itself.w_q, itself.w_k))
+    sums = torch.zeros_like(q)
+    for t in range(3):
+        for s in range(3):
+            q_star = global_query(q[:, t], itself.w_a[t, s])
+            sums[:, t] += torch.einsum("od,bdn->bon", itself.w_p[t, s], q_star[..., None] * k[:, t])
+    torch.testing.assert_close(itself(x), itself.w_o((sums + itself.b_p + q).reshape(x.shape)))
+    itself(x).square().sum().backward()
+    assert itself.w_p.grad.abs().amax((2, 3)).min() > 0 and itself.w_a.grad.abs().amax(2).min() > 0
 
 
 def test_attention_reaches_every_pixel():

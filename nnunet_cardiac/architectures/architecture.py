@@ -37,7 +37,7 @@ class PublishedFigures:
         table: which of its tables
         data: on which data set, and which view of it
         columns: titles of the numbers
-        rows: by the paper's name of a method, its numbers
+        rows: by the paper's name of a method, its numbers; None where it gives none
         remark: what a reader must know before comparing
     """
 
@@ -45,7 +45,7 @@ class PublishedFigures:
     table: str
     data: str
     columns: tuple[str, ...]
-    rows: Mapping[str, tuple[float, ...]]
+    rows: Mapping[str, tuple[float | None, ...]]
     remark: str = ""
 
 

@@ -124,7 +124,7 @@ def _content(
         if len(t)
     }
     published = [
-        (p, pd.DataFrame.from_dict(p.rows, orient="index", columns=p.columns).to_html(border=0))
+        (p, pd.DataFrame.from_dict(p.rows, orient="index", columns=p.columns).to_html(border=0, na_rep="-"))
         for p in published_for({n for c in results.contenders for n in (c.contender.planner, c.contender.trainer)})
     ]
     keys = zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)

@@ -19,18 +19,19 @@ from nnunet_cardiac.networks.heart_crop import HeartCrop, foreground
 from nnunet_cardiac.networks.network import Network, NoDeepSupervision
 from nnunet_cardiac.networks.topology import Topology
 
-VARIANTS = ("specialists", "uncoupled", "single")
+VARIANTS = {"specialists": "cross", "self_coupled": "self", "uncoupled": "none", "single": "none"}
+"""Coupling of the attention, by variant."""
 
 
 class SpecialistEncoder(EmbeddingEncoder):
     """The shared encoder; samples of a batch come in groups of ``n_networks``, which cross-E-2A couples."""
 
-    def __init__(self, n_networks: int, coupled: bool, input_channels: int, topology: Topology):
+    def __init__(self, n_networks: int, coupling: str, input_channels: int, topology: Topology):
         super().__init__(input_channels, topology)
         self.n_networks = n_networks
         self.cross_e2a_blocks = nn.ModuleList(
             E2ABlock(
-                CrossE2A(n_networks, f, self.conv_op, coupled), n_networks * f, self.conv_op, self.norm_op,
+                CrossE2A(n_networks, f, self.conv_op, coupling), n_networks * f, self.conv_op, self.norm_op,
                 self.norm_op_kwargs, groups=n_networks,
             )
             for f in self.output_channels
@@ -57,7 +58,8 @@ class SpecialistNetworks(nn.Module):
     Args:
         image_channels: channels of the image, in front of the masks
         n_anatomies: masks in the input, maps in the output
-        variant: "specialists", "uncoupled" (no cross-E-2A) or "single" (one network for all anatomies)
+        variant: "specialists"; "self_coupled" (as many weights, but every anatomy sees itself alone); "uncoupled" (no
+            cross-E-2A, fewer weights); "single" (one network for all anatomies, half of the weights, with E-2A)
         topology: of each of the networks
     """
 
@@ -65,7 +67,7 @@ class SpecialistNetworks(nn.Module):
         super().__init__()
         self.image_channels, self.single = image_channels, variant == "single"
         n_networks, channels = (1, image_channels + n_anatomies) if self.single else (n_anatomies, image_channels + 1)
-        self.encoder = SpecialistEncoder(n_networks, variant == "specialists", channels, topology)
+        self.encoder = SpecialistEncoder(n_networks, VARIANTS[variant], channels, topology)
         self.decoder = UNetDecoder(
             self.encoder, n_anatomies if self.single else 1, topology.n_conv_per_stage_decoder, deep_supervision=False
         )
@@ -91,7 +93,7 @@ class CroCNetRefiner(Network):
         num_classes: background and anatomies
         crop_size: window around the heart in training, pixels, divisible by the product of the strides
         crop_margin: pixels around the heart's box (paper: 15)
-        variant: "specialists", "uncoupled" or "single", see ``SpecialistNetworks``
+        variant: "specialists", "self_coupled", "uncoupled" or "single", see ``SpecialistNetworks``
         deep_supervision: must be off
         topology: of the specialists, see ``Topology``; paper: five stages of 16, 32, 64, 128, 256 features
 

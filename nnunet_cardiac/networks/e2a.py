@@ -84,25 +84,31 @@ class CrossE2A(nn.Module):
     """Cross-E-2A (section 3.3): each anatomy's global query meets the keys of all anatomies.
 
     For target t the output is W_o[t]( sum_s W_p[t, s](q*_t * K_s) + Q_t ). No weight is shared between anatomies.
-    Uncoupled, the sum has the one term s = t, and every anatomy attends to itself alone (the paper's ablation).
+
+    Two ablations, in which every anatomy attends to itself alone. Uncoupled, the sum has the one term s = t (the
+    paper's). Coupled to itself, it has T terms, as many weights as cross-E-2A and as many products: in each, a global
+    query of its own meets the anatomy's own keys.
 
     Args:
         n_anatomies: T
         features: D of each anatomy
         conv_op: ``nn.Conv2d`` or ``nn.Conv3d``
-        coupled: whether anatomies see each other
+        coupling: "cross", "self" or "none"
+
+    Raises:
+        KeyError: another coupling
     """
 
-    def __init__(self, n_anatomies: int, features: int, conv_op: ConvOp, coupled: bool = True):
+    def __init__(self, n_anatomies: int, features: int, conv_op: ConvOp, coupling: str = "cross"):
         super().__init__()
         self.n_anatomies = n_anatomies
-        self.coupled = coupled
+        self.coupling = coupling
         all_features = n_anatomies * features
-        n_sources = n_anatomies if coupled else 1
+        n_sources, n_queries = {"cross": (n_anatomies, 1), "self": (n_anatomies,) * 2, "none": (1, 1)}[coupling]
         linear = pointwise(conv_op)
         self.w_q = linear(all_features, all_features, 1, groups=n_anatomies)
         self.w_k = linear(all_features, all_features, 1, groups=n_anatomies)
-        self.w_a = nn.Parameter(torch.randn(n_anatomies, features))
+        self.w_a = nn.Parameter(torch.randn(n_anatomies, n_queries, features).squeeze(1))
         std = math.sqrt(2 / (n_sources * features))  # He et al. 2015, as nnU-Net initialises the convolutions beside it
         self.w_p = nn.Parameter(std * torch.randn(n_anatomies, n_sources, features, features))
         self.b_p = nn.Parameter(torch.zeros(n_anatomies, features, 1))
@@ -113,12 +119,16 @@ class CrossE2A(nn.Module):
         q, k = (
             l2_normalise(w(x).unflatten(1, (self.n_anatomies, -1)).flatten(3), 2) for w in (self.w_q, self.w_k)
         )  # (B, T, D, N)
-        q_star = global_query(q, self.w_a)
-        w_p = torch.einsum("tsod,btd->btosd", self.w_p, q_star)  # W_p[t, s](q*_t * K_s) is W_p[t, s] q*_t on K_s
-        if self.coupled:  # the sum over s and d as one matrix product, all targets in one
-            context = torch.bmm(w_p.flatten(3).flatten(1, 2), k.flatten(1, 2)).view(q.shape)
+        # W_p[t, s](q*_t * K_s) is the matrix W_p[t, s] q*_t on K_s
+        if self.coupling == "self":
+            q_stars = torch.stack([global_query(q, w_a) for w_a in self.w_a.unbind(1)], 2)  # (B, T, S, D)
+            context = torch.matmul(torch.einsum("tsod,btsd->btod", self.w_p, q_stars), k)
         else:
-            context = torch.matmul(w_p.squeeze(3), k)
+            w_p = torch.einsum("tsod,btd->btosd", self.w_p, global_query(q, self.w_a))
+            if self.coupling == "cross":  # the sum over s and d, for all targets, as one product
+                context = torch.bmm(w_p.flatten(3).flatten(1, 2), k.flatten(1, 2)).view(q.shape)
+            else:
+                context = torch.matmul(w_p.squeeze(3), k)
         return self.w_o((context + self.b_p + q).view(x.shape))
 
 
