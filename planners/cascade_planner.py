@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
-from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.heart_crop import heart_box
@@ -65,18 +64,6 @@ class CascadePlanner(NetworkPlanner):
                 boxes = (heart_box(np.ascontiguousarray(image)) for image in images)
                 sizes += [scale * [stop - start for start, stop in box] for box in boxes if box is not None]
         return slices, volumes
-
-    def largest_image(self, plans: dict, base: str) -> list[int]:
-        """Largest size of each axis in the data set, in pixels as ``base`` preprocesses it."""
-        spacing = plans["configurations"][base]["spacing"]
-        axes = plans["transpose_forward"][-len(spacing) :]
-        shapes = [
-            compute_new_shape(np.array(shape)[axes], np.array(original)[axes], spacing)
-            for shape, original in zip(
-                self.dataset_fingerprint["shapes_after_crop"], self.dataset_fingerprint["spacings"], strict=True
-            )
-        ]
-        return np.max(shapes, axis=0).tolist()
 
     def crop_topology(self, spacing: Sequence[float], heart: np.ndarray, base_features: int) -> tuple[dict, list[int]]:
         """nnU-Net's rules for a network on the crop.

@@ -26,14 +26,14 @@ STAGE_2 = {
 class CroCNetPlanner(CascadePlanner):
     """Plans CroCNet as nnU-Net plans its U-Net: E2AUNet stands in for it, the rest is nnU-Net's own planning.
 
-    ``2d`` is stage 1. ``2d_cascade`` (specialists) and its ablations ``2d_cascade_self_coupled``, ``2d_cascade_uncoupled``
-    and ``2d_cascade_single`` are stage 2, on the same preprocessed images: at half the width, with a crop that holds the heart and its margin in 99 % of the
-    training slices, and a patch that covers the largest image, so that every tile sees the whole heart. Patch and batch
-    of the ablations are those of ``2d_cascade``, so that they differ in nothing else. ``3d_fullres`` and
-    ``3d_cascade_fullres`` are the two stages in 3D.
+    ``2d`` is stage 1. ``2d_cascade`` (specialists) and its ablations ``2d_cascade_self_coupled``,
+    ``2d_cascade_uncoupled`` and ``2d_cascade_single`` are stage 2, on the same preprocessed images: at half the width,
+    with a crop that holds the heart and its margin in 99 % of the training slices, and a patch that covers the largest
+    image, so that every tile sees the whole heart. Patch and batch of the ablations are those of ``2d_cascade``, so
+    that they differ in nothing else. ``3d_fullres`` and ``3d_cascade_fullres`` are the two stages in 3D.
 
-    The paper's sizes are 256 x 256 pixels, batch 8, five resolutions. The crop, which the paper does not fix, is
-    planned all the same; stage 2's patch is larger where images are.
+    ``paper`` takes the public code's batch of 8 and the paper's widths in five resolutions. The paper gives no size:
+    stage 1's patch of 256 x 256 pixels is the project's choice, and the crop is planned all the same.
     """
 
     network = E2AUNet

@@ -8,13 +8,14 @@ from nnunet_cardiac.planners.network_planner import NetworkPlanner
 class DADUPlanner(NetworkPlanner):
     """Plans DADU: ``2d``, ``3d_fullres``, ``2d_no_edges`` and ``2d_no_attention`` (of the skips).
 
-    The paper's sizes are 256 x 256 pixels, batch 10; five resolutions of 32 to 512 features are the project's choice
-    where the paper gives none.
+    ``paper`` resizes every image to 256 x 256 pixels, in batches of 10; five resolutions of 32 to 512 features are the
+    project's choice where the paper gives none.
     """
 
     network = DADU
     default_plans_name = "nnUNetDADUPlans"
     paper_batch_size = 10
+    paper_image_size = (256, 256)
 
     def configurations(self, plans: dict) -> dict[str, dict]:
         """``2d``, its ablations, and ``3d_fullres``."""

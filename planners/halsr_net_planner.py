@@ -26,7 +26,8 @@ class HALSRNetPlanner(CascadePlanner):
     inside the box, with a crop that holds box and margin in 99 % of the training slices. ``3d_fullres``, ``3d_roi`` and
     ``3d_cascade_fullres`` are the same in 3D.
 
-    The paper's sizes are 256 x 256 pixels, batch 32, widths of 64 to 512 in five resolutions.
+    ``paper`` takes the public code's batch of 32 and widths of 64 to 512 in five resolutions; its patch of 256 x 256
+    pixels for the whole image is the project's choice, as the code names no size.
     """
 
     network = HALSRNet

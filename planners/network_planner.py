@@ -8,11 +8,13 @@ from copy import deepcopy
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from torch import nn
 
 from nnunet_cardiac import networks
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.planners.small import WHOLE_IMAGE
 from nnunet_cardiac.training.memory import PLANNED_MEMORY, PlannedNetwork, StepMemory, training_memory
 
 FEWEST_STAGES, FEWEST_PIXELS = 3, 2
@@ -27,7 +29,8 @@ class NetworkPlanner(ExperimentPlanner, ABC):
     step, counted and not estimated (``training_memory``), takes no more than the memory target.
 
     Args:
-        paper: the paper's fixed sizes in place of planned ones, in 2D alone
+        paper: the paper's batch, widths and resolutions in place of planned ones, in 2D alone. Every image is resized
+            where the paper does that; elsewhere the patch is 256 x 256, which is the project's choice
         counts_memory: off where patch and batch are set afterwards
         others: as in nnU-Net's ``ExperimentPlanner``
     """
@@ -36,6 +39,8 @@ class NetworkPlanner(ExperimentPlanner, ABC):
     """What ``2d`` and ``3d_fullres`` are planned with; exported by ``nnunet_cardiac.networks``."""
     default_plans_name: str
     paper_batch_size: int
+    paper_image_size: tuple[int, int] | None = None
+    """What the paper resizes every image to, in pixels; None where it does not, or does not say."""
     optimiser_moments = 2
     """Numbers that the optimiser keeps for each parameter: those of Adam, which also hold nnU-Net's SGD."""
 
@@ -95,6 +100,30 @@ class NetworkPlanner(ExperimentPlanner, ABC):
             "nonlin_kwargs": {"inplace": True},
         }
 
+    def _resize(self, plans: dict, size: Sequence[int]) -> None:
+        """Has the network of ``2d`` resize every image, and a patch that covers the largest."""
+        configuration = plans["configurations"]["2d"]
+        arch_kwargs = configuration["architecture"]["arch_kwargs"]
+        arch_kwargs["image_size"] = list(size)
+        divisors = np.prod(arch_kwargs["strides"], axis=0)
+        largest = self.largest_image(plans, "2d")
+        patch_size = [math.ceil(side / divisor) * int(divisor) for side, divisor in zip(largest, divisors, strict=True)]
+        channels = len(self.dataset_json["channel_names"])
+        configuration |= {"patch_size": patch_size, WHOLE_IMAGE: True}
+        configuration |= self.batch(patch_size, configuration["architecture"], channels, math.inf)
+
+    def largest_image(self, plans: dict, base: str) -> list[int]:
+        """Largest size of each axis in the data set, in pixels as ``base`` preprocesses it."""
+        spacing = plans["configurations"][base]["spacing"]
+        axes = plans["transpose_forward"][-len(spacing) :]
+        shapes = [
+            compute_new_shape(np.array(shape)[axes], np.array(original)[axes], spacing)
+            for shape, original in zip(
+                self.dataset_fingerprint["shapes_after_crop"], self.dataset_fingerprint["spacings"], strict=True
+            )
+        ]
+        return np.max(shapes, axis=0).tolist()
+
     def batch(self, patch_size: Sequence[int], architecture: dict, input_channels: int, n_patches: float) -> dict:
         """nnU-Net's rule for the batch: what the memory target holds, at most 5 % of the data, at least 2.
 
@@ -140,8 +169,9 @@ class NetworkPlanner(ExperimentPlanner, ABC):
             input_channels: of the network
             patch_size: pixels or voxels
         """
-        # a sample's share is in proportion to its pixels, so each topology is counted once; but not where a crop is
-        size = patch_size if "crop_size" in network.arguments else None
+        # a sample's share is in proportion to its pixels, so each topology is counted once; but not where images are
+        # cropped or resized
+        size = patch_size if {"crop_size", "image_size"} & network.arguments.keys() else None
         key = json.dumps([network.class_name, network.arguments, input_channels, size], sort_keys=True, default=int)
         pixels = math.prod(map(int, patch_size))
         if key not in self._counted:
@@ -229,6 +259,8 @@ class NetworkPlanner(ExperimentPlanner, ABC):
     def save_plans(self, plans):
         if self.paper:
             plans["configurations"].pop("3d_fullres", None)
+            if self.paper_image_size is not None:
+                self._resize(plans, self.paper_image_size)
         plans["configurations"] = self.configurations(plans)
         super().save_plans(plans)
 

@@ -17,13 +17,15 @@ U-Net, Encoder Decoder, Spatial Attention Encoder Decoder."""
 class SpatialAttentionUNetPlanner(NetworkPlanner):
     """Plans the spatial-attention U-Net (``2d``; ``3d_fullres``) and its four siblings.
 
-    ``paper`` plans 256 x 256 pixels and intensities between 0 and 1 (nnU-Net's ``RescaleTo01Normalization``); batch 16
-    and five resolutions of 32 to 512 features are the project's choice where the text gives none.
+    ``paper`` resizes every image to 256 x 256 pixels, with intensities between 0 and 1 (nnU-Net's
+    ``RescaleTo01Normalization``); batch 16 and five resolutions of 32 to 512 features are the project's choice where
+    the text gives none.
     """
 
     network = SpatialAttentionUNet
     default_plans_name = "nnUNetSpatialAttentionUNetPlans"
     paper_batch_size = 16
+    paper_image_size = (256, 256)
     optimiser_moments = 1  # SGD, as nnU-Net's
 
     def determine_normalization_scheme_and_whether_mask_is_used_for_norm(self) -> tuple[list[str], list[bool]]:

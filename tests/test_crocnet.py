@@ -54,7 +54,9 @@ def test_pixels_outside_the_crop_do_not_matter():
         assert torch.equal(network(changed), logits)
 
 
-@pytest.mark.parametrize("variant, sees_other_masks", [("specialists", True), ("self_coupled", False), ("uncoupled", False)])
+@pytest.mark.parametrize(
+    "variant, sees_other_masks", [("specialists", True), ("self_coupled", False), ("uncoupled", False)]
+)
 def test_specialists_meet_in_cross_attention_alone(variant, sees_other_masks):
     network, x = build(variant=variant).eval(), heart(64, 56)
     with torch.no_grad():

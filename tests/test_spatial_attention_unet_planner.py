@@ -33,7 +33,8 @@ def test_systems_differ_in_nothing_but_their_switches(plan):
 
 def test_paper_sizes(plan):
     configuration = PlansManager(plan(paper=True)).get_configuration("2d_unet")
-    assert (configuration.patch_size, configuration.batch_size) == ([256, 256], 16)
+    assert configuration.batch_size == 16
+    assert configuration.network_arch_init_kwargs["image_size"] == [256, 256]
     assert configuration.normalization_schemes == ["RescaleTo01Normalization"]
     planned = PlansManager(plan()).get_configuration("2d_unet")
     assert planned.normalization_schemes == ["ZScoreNormalization"]

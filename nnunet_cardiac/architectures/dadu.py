@@ -85,8 +85,8 @@ ARCHITECTURE = Architecture(
                 "DADU, 80 epochs": (0.98, 0.97, 0.86, 2.4, 17.3, 10.4, 0.96, 0.92, 0.91, 4.0, 4.6, 6.8),
                 "DADU, 100 epochs": (0.98, 0.97, 0.92, 1.8, 16.4, 7.6, 0.96, 0.94, 0.91, 3.0, 3.9, 6.4),
             },
-            remark="After 100 epochs the figures should be those of Table 1, and are not: the HD of the RV at ED is 16.4 "
-            "here and 10.0 there.",
+            remark="After 100 epochs the figures should be those of Table 1, and are not: the HD of the RV at ED is "
+            "16.4 here and 10.0 there.",
         ),
         PublishedFigures(
             paper=_PAPER,

@@ -10,12 +10,15 @@ level's width; the transition has batch norm and ReLU as the convolutions have; 
 decoder's map behind the transposed convolution; the decoder's conv blocks are those of a U-Net.
 """
 
+from collections.abc import Sequence
+
 import torch
 from dynamic_network_architectures.building_blocks.helper import get_matching_pool_op
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import nn
 
 from nnunet_cardiac.networks.dual_attention import AttentionEdgeSkip
+from nnunet_cardiac.networks.image_resize import ImageResize
 from nnunet_cardiac.networks.network import Encoder, Network, freeze_auxiliary_outputs
 from nnunet_cardiac.networks.pointwise import pointwise
 from nnunet_cardiac.networks.topology import Topology
@@ -116,6 +119,7 @@ class DADU(Network):
         input_channels: image channels
         num_classes: maps of the output, background included
         variant: "full", "no_edges" or "no_attention"
+        image_size: that every image is resized to, see ``ImageResize``; None for images as they are
         deep_supervision: whether ``forward`` returns a list, highest resolution first
         topology: see ``Topology``; paper: batch norm, ReLU
 
@@ -131,10 +135,15 @@ class DADU(Network):
         num_classes: int,
         *,
         variant: str = "full",
+        image_size: Sequence[int] | None = None,
         deep_supervision: bool = False,
         **topology,
     ):
         super().__init__(Topology(**topology))
+        if image_size is not None:
+            self.check_input_size(image_size)
+            self.resize = ImageResize(image_size)
+            self.divisible_by = [1] * self.topology.dim
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}; got '{variant}'.")
         self.encoder = DenseEncoder(input_channels, self.topology)
@@ -148,5 +157,11 @@ class DADU(Network):
         Raises:
             ValueError: a side of the input that the strides do not divide
         """
+        if self.resize is not None:
+            return self.resize(x, self.segment)
         self.check_input_size(x.shape[2:])
+        return self.segment(x)
+
+    def segment(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """As ``forward``, of images that have their size."""
         return self.decoder(self.encoder(x))

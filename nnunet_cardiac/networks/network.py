@@ -13,6 +13,7 @@ from nnunet_cardiac.networks.topology import Topology
 
 if TYPE_CHECKING:
     from nnunet_cardiac.networks.heart_crop import HeartCrop
+    from nnunet_cardiac.networks.image_resize import ImageResize
 
 
 class Network(nn.Module):
@@ -39,6 +40,9 @@ class Network(nn.Module):
     crop: HeartCrop | None
     """The crop, of a network that has one."""
 
+    resize: ImageResize | None
+    """What brings images to one size, in a network that does."""
+
     boxed_labels: tuple[int, ...] = ()
     """Labels that its output is a box around; none for an output that is a segmentation."""
 
@@ -51,7 +55,7 @@ class Network(nn.Module):
     def __init__(self, topology: Topology):
         super().__init__()
         self.topology = topology
-        self.crop = self.loss_log_variances = None
+        self.crop = self.resize = self.loss_log_variances = None
         self.divisible_by = topology.divisible_by
 
     def check_input_size(self, size: Sequence[int]) -> None:

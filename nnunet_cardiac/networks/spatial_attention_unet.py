@@ -18,6 +18,7 @@ from dynamic_network_architectures.building_blocks.helper import (
 from torch import nn
 
 from nnunet_cardiac.networks.attention_gate import AttentionGate
+from nnunet_cardiac.networks.image_resize import ImageResize
 from nnunet_cardiac.networks.network import Encoder, Network, freeze_auxiliary_outputs
 from nnunet_cardiac.networks.topology import ConvOp, Topology
 
@@ -138,6 +139,7 @@ class SpatialAttentionUNet(Network):
         skip_connections: whether the decoder sees the encoder's maps
         encoder_attention: whether there is attention behind every encoder level
         attention_gates: whether the skips are gated; needs ``skip_connections``
+        image_size: that every image is resized to, see ``ImageResize``; None for images as they are
         deep_supervision: whether ``forward`` returns a list, highest resolution first
         topology: see ``Topology``; text: batch norm, ReLU
 
@@ -155,10 +157,15 @@ class SpatialAttentionUNet(Network):
         skip_connections: bool = True,
         encoder_attention: bool = True,
         attention_gates: bool = True,
+        image_size: Sequence[int] | None = None,
         deep_supervision: bool = False,
         **topology,
     ):
         super().__init__(Topology(**topology))
+        if image_size is not None:
+            self.check_input_size(image_size)
+            self.resize = ImageResize(image_size)
+            self.divisible_by = [1] * self.topology.dim
         if attention_gates and not skip_connections:
             raise ValueError("attention_gates weigh the skips: they need skip_connections.")
         self.encoder = SpatialAttentionEncoder(input_channels, encoder_attention, self.topology)
@@ -172,5 +179,11 @@ class SpatialAttentionUNet(Network):
         Raises:
             ValueError: a side of the input that the strides do not divide
         """
+        if self.resize is not None:
+            return self.resize(x, self.segment)
         self.check_input_size(x.shape[2:])
+        return self.segment(x)
+
+    def segment(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """As ``forward``, of images that have their size."""
         return self.decoder(self.encoder(x))

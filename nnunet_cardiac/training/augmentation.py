@@ -64,6 +64,40 @@ def rotations_and_flips(
     return spatial + _mirrored_and_masked(mirror_axes, use_mask_for_norm)
 
 
+class PaddingStaysZero(BasicTransform):
+    """Intensity transforms that leave what nnU-Net pads with at 0, by which ``ImageResize`` tells it from the image.
+
+    Args:
+        transforms: of intensities; they move no pixel
+    """
+
+    def __init__(self, transforms: list[BasicTransform]):
+        super().__init__()
+        self.transforms = transforms
+
+    def apply(self, data_dict: dict, **params) -> dict:
+        """nnU-Net's dictionary of a sample to the same, transformed."""
+        padding = (data_dict["image"] == 0).all(0)
+        for transform in self.transforms:
+            data_dict = transform(**data_dict)
+        return data_dict | {"image": data_dict["image"].masked_fill(padding, 0)}
+
+
+def padding_kept(transforms: ComposeTransforms) -> ComposeTransforms:
+    """An augmentation whose intensity transforms, the first random ones in a row, leave padding at 0."""
+    is_random = [isinstance(transform, RandomTransform) for transform in transforms.transforms]
+    if True not in is_random:
+        return transforms
+    first = is_random.index(True)
+    last = (is_random[first:] + [False]).index(False) + first
+    before, intensities, behind = (
+        transforms.transforms[:first],
+        transforms.transforms[first:last],
+        transforms.transforms[last:],
+    )
+    return ComposeTransforms([*before, PaddingStaysZero(intensities), *behind])
+
+
 def without_timing(transforms: ComposeTransforms) -> ComposeTransforms:
     """nnU-Net's augmentation without its choice between two ways to blur, which is made by timing them.
 

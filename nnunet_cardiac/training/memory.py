@@ -90,6 +90,8 @@ def training_memory(
         model = network.build(input_channels, output_channels)
         if isinstance(model, Network) and model.crop is not None:
             model.crop.finds_hearts = False  # where the heart is does not matter, and no values tell it
+        if isinstance(model, Network) and model.resize is not None:
+            model.resize.finds_images = False
         few, many = (_peak_of_a_step(model, (n, input_channels, *patch_size), half_precision) for n in SAMPLES)
     of_sample = (many - few) // (SAMPLES[1] - SAMPLES[0])
     parameters = sum(p.numel() for p in model.parameters())

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.training.augmentation import without_timing
+from nnunet_cardiac.training.augmentation import padding_kept, without_timing
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
 from nnunet_cardiac.training.passes import (
     TRAINING,
@@ -139,14 +139,16 @@ class RecipeTrainer(nnUNetTrainer):
             "regions": self.label_manager.foreground_regions if self.label_manager.has_regions else None,
             "ignore_label": self.label_manager.ignore_label,
         }
+        augmentation = self.get_training_transforms(
+            patch_size, rotation, scales, mirror_axes, dummy_2d,
+            use_mask_for_norm=self.configuration_manager.use_mask_for_norm, **targets,
+        )  # fmt: skip
+        if isinstance(self.bare_network, Network) and self.bare_network.resize is not None:
+            augmentation = padding_kept(augmentation)
         training, validation = self.get_tr_and_val_datasets()
         train_loader = self._loader(
             training, TRAINING, initial_patch_size,
-            first_batch=self.current_epoch * self.num_iterations_per_epoch,
-            transforms=self.get_training_transforms(
-                patch_size, rotation, scales, mirror_axes, dummy_2d,
-                use_mask_for_norm=self.configuration_manager.use_mask_for_norm, **targets,
-            ),
+            first_batch=self.current_epoch * self.num_iterations_per_epoch, transforms=augmentation,
         )  # fmt: skip
         val_loader = self._loader(
             validation, VALIDATION, patch_size, repeat=self.num_val_iterations_per_epoch,

@@ -1,0 +1,103 @@
+"""Images resized inside the network, as two of the papers resize them before."""
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from conftest import unet_arguments
+from torch import nn
+from torch.nn import functional
+
+from nnunet_cardiac.networks import DADU, SpatialAttentionUNet
+from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT
+from nnunet_cardiac.networks.image_resize import ImageResize
+from nnunet_cardiac.training.augmentation import padding_kept
+
+SIZE = (32, 32)
+NETWORKS = [DADU, SpatialAttentionUNet]
+
+
+def build(network, features, **arguments):
+    return network(
+        input_channels=1, **unet_arguments(nn.Conv2d, nn.BatchNorm2d, features) | {"image_size": SIZE} | arguments
+    )
+
+
+def padded(image, size, first):
+    """The image at ``first`` in a sample of ``size`` that is 0 elsewhere."""
+    sample = torch.zeros(1, 1, *size)
+    sample[0, 0, first[0] : first[0] + image.shape[0], first[1] : first[1] + image.shape[1]] = image
+    return sample
+
+
+def test_every_image_has_the_size_whatever_is_padded_around_it():
+    resize = ImageResize(SIZE)
+    image = torch.rand(20, 30) + 0.1
+    expected = functional.interpolate(image[None, None], SIZE, mode="bilinear")
+    seen = []
+
+    def network(x):
+        seen.append(x)
+        return torch.cat((x, -x), 1)
+
+    for first in ((0, 0), (4, 7), (12, 10)):
+        resize(padded(image, (40, 48), first), network)
+    assert all(x.shape == (1, 1, *SIZE) for x in seen)
+    for x in seen:
+        torch.testing.assert_close(x, expected)
+
+
+def test_logits_come_back_where_the_image_was():
+    image = torch.zeros(20, 30) + 0.1
+    image[5:15, 10:20] = 1
+    x = padded(image, (40, 48), (4, 7))
+    logits = ImageResize(SIZE)(x, lambda y: torch.cat((0.5 - y, y - 0.5), 1))
+    assert logits.shape == (1, 2, 40, 48)
+    found = (logits[0, 1] > logits[0, 0]).nonzero()
+    assert found.amin(0).tolist() == pytest.approx([9, 17], abs=1) and found.amax(0).tolist() == pytest.approx(
+        [18, 26], abs=1
+    )
+    outside = x[0, 0] == 0
+    assert (logits[0, 1][outside] == OUTSIDE_LOGIT).all() and (logits[0, 0][outside] == -OUTSIDE_LOGIT).all()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_images_of_all_sizes_in_one_batch_learn(network):
+    x = torch.cat([padded(torch.rand(h, w) + 0.1, (48, 40), (3, 2)) for h, w in ((40, 30), (20, 36))])
+    model = build(network, (4, 8, 16))
+    assert model.divisible_by == [1, 1]
+    logits = model(x)
+    assert logits.shape == (2, 4, 48, 40)
+    logits.square().mean().backward()
+    assert all(p.grad.isfinite().all() for name, p in model.named_parameters() if p.grad is not None)
+    alone = model.eval()(x[:1])
+    torch.testing.assert_close(model(x)[:1], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_deep_supervision_has_the_sizes_that_nnunet_expects(network):
+    model = build(network, (4, 8, 16, 16), deep_supervision=True)
+    outputs = model(padded(torch.rand(20, 36) + 0.1, (48, 40), (3, 2)))
+    assert [y.shape[2:] for y in outputs] == [(48, 40), (24, 20), (12, 10)]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_size_that_does_not_fit_is_refused(network):
+    with pytest.raises(ValueError, match="30 x 32 does not fit 3 stages"):
+        build(network, (4, 8, 16), image_size=(30, 32))
+
+
+def test_a_sample_without_anything_is_an_image_too():
+    logits = ImageResize(SIZE)(torch.zeros(1, 1, 40, 48), lambda y: torch.cat((y, y + 1), 1))
+    torch.testing.assert_close(logits[:, 1], torch.ones(1, 40, 48))
+
+
+def test_augmentation_leaves_the_padding_alone():
+    noise = GaussianNoiseTransform(noise_variance=(1, 1), p_per_channel=1, synchronize_channels=True)
+    transforms = padding_kept(ComposeTransforms([RandomTransform(noise, apply_probability=1)]))
+    image = padded(torch.rand(20, 36) + 0.1, (48, 40), (3, 2))[0]
+    changed = transforms(image=image.clone(), segmentation=torch.zeros(1, 48, 40, dtype=torch.int16))["image"]
+    assert torch.equal(changed == 0, image == 0) and not torch.equal(changed, image)
+    np.testing.assert_array_equal([b.start for b in ImageResize(SIZE).boxes(changed[None])[0]], [3, 2])
