@@ -108,7 +108,7 @@ def test_cost_is_that_of_the_crop():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="no deep supervision: train it with nnUNetTrainerCroCNet"):
         build(deep_supervision=True)
-    with pytest.raises(ValueError, match="specialists, uncoupled, single; got 'twins'"):
+    with pytest.raises(ValueError, match="specialists, self_coupled, uncoupled, single; got 'twins'"):
         build(variant="twins")
     with pytest.raises(ValueError, match="previous_stage"):
         build(input_channels=3)

@@ -27,4 +27,4 @@ class nnUNetTrainerCroCNet(RecipeTrainer):
         return optimizer, StepLR(optimizer, self.initial_lr, self.num_epochs, after=(100 / 500, 200 / 500))
 
     def _build_loss(self):
-        return self.sigmoid_dice_loss(do_bg=not self.is_cascaded, squared=True)
+        return self.sigmoid_dice_loss(do_bg=not self.is_cascaded)

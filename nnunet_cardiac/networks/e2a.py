@@ -75,8 +75,7 @@ class E2A(nn.Module):
         """(B, D, \\*spatial) to the same shape."""
         q, k = (l2_normalise(w(x), 1).flatten(2) for w in (self.w_q, self.w_k))  # (B, D, N)
         q_star = global_query(q, self.w_a)
-        w_p, b_p = self.w_p.weight.flatten(1), self.w_p.bias[:, None]
-        context = torch.baddbmm(b_p, w_p * q_star.unsqueeze(1), k)  # W_p(q* * K)
+        context = self.w_p.of_products(k, q_star)  # W_p(q* * K)
         return self.w_o((context + q).view(x.shape))
 
 

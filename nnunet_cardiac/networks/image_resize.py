@@ -15,6 +15,7 @@ from torch.nn import functional
 from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT
 
 Box = tuple[slice, ...]
+"""Of an image in its sample (C, \\*spatial); the first takes all channels."""
 
 
 class ImageResize(nn.Module):
@@ -37,16 +38,15 @@ class ImageResize(nn.Module):
 
     def _box(self, seen: torch.Tensor) -> Box:
         if not self.finds_images or not seen.any():
-            return tuple(slice(0, n) for n in seen.shape)
+            return (slice(None), *(slice(0, n) for n in seen.shape))
         axes = range(seen.ndim)
         along = (seen.amax([a for a in axes if a != axis]).nonzero().flatten() for axis in axes)
-        return tuple(slice(int(places[0]), int(places[-1]) + 1) for places in along)
+        return (slice(None), *(slice(int(places[0]), int(places[-1]) + 1) for places in along))
 
     @torch.compiler.disable
     def resized(self, x: torch.Tensor, boxes: Sequence[Box]) -> torch.Tensor:
         """The images (B, C, \\*size)."""
-        every = slice(None)
-        images = [sample[(every, *box)] for sample, box in zip(x, boxes, strict=True)]
+        images = [sample[box] for sample, box in zip(x, boxes, strict=True)]
         return torch.cat([_resize(image[None], self.size, antialias=True) for image in images])
 
     @torch.compiler.disable
@@ -66,11 +66,10 @@ class ImageResize(nn.Module):
         whole = logits.new_full((*logits.shape[:2], *shape), OUTSIDE_LOGIT)
         whole[:, 0] = -OUTSIDE_LOGIT
         for i, (image, box) in enumerate(zip(logits, boxes, strict=True)):
-            starts = [round(share * side.start) for share, side in zip(shares, box, strict=True)]
-            stops = [round(share * side.stop) for share, side in zip(shares, box, strict=True)]
-            sides = [max(stop - start, 1) for start, stop in zip(starts, stops, strict=True)]
-            place = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
-            whole[(i, slice(None), *place)] = _resize(image[None], sides)[0]
+            sides = zip(shares, box[1:], strict=True)
+            place = (slice(None), *(slice(round(share * side.start), round(share * side.stop)) for share, side in sides))
+            here = whole[i][place]
+            here.copy_(_resize(image[None], here.shape[1:])[0])
         return whole
 
     @torch.compiler.disable(recursive=False)  # the network is compiled; boxes differ in every batch and are not

@@ -22,13 +22,21 @@ class _Pointwise:
         """(B, in_channels, \\*spatial) to (B, out_channels, \\*spatial)."""
         groups, inner, outer = self.groups, self.in_channels // self.groups, self.out_channels // self.groups
         tokens = x.reshape(len(x) * groups, inner, -1)
-        weight = self.weight.view(1, groups, outer, inner).expand(len(x), -1, -1, -1).reshape(-1, outer, inner)
-        if self.bias is None:
-            y = torch.bmm(weight, tokens)
-        else:
-            bias = self.bias.view(1, groups, outer, 1).expand(len(x), -1, -1, -1).reshape(-1, outer, 1)
-            y = torch.baddbmm(bias, weight, tokens)
+        y = self._product(self.weight.view(groups, outer, inner).repeat(len(x), 1, 1), tokens)
         return y.view(len(x), self.out_channels, *x.shape[2:])
+
+    def of_products(self, tokens: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        """Of tokens (B, in_channels, N), each channel times a factor (B, in_channels): (B, out_channels, N).
+
+        The factors go into the weights, so that no product of the tokens' size is made. Without groups.
+        """
+        return self._product(self.weight.flatten(1) * factors.unsqueeze(1), tokens)
+
+    def _product(self, weight: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        if self.bias is None:
+            return torch.bmm(weight, tokens)
+        bias = self.bias.view(self.groups, -1, 1).repeat(len(weight) // self.groups, 1, 1)
+        return torch.baddbmm(bias, weight, tokens)
 
 
 class PointwiseConv2d(_Pointwise, nn.Conv2d):

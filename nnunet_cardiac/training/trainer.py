@@ -14,7 +14,6 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch._dynamo import OptimizedModule
@@ -100,7 +99,7 @@ class RecipeTrainer(nnUNetTrainer):
         """The network without what DDP and torch.compile wrap around it."""
         return bare(self.network)
 
-    def sigmoid_dice_loss(self, do_bg: bool, squared: bool) -> SigmoidDiceLoss:
+    def sigmoid_dice_loss(self, do_bg: bool, squared: bool = True) -> SigmoidDiceLoss:
         """The papers' Dice loss, for this data set and these plans."""
         return SigmoidDiceLoss(
             do_bg=self.label_manager.has_regions or do_bg,
@@ -126,8 +125,6 @@ class RecipeTrainer(nnUNetTrainer):
 
     def get_dataloaders(self):
         """As nnU-Net's, but passes over the data; see ``PassLoader``."""
-        if self.dataset_class is None:
-            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
         scales = self._get_deep_supervision_scales()
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
