@@ -63,7 +63,7 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     model, fold = job.model_and_fold(settings.dataset)
     load_plans(model.dataset, model.plans, model.configuration)
     check_trainer(model.trainer)
-    training.train(model, [fold], settings.device, budget=settings.budget)
+    training.train(model, [fold], settings.device, budget=settings.budget, compile_on_cpu=settings.compile_on_cpu)
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
     cost = json.loads(cost_file.read_text()) if cost_file.is_file() else {}

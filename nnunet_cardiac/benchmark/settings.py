@@ -20,6 +20,7 @@ class Settings:
         small: patch size of plans shrunk for a CPU; None for plans as they are
         gpu_memory_target: GB to plan for; None for each planner's own
         device: "cuda", "cpu" or "mps"
+        compile_on_cpu: whether trainings on a CPU compile their networks, all of them
     """
 
     dataset: str
@@ -30,6 +31,7 @@ class Settings:
     small: int | None = None
     gpu_memory_target: float | None = None
     device: str = "cuda"
+    compile_on_cpu: bool = False
 
     @property
     def of_models(self) -> dict:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunet_cardiac.cli.options import (
     add_command,
+    add_compile_option,
     add_device_option,
     add_memory_target_option,
     add_small_option,
@@ -50,6 +51,7 @@ def add_parser(commands) -> None:
     add_small_option(p)
     add_memory_target_option(p)
     add_device_option(p)
+    add_compile_option(p)
     p.add_argument(
         "--cores", type=whole_number, default=os.cpu_count(), metavar="N", help="for all jobs together, default all"
     )
@@ -85,6 +87,7 @@ def run(options: argparse.Namespace) -> bool:
         budget=options.budget,
         small=options.small,
         gpu_memory_target=options.gpu_memory_target,
+        compile_on_cpu=options.compile,
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
     )

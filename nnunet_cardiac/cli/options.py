@@ -75,6 +75,15 @@ def add_device_option(p) -> None:
     p.add_argument("-device", choices=DEVICES, help="default cuda where there is a GPU, else cpu")
 
 
+def add_compile_option(p) -> None:
+    """``--compile``"""
+    p.add_argument(
+        "--compile", action="store_true",
+        help="on a CPU: compile the networks (torch.compile), as nnU-Net does on a GPU; takes minutes, then steps are "
+        "faster",
+    )  # fmt: skip
+
+
 def add_memory_target_option(p, default: float | None = None) -> None:
     """``-gpu_memory_target`` in GB."""
     default_text = "the planner's own" if default is None else f"{default:g}"

@@ -5,6 +5,7 @@ import argparse
 from nnunet_cardiac.cli.options import (
     above_0,
     add_command,
+    add_compile_option,
     add_device_option,
     add_model_options,
     chosen_device,
@@ -39,6 +40,7 @@ def add_parser(commands) -> None:
     p.add_argument(
         "--unscaled_schedule", action="store_true", help="with --budget: cut the schedule off instead of scaling it"
     )
+    add_compile_option(p)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -57,4 +59,5 @@ def run(options: argparse.Namespace) -> None:
         scale_schedule=not options.unscaled_schedule,
         initial_lr=options.initial_lr,
         npz=options.npz,
+        compile_on_cpu=options.compile,
     )

@@ -67,7 +67,10 @@ class ImageResize(nn.Module):
         whole[:, 0] = -OUTSIDE_LOGIT
         for i, (image, box) in enumerate(zip(logits, boxes, strict=True)):
             sides = zip(shares, box[1:], strict=True)
-            place = (slice(None), *(slice(round(share * side.start), round(share * side.stop)) for share, side in sides))
+            place = (
+                slice(None),
+                *(slice(round(share * side.start), round(share * side.stop)) for share, side in sides),
+            )
             here = whole[i][place]
             here.copy_(_resize(image[None], here.shape[1:])[0])
         return whole

@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import os
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os.path import isdir, isfile, join
 
 import torch
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.training.compilation import compiled_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
 from nnunet_cardiac.training.training_cost import COST_FILE, training_cost
 
@@ -40,6 +41,7 @@ def train(
     scale_schedule: bool = True,
     initial_lr: float | None = None,
     npz: bool = False,
+    compile_on_cpu: bool = False,
 ) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
@@ -54,10 +56,16 @@ def train(
         scale_schedule: whether the recipe's schedule shrinks to the budget, or is cut off by it
         initial_lr: learning rate to start from; None for the recipe's own
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
+        compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
 
     Raises:
-        UserError: unknown fold, data that are not preprocessed, or a changed recipe with more than one GPU
+        UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
+            that cannot be compiled
     """
+    if compile_on_cpu and device != "cpu":
+        raise UserError(
+            "--compile is for -device cpu: on a GPU nnU-Net compiles of itself (nnUNet_compile=f prevents it)."
+        )
     if (budget or initial_lr) and num_gpus > 1:
         raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
@@ -85,12 +93,15 @@ def train(
             )  # fmt: skip
         else:
             trainer = _get_trainer(stage, fold, torch.device(device))
+            compiled = compiled_on_cpu(trainer) if compile_on_cpu else nullcontext()
             if initial_lr is not None:
                 trainer.initial_lr = initial_lr
-            if budget is not None:
-                limit_steps(trainer, budget, scale_schedule)
             settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
-            _train_fold(trainer, npz, settings | {"initial_lr": trainer.initial_lr})
+            settings |= {"initial_lr": trainer.initial_lr, "compiled": compile_on_cpu}
+            with compiled:
+                if budget is not None:
+                    limit_steps(trainer, budget, scale_schedule)
+                _train_fold(trainer, npz, settings)
 
 
 def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:

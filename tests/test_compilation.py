@@ -1,0 +1,57 @@
+"""Compiled trainings on a CPU: for nnU-Net's trainers and ours, and a sentence where it cannot be had."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from conftest import DATASET
+from torch._dynamo import OptimizedModule
+
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.model import Model
+from nnunet_cardiac.training.train import train
+
+
+@pytest.fixture
+def backend(monkeypatch, tmp_path):
+    """Compiles without inductor, which takes minutes; called with another backend, compiles with that."""
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    compile_with = torch.compile
+
+    def backend(name) -> None:
+        monkeypatch.setattr(torch, "compile", partial(compile_with, backend=name))
+
+    backend("eager")
+    return backend
+
+
+@pytest.mark.parametrize("trainer, plans", [("nnUNetTrainer", "nnUNetPlans"), ("nnUNetTrainerDADU", "nnUNetDADUPlans")])
+def test_a_training_on_a_cpu_is_compiled(planned, backend, tmp_path, monkeypatch, trainer, plans):
+    seen = []
+    forward = OptimizedModule.__call__
+
+    def count(self, *args, **kwargs):
+        seen.append(self)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(OptimizedModule, "__call__", count)
+    model = Model(DATASET, trainer, plans, "2d")
+    train(model, [0], "cpu", budget=2, compile_on_cpu=True)
+    assert len(seen) >= 2
+    cost = json.loads((tmp_path / DATASET / model.name / "fold_0" / "training_cost.json").read_text())
+    assert cost["compiled"] and cost["steps"] == 2
+
+
+def test_what_cannot_be_compiled_is_said_in_a_sentence(planned, backend):
+    def refuses(graph, inputs):
+        raise RuntimeError("no C++ compiler here")
+
+    backend(refuses)
+    with pytest.raises(UserError, match="PlainConvUNet cannot be compiled on this CPU: leave out --compile. .* no C"):
+        train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], "cpu", budget=1, compile_on_cpu=True)
+
+
+def test_on_a_gpu_nnunet_compiles_of_itself():
+    with pytest.raises(UserError, match="--compile is for -device cpu"):
+        train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], "cuda", compile_on_cpu=True)
