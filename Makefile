@@ -21,9 +21,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# pictures and tables of the documentation; those that need images: make docs ACDC=FOLDER
+# pictures and tables of the documentation; those that need images: make docs ACDC=FOLDER; learning curves of the
+# recipes: make docs CURVES=FOLDER, with nnU-Net's folders set
 docs: .venv/installed demo/benchmark/report/index.html
-	$(BIN)/python docs/make_docs.py --demo demo $(if $(ACDC),--acdc $(ACDC))
+	$(BIN)/python docs/make_docs.py --demo demo $(if $(ACDC),--acdc $(ACDC)) $(if $(CURVES),--curves $(CURVES))
 
 demo/benchmark/report/index.html:
 	$(MAKE) demo

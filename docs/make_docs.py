@@ -2,10 +2,12 @@
 
 A table stands between ``<!-- NAME: written by make docs -->`` and ``<!-- end -->``. Those of names come from the
 records in ``nnunet_cardiac/architectures``; the picture from a demo that has run; those of sizes, memory and time from
-ACDC, planned on this machine (half an hour without a GPU).
+ACDC, planned on this machine (half an hour without a GPU); the learning curves from trainings of fold 0, finished or
+not, whose steps are timed here (``make docs CURVES=nnUNet_results``).
 """
 
 import argparse
+import json
 import os
 import re
 import tempfile
@@ -13,22 +15,45 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
+
 from nnunet_cardiac.architectures import ARCHITECTURES, contenders, costed
 
 ROOT = Path(__file__).parents[1]
 MEMORY_TARGETS = (8, 11, 24)
 """GB, of the table of plans."""
+BASELINE = ("Dataset027_ACDC", "nnUNetTrainer_250epochs", "nnUNetPlans", "2d")
+CURVES = {
+    "CroCNet's, on E-2AUNet (stage 1)": ("Dataset027_ACDC", "nnUNetTrainerCroCNet", "nnUNetCroCNetPlans", "2d"),
+    "CroCNet's, on the specialists (stage 2)": (
+        "Dataset027_ACDC", "nnUNetTrainerCroCNet", "nnUNetCroCNetPlans", "2d_cascade",
+    ),
+    "DADU's, on DADU": ("Dataset027_ACDC", "nnUNetTrainerDADU", "nnUNetDADUPlans", "2d"),
+    "HALSR-Net's, on HALSR-Net": ("Dataset028_ACDC_LV_MYO", "nnUNetTrainerHALSRNet", "nnUNetHALSRNetPlans", "2d"),
+    "the spatial-attention U-Net's, on it": (
+        "Dataset027_ACDC", "nnUNetTrainerSpatialAttentionUNet", "nnUNetSpatialAttentionUNetPlans", "2d",
+    ),
+}  # fmt: skip
+"""Trainings of uncut recipes, each drawn beside nnU-Net's: data set, trainer, plans, configuration."""
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--acdc", type=Path, metavar="FOLDER", help="ACDC as its owners ship it")
+    parser.add_argument(
+        "--curves",
+        type=Path,
+        metavar="FOLDER",
+        help="nnUNet_results with trainings of the recipes; nnUNet_raw and so on",
+    )
     parser.add_argument("--demo", type=Path, metavar="FOLDER", help="of a demo that has run, for its picture")
     options = parser.parse_args()
     write(names())
     if options.demo:
         draw_demo(options.demo)
+    if options.curves:
+        draw_curves(collected_curves(options.curves))
     if options.acdc:
         with tempfile.TemporaryDirectory() as place:
             write(measured(options.acdc, Path(place)))
@@ -94,6 +119,81 @@ def draw_demo(demo: Path) -> None:
         benchmark = BenchmarkFolder(demo / "benchmark")
         median_cases(load(benchmark), benchmark).savefig(ROOT / "docs" / "demo.png", dpi=110)
     print("docs/demo.png", flush=True)
+
+
+def collected_curves(results: Path) -> dict:
+    """Online Dice against hours of one core, and the weights of DADU's losses, of every training that has begun.
+
+    Steps are timed now, each recipe's against nnU-Net's in turn, and the hours are those of the training steps: what
+    ran beside the trainings does not count.
+    """
+    import torch
+
+    os.environ["nnUNet_results"] = str(results.resolve())
+    torch.set_num_threads(1)
+    curves = {}
+    for title, model in {"nnU-Net's, on its U-Net": BASELINE, **CURVES}.items():
+        checkpoint = results / model[0] / "__".join(model[1:]) / "fold_0" / "checkpoint_latest.pth"
+        if not checkpoint.is_file():
+            checkpoint = checkpoint.with_name("checkpoint_final.pth")
+        if not checkpoint.is_file():
+            print(f"{title}: not trained")
+            continue
+        logging = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+        steps, seconds = steps_and_seconds(model)
+        dice = [round(float(d), 4) for d in logging["mean_fg_dice"]]
+        curves[title] = {"steps_per_epoch": steps, "seconds_per_step": round(seconds, 3), "dice": dice}
+        if "loss_weights" in logging:
+            curves[title]["loss_weights"] = logging["loss_weights"]
+        print(f"{title}: {len(dice)} epochs of {steps} steps, {seconds:.3f} s each", flush=True)
+    (ROOT / "docs" / "recipes.json").write_text(json.dumps(curves) + "\n")
+    return curves
+
+
+def steps_and_seconds(model: tuple[str, str, str, str]) -> tuple[int, float]:
+    """Steps of an epoch of a training, and seconds of one on one core."""
+    import torch
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    from nnunet_cardiac.cost.training_step import step_cost
+    from nnunet_cardiac.environment import ext_trainer
+
+    os.environ["nnUNet_extTrainer"] = ext_trainer()
+    dataset, trainer_name, plans, configuration = model
+    trainer = get_trainer_from_args(dataset, configuration, 0, trainer_name, plans, device=torch.device("cpu"))
+    trainer.initialize()
+    trainer.get_tr_and_val_datasets()
+    return trainer.num_iterations_per_epoch, step_cost(trainer, 15).seconds
+
+
+def draw_curves(curves: Mapping[str, dict]) -> None:
+    """``docs/recipes.png`` and ``docs/dadu_weights.png``."""
+    from matplotlib.figure import Figure
+
+    from nnunet_cardiac.evaluation.figures import colour, own_style
+
+    with own_style():
+        figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+        ax = figure.subplots()
+        for i, (title, curve) in enumerate(curves.items()):
+            hours = np.arange(1, len(curve["dice"]) + 1) * curve["steps_per_epoch"] * curve["seconds_per_step"] / 3600
+            ax.plot(hours, curve["dice"], color=colour(i), linewidth=1.2, label=title)
+        ax.set(xlabel="hours of training steps on one core", ylabel="online Dice on fold 0", xlim=(0, 3), ylim=(0, 1))
+        ax.grid(alpha=0.3)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+        figure.savefig(ROOT / "docs" / "recipes.png", dpi=130)
+        weights = next((curve["loss_weights"] for curve in curves.values() if "loss_weights" in curve), None)
+        if weights:
+            figure = Figure(figsize=(7.5, 2.8), layout="constrained")
+            ax = figure.subplots()
+            for level, values in enumerate(zip(*weights, strict=True)):
+                label = "final output" if level == 0 else f"auxiliary output at 1/{2**level} of the resolution"
+                ax.plot(range(1, len(values) + 1), values, color=colour(level), linewidth=1.5, label=label)
+            ax.set(xlabel="epoch", ylabel="weight of its loss")
+            ax.grid(alpha=0.3)
+            figure.legend(loc="outside right center", fontsize=8, frameon=False)
+            figure.savefig(ROOT / "docs" / "dadu_weights.png", dpi=130)
+    print("docs/recipes.png, docs/dadu_weights.png", flush=True)
 
 
 def measured(acdc: Path, place: Path) -> Iterator[tuple[str, str, str]]:
@@ -168,6 +268,8 @@ def sizes_table(planner: str, configurations: Mapping[str, str]) -> str:
         size = c.patch_size
         if network.crop is not None:
             network.crop.finds_hearts, size = False, network.crop.crop_size
+        if network.resize is not None:
+            network.resize.finds_images, size = False, network.resize.size
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, channels, *c.patch_size))
         parameters = sum(p.numel() for p in network.parameters()) / 1e6
