@@ -6,14 +6,19 @@ import torch
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from conftest import unet_arguments
+from conftest import DATASET, shrink_further, unet_arguments
+from nnunetv2.run.run_training import get_trainer_from_args
 from torch import nn
 from torch.nn import functional
 
 from nnunet_cardiac.networks import DADU, SpatialAttentionUNet
 from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT
 from nnunet_cardiac.networks.image_resize import ImageResize
+from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.planners.dadu_planner import DADUPlanner
+from nnunet_cardiac.planners.spatial_attention_unet_planner import SpatialAttentionUNetPlanner
 from nnunet_cardiac.training.augmentation import padding_kept
+from nnunet_cardiac.training.train import limit_steps
 
 SIZE = (32, 32)
 NETWORKS = [DADU, SpatialAttentionUNet]
@@ -87,6 +92,36 @@ def test_deep_supervision_has_the_sizes_that_nnunet_expects(network):
 def test_a_size_that_does_not_fit_is_refused(network):
     with pytest.raises(ValueError, match="30 x 32 does not fit 3 stages"):
         build(network, (4, 8, 16), image_size=(30, 32))
+
+
+@pytest.mark.parametrize(
+    "planner, trainer",
+    [(DADUPlanner, "nnUNetTrainerDADU"), (SpatialAttentionUNetPlanner, "nnUNetTrainerSpatialAttentionUNet")],
+)
+@pytest.mark.usefixtures("augmentation_workers")
+def test_nnunet_trains_and_predicts_with_the_papers_plans(planned, tmp_path, monkeypatch, planner, trainer):
+    """Every image has 256 x 256 pixels for the network, and its own size for nnU-Net."""
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    plans = planner(DATASET, plans_name="nnUNetResizedPlans", paper=True)
+    plans.generate_data_identifier = lambda configuration: f"nnUNetPlans_{configuration}"
+    plans.plan_experiment()
+    shrink_further(planned / "nnUNetResizedPlans.json")
+    shrink_further(planned / "nnUNetResizedPlans.json")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    training = get_trainer_from_args(DATASET, "2d", 0, trainer, "nnUNetResizedPlans", device=torch.device("cpu"))
+    limit_steps(training, 1)
+    training.initialize()
+    seen = set()
+    training.network.encoder.register_forward_pre_hook(lambda module, inputs: seen.add(tuple(inputs[0].shape[2:])))
+    training.run_training()
+    training.perform_actual_validation()
+    assert seen == {(256, 256)}
+    truth = planned / "gt_segmentations"
+    predictions = sorted(tmp_path.glob("*/*/fold_0/validation/*.nii.gz"))
+    assert len(predictions) == 4
+    for file in predictions:
+        assert read_nifti(file)[0].shape == read_nifti(truth / file.name)[0].shape
+    (planned / "nnUNetResizedPlans.json").unlink()
 
 
 def test_a_sample_without_anything_is_an_image_too():
