@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from conftest import DATASET, shrink_further, unet_arguments
 from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn import functional
 
 from nnunet_cardiac.networks import DADU, SpatialAttentionUNet
 from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT
-from nnunet_cardiac.networks.image_resize import ImageResize
+from nnunet_cardiac.networks.image_resize import ImageResize, image_box
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.planners.dadu_planner import DADUPlanner
 from nnunet_cardiac.planners.spatial_attention_unet_planner import SpatialAttentionUNetPlanner
-from nnunet_cardiac.training.augmentation import padding_kept
+from nnunet_cardiac.training.augmentation import image_frame_kept, rotations_and_flips
 from nnunet_cardiac.training.train import limit_steps
 
 SIZE = (32, 32)
@@ -124,15 +124,66 @@ def test_nnunet_trains_and_predicts_with_the_papers_plans(planned, tmp_path, mon
     (planned / "nnUNetResizedPlans.json").unlink()
 
 
+def test_compiled_once_for_images_of_all_sizes():
+    torch._dynamo.reset()
+    counters.clear()
+    model = build(DADU, (4, 8, 16))
+    compiled = torch.compile(model, backend="eager")
+    graphs = []
+    for h, w in ((40, 30), (20, 36), (48, 40)):
+        compiled(padded(torch.rand(h, w) + 0.1, (48, 40), (0, 0))).square().mean().backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[2] > 0 and len(counters["graph_break"]) <= 1
+
+
 def test_a_sample_without_anything_is_an_image_too():
     logits = ImageResize(SIZE)(torch.zeros(1, 1, 40, 48), lambda y: torch.cat((y, y + 1), 1))
     torch.testing.assert_close(logits[:, 1], torch.ones(1, 40, 48))
 
 
-def test_augmentation_leaves_the_padding_alone():
-    noise = GaussianNoiseTransform(noise_variance=(1, 1), p_per_channel=1, synchronize_channels=True)
-    transforms = padding_kept(ComposeTransforms([RandomTransform(noise, apply_probability=1)]))
-    image = padded(torch.rand(20, 36) + 0.1, (48, 40), (3, 2))[0]
-    changed = transforms(image=image.clone(), segmentation=torch.zeros(1, 48, 40, dtype=torch.int16))["image"]
-    assert torch.equal(changed == 0, image == 0) and not torch.equal(changed, image)
-    np.testing.assert_array_equal([b.start for b in ImageResize(SIZE).boxes(changed[None])[0][1:]], [3, 2])
+def stock_augmentation():
+    return nnUNetTrainer.get_training_transforms((48, 40), (-np.pi, np.pi), None, (0, 1), False)
+
+
+def rotation_alone():
+    return ComposeTransforms(rotations_and_flips((48, 40), (-np.pi, np.pi), (0, 1), False, None))
+
+
+@pytest.mark.parametrize("augmentation", [stock_augmentation, rotation_alone])
+def test_augmentation_keeps_the_frame_in_which_the_image_is_resized(augmentation):
+    """Rotated corners, zooms, noise on the padding: the network resizes as it does in prediction."""
+    image = padded(torch.rand(20, 36) + 0.1, (64, 64), (22, 14))[0]
+    labels = torch.ones(1, 64, 64, dtype=torch.int16)
+    kept, changed = image_frame_kept(augmentation()), 0
+    for _ in range(30):
+        sample = kept(image=image.clone(), segmentation=labels.clone())
+        box = image_box(sample["image"])
+        assert [side.stop - side.start for side in box[1:]] == [20, 36]
+        assert abs(box[1].start + box[1].stop - 48) <= 2 and abs(box[2].start + box[2].stop - 40) <= 2
+        changed += not torch.equal(sample["image"][box], image[image_box(image)])
+        outside = torch.ones(48, 40, dtype=torch.bool)
+        outside[box[1:]] = False
+        assert not (sample["segmentation"][0][outside] > 0).any()
+    assert changed > 20
+
+
+def test_without_that_it_does_not():
+    """What the test above would see, were there nothing for it."""
+    image = padded(torch.rand(20, 36) + 0.1, (64, 64), (22, 14))[0]
+    augmentation, sizes = rotation_alone(), set()
+    for _ in range(10):
+        box = image_box(
+            augmentation(image=image.clone(), segmentation=torch.ones(1, 64, 64, dtype=torch.int16))["image"]
+        )
+        sizes.add(tuple(side.stop - side.start for side in box[1:]))
+    assert len(sizes) > 3
+
+
+@pytest.mark.parametrize("first, side", [((24, 24), 16), ((0, 0), 1), ((47, 39), 1)])
+def test_small_images_survive_at_low_resolutions(first, side):
+    resize = ImageResize((64, 64))
+    x = padded(torch.ones(side, side), (48, 48), first)
+    boxes = resize.boxes(x)
+    for share in (1, 2, 16):
+        logits = resize.restored(torch.ones(1, 2, 64 // share, 64 // share), boxes, (48, 48))
+        assert logits.shape[2:] == (48 // share, 48 // share) and (logits[:, 1] == 1).any()

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +90,20 @@ def test_processes_of_a_distributed_training_share_every_batch(slices, labels):
     shares = [draw(loader(slices, labels, rank=rank, world_size=2), 12) for rank in range(2)]
     for batch, *parts in zip(whole, *shares, strict=True):
         assert sorted(keys(parts)) == sorted(batch["keys"]) and all(len(part["keys"]) for part in parts)
+
+
+@pytest.mark.parametrize("n, batch, world_size", [(5, 2, 2), (17, 8, 8), (33, 32, 32), (3, 4, 4)])
+def test_every_process_has_a_sample_of_every_batch(volumes, labels, n, batch, world_size):
+    data = SimpleNamespace(identifiers=[str(i) for i in range(n)])
+    ranks = [
+        PassLoader(data, batch, (8, 8), (8, 8), labels, seed=(0,), rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    n_batches = batches_of_a_pass(n, batch, world_size)
+    shares = [[loader.samples(number) for loader in ranks] for number in range(n_batches)]
+    assert all(share for of_batch in shares for share in of_batch)
+    seen = Counter(key for of_batch in shares for share in of_batch for key in share)
+    assert set(seen) == set(data.identifiers) and (n < world_size or set(seen.values()) == {1})
 
 
 def test_a_validation_is_the_same_every_time(slices, labels):

@@ -28,4 +28,4 @@ def test_a_factor_for_each_channel():
     layer = pointwise(nn.Conv2d)(6, 4, 1)
     tokens, factors = torch.randn(2, 6, 10), torch.randn(2, 6)
     expected = layer((tokens * factors[..., None]).unsqueeze(-1)).squeeze(-1)
-    torch.testing.assert_close(layer.of_products(tokens, factors), expected)
+    torch.testing.assert_close(layer.scaled(tokens, factors), expected)

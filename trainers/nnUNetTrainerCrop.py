@@ -3,7 +3,10 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
     nnUNetTrainerNoDeepSupervision,
 )
 
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.training.previous_stage import untouched_foreground_added
+from nnunet_cardiac.training.trainer import bare
 
 
 class nnUNetTrainerCrop(nnUNetTrainerNoDeepSupervision):
@@ -12,6 +15,19 @@ class nnUNetTrainerCrop(nnUNetTrainerNoDeepSupervision):
     The second stage learns from masks that are augmented, as nnU-Net's cascades do; its crop is taken from the masks as
     they were. Neither stage has deep supervision: what works on a crop has none, and both stages have one trainer.
     """
+
+    def initialize(self):
+        """
+        Raises:
+            UserError: a cascaded stage whose network does not crop
+        """
+        super().initialize()
+        network = bare(self.network)
+        if self.is_cascaded and (not isinstance(network, Network) or network.crop is None):
+            raise UserError(
+                f"{type(network).__name__} works on no crop: train it with nnUNetTrainerNoDeepSupervision instead of "
+                "nnUNetTrainerCrop."
+            )
 
     @staticmethod
     def get_training_transforms(

@@ -33,7 +33,7 @@ class nnUNetTrainerDADU(RecipeTrainer):
 
     @property
     def log_variances(self) -> torch.nn.Parameter | None:
-        """s of the auxiliary losses: parameters of the network, so that checkpoints and DDP carry them."""
+        """s of the outputs' losses: parameters of the network, so that checkpoints and DDP carry them."""
         network = self.bare_network
         return network.loss_log_variances if isinstance(network, Network) else None
 

@@ -36,7 +36,9 @@ class Settings:
     @property
     def of_models(self) -> dict:
         """What a trained model depends on, and must not change within one folder."""
-        return {key: getattr(self, key) for key in ("dataset", "budget", "small", "gpu_memory_target")}
+        return {
+            key: getattr(self, key) for key in ("dataset", "budget", "small", "gpu_memory_target", "compile_on_cpu")
+        }
 
     def plans_name(self, plans: str) -> str:
         """Plans of a contender; small ones have a name of their own, so that they never replace real ones."""

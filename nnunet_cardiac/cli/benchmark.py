@@ -91,6 +91,8 @@ def run(options: argparse.Namespace) -> bool:
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
     )
+    if settings.compile_on_cpu and settings.device != "cpu":
+        raise UserError("--compile is for -device cpu.")
     problems = workflow.run(
         settings=settings,
         output=options.o,

@@ -1,7 +1,7 @@
 """The second stage of CroCNet: coupled specialist networks on a crop (Khan et al., ISBI 2024, section 3.3).
 
 One encoder and one decoder, shared by all anatomies; cross-E-2A blocks, shared by none, after the embedding and after
-each downsampling. At the paper's widths this has 5.25 M parameters, as the public code without its flaws.
+each downsampling. At the paper's widths this has 5.24 M parameters, as the public code without its flaws.
 
 Decided here, where the paper is silent: cross-E-2A stands in front of a stage's conv block; the decoder has conv
 blocks alone. The single network of the ablation sees the image and all masks, and returns all anatomies.
@@ -134,7 +134,7 @@ class CroCNetRefiner(Network):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Image and masks (B, input_channels, \\*spatial) to logits (B, num_classes, \\*spatial).
 
-        Behind the masks, what ``nnUNetTrainerCrop`` adds to them is welcome; see ``foreground``.
+        Behind the masks, their untouched union may follow, see ``foreground``.
         """
         x, heart = x[:, : self.input_channels], foreground(x[:, self.image_channels :], self.n_anatomies)
         anatomies = self.crop(x, heart)

@@ -41,7 +41,7 @@ class ChannelAttention(nn.Module):
         m_e = f_e.flatten(2).mean(2) + f_e.flatten(2).max(2).values  # equation 3
         m_d = f_d.flatten(2).mean(2) + f_d.flatten(2).max(2).values  # equation 4
         m = functional.layer_norm(m_e + m_d, self.w.shape)  # equation 5
-        m = torch.sigmoid(self.w * m)  # equation 6
+        m = torch.sigmoid(self.w * m).to(f_e.dtype)  # equation 6
         return m.view(*m.shape, *[1] * (f_e.ndim - 2))
 
 
@@ -66,28 +66,9 @@ class SpatialAttention(nn.Module):
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """F^ChE and F^ChD (B, C, \\*spatial) to M^Sp (B, 1, \\*spatial), between 0 and 1."""
-        of_e = f_e.mean(1, True), self.pointwise_e(f_e), largest_channel(f_e)  # in equation 7
-        of_d = f_d.mean(1, True), self.pointwise_d(f_d), largest_channel(f_d)  # in equation 8
+        of_e = f_e.mean(1, True), self.pointwise_e(f_e), f_e.max(1, True).values  # in equation 7
+        of_d = f_d.mean(1, True), self.pointwise_d(f_d), f_d.max(1, True).values  # in equation 8
         return torch.sigmoid(self.f(torch.cat((*of_e, *of_d), 1)))  # equations 7 to 10
-
-
-class _LargestChannel(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
-        largest = x.amax(1, True)
-        ctx.save_for_backward(x, largest)
-        return largest
-
-    @staticmethod
-    def backward(ctx, g: torch.Tensor) -> torch.Tensor:
-        x, largest = ctx.saved_tensors
-        at_largest = x == largest
-        return (g / at_largest.sum(1, True)) * at_largest
-
-
-def largest_channel(x: torch.Tensor) -> torch.Tensor:
-    """Maximum over the channels: (B, C, \\*spatial) to (B, 1, \\*spatial). As ``amax``, and faster backward."""
-    return _LargestChannel.apply(x)
 
 
 class DualAttention(nn.Module):
@@ -122,7 +103,8 @@ def sobel_edges(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
     Returns:
         (B, C, \\*spatial)
     """
-    return _SobelEdges.apply(x, tuple(axis + 2 for axis in axes))
+    with torch.autocast(x.device.type, enabled=False):  # in the maps' own type, which may be half precision already
+        return _SobelEdges.apply(x, tuple(axis + 2 for axis in axes))
 
 
 class _SobelEdges(torch.autograd.Function):
@@ -133,27 +115,27 @@ class _SobelEdges(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
-        ctx.save_for_backward(x)
-        ctx.axes = axes
         magnitude, _ = _magnitude(x, axes)
         edges = magnitude.clamp_min_(FLAT).sub_(FLAT)  # the root has no finite slope at 0: no edge and no gradient
-        return edges.div_(_largest(edges))
+        largest, place = edges.flatten(2).max(2, keepdim=True)
+        largest = largest.add_(FLAT)
+        ctx.save_for_backward(x, largest, place)
+        ctx.axes = axes
+        return edges.div_(largest.view(*x.shape[:2], *[1] * (x.ndim - 2)))
 
     @staticmethod
     def backward(ctx, g: torch.Tensor):
-        (x,) = ctx.saved_tensors
-        spatial = tuple(range(2, x.ndim))
+        x, largest, place = ctx.saved_tensors
         magnitude, gradients = _magnitude(x, ctx.axes)
-        edges = magnitude.clamp_min(FLAT).sub_(FLAT)
-        largest = _largest(edges)
-        edges.div_(largest)
-        # the largest is itself the magnitude of some pixels, which share its gradient
-        at_largest = edges == edges.amax(spatial, keepdim=True)
-        share = -(g * edges).sum(spatial, keepdim=True) / at_largest.sum(spatial, keepdim=True)
-        g = torch.addcmul(g, at_largest, share).div_(largest).div_(magnitude).masked_fill_(magnitude <= FLAT, 0)
-        padded = torch.zeros(
-            [n + 2 * (axis in ctx.axes) for axis, n in enumerate(x.shape)], dtype=x.dtype, device=x.device
-        )
+        edges = magnitude.clamp_min(FLAT).sub_(FLAT).flatten(2).div_(largest)
+        # the largest is itself the magnitude of a pixel
+        wide = torch.promote_types(g.dtype, torch.float32)  # scaled losses have gradients whose sum float16 cannot hold
+        through_largest = -(g.flatten(2) * edges).sum(2, keepdim=True, dtype=wide)
+        g = g.flatten(2).scatter_add(2, place, through_largest.to(g.dtype)).div_(largest).view(x.shape)
+        g.div_(magnitude).masked_fill_(magnitude <= FLAT, 0)
+        del edges, magnitude
+        shape = [n + 2 * (axis in ctx.axes) for axis, n in enumerate(x.shape)]
+        padded = torch.zeros(shape, dtype=x.dtype, device=x.device)
         for edge_axis, gradient in zip(ctx.axes, gradients, strict=True):
             part = gradient.mul_(g)
             for axis in ctx.axes:
@@ -181,11 +163,6 @@ def _magnitude(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, li
     for gradient in gradients[1:]:
         magnitude = magnitude.hypot_(gradient)
     return magnitude, gradients
-
-
-def _largest(edges: torch.Tensor) -> torch.Tensor:
-    """Of each map (B, C, 1, ...), kept from 0."""
-    return edges.amax(tuple(range(2, edges.ndim)), keepdim=True).add_(FLAT)
 
 
 def _shifted(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -75,7 +75,7 @@ class E2A(nn.Module):
         """(B, D, \\*spatial) to the same shape."""
         q, k = (l2_normalise(w(x), 1).flatten(2) for w in (self.w_q, self.w_k))  # (B, D, N)
         q_star = global_query(q, self.w_a)
-        context = self.w_p.of_products(k, q_star)  # W_p(q* * K)
+        context = self.w_p.scaled(k, q_star)  # W_p(q* * K)
         return self.w_o((context + q).view(x.shape))
 
 
@@ -107,7 +107,7 @@ class CrossE2A(nn.Module):
         linear = pointwise(conv_op)
         self.w_q = linear(all_features, all_features, 1, groups=n_anatomies)
         self.w_k = linear(all_features, all_features, 1, groups=n_anatomies)
-        self.w_a = nn.Parameter(torch.randn(n_anatomies, n_queries, features).squeeze(1))
+        self.w_a = nn.Parameter(torch.randn(n_anatomies, n_queries, features))
         std = math.sqrt(2 / (n_sources * features))  # He et al. 2015, as nnU-Net initialises the convolutions beside it
         self.w_p = nn.Parameter(std * torch.randn(n_anatomies, n_sources, features, features))
         self.b_p = nn.Parameter(torch.zeros(n_anatomies, features, 1))
@@ -123,7 +123,7 @@ class CrossE2A(nn.Module):
             q_stars = torch.stack([global_query(q, w_a) for w_a in self.w_a.unbind(1)], 2)  # (B, T, S, D)
             context = torch.matmul(torch.einsum("tsod,btsd->btod", self.w_p, q_stars), k)
         else:
-            w_p = torch.einsum("tsod,btd->btosd", self.w_p, global_query(q, self.w_a))
+            w_p = torch.einsum("tsod,btd->btosd", self.w_p, global_query(q, self.w_a.squeeze(1)))
             if self.coupling == "cross":  # the sum over s and d, for all targets, as one product
                 context = torch.bmm(w_p.flatten(3).flatten(1, 2), k.flatten(1, 2)).view(q.shape)
             else:

@@ -2,8 +2,9 @@
 
 These papers scale every image to 256 x 256 pixels, whatever its field of view. nnU-Net resamples to a common spacing,
 and its plans can name no other way. So the plans' patch covers the largest image, and here what is padded around an
-image is left out and the rest is resized; the logits come back at the patch's size. Training, validation and every way
-to predict resize alike.
+image is left out and the rest is resized; the logits come back at the patch's size. nnU-Net pads with 0: where the
+margin of an image is exactly 0 itself, it counts as padding. An image that is larger than the patch is resized tile by
+tile.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,16 @@ from nnunet_cardiac.networks.heart_crop import OUTSIDE_LOGIT
 
 Box = tuple[slice, ...]
 """Of an image in its sample (C, \\*spatial); the first takes all channels."""
+
+
+def image_box(sample: torch.Tensor) -> Box:
+    """Where the image is in a sample (C, \\*spatial): all that is not 0. All of it where there is nothing else."""
+    seen = (sample != 0).any(0).cpu()
+    if not seen.any():
+        return (slice(None), *(slice(0, n) for n in seen.shape))
+    axes = range(seen.ndim)
+    along = (seen.amax([a for a in axes if a != axis]).nonzero().flatten().tolist() for axis in axes)
+    return (slice(None), *(slice(places[0], places[-1] + 1) for places in along))
 
 
 class ImageResize(nn.Module):
@@ -33,15 +44,9 @@ class ImageResize(nn.Module):
 
     @torch.compiler.disable
     def boxes(self, x: torch.Tensor) -> list[Box]:
-        """Where the image is in every sample of (B, C, \\*spatial): all that is not 0, which nnU-Net pads with."""
-        return [self._box((sample != 0).any(0)) for sample in x]
-
-    def _box(self, seen: torch.Tensor) -> Box:
-        if not self.finds_images or not seen.any():
-            return (slice(None), *(slice(0, n) for n in seen.shape))
-        axes = range(seen.ndim)
-        along = (seen.amax([a for a in axes if a != axis]).nonzero().flatten() for axis in axes)
-        return (slice(None), *(slice(int(places[0]), int(places[-1]) + 1) for places in along))
+        """Where the image is in every sample of (B, C, \\*spatial)."""
+        whole = (slice(None), *(slice(0, n) for n in x.shape[2:]))
+        return [image_box(sample) if self.finds_images else whole for sample in x]
 
     @torch.compiler.disable
     def resized(self, x: torch.Tensor, boxes: Sequence[Box]) -> torch.Tensor:
@@ -61,19 +66,19 @@ class ImageResize(nn.Module):
         Returns:
             (B, K, \\*size), or at the lower resolution
         """
-        shares = [n / full for n, full in zip(logits.shape[2:], self.size, strict=True)]
-        shape = [round(share * n) for share, n in zip(shares, size, strict=True)]
-        whole = logits.new_full((*logits.shape[:2], *shape), OUTSIDE_LOGIT)
-        whole[:, 0] = -OUTSIDE_LOGIT
-        for i, (image, box) in enumerate(zip(logits, boxes, strict=True)):
-            sides = zip(shares, box[1:], strict=True)
-            place = (
-                slice(None),
-                *(slice(round(share * side.start), round(share * side.stop)) for share, side in sides),
-            )
-            here = whole[i][place]
-            here.copy_(_resize(image[None], here.shape[1:])[0])
-        return whole
+        samples = []
+        for image, box in zip(logits, boxes, strict=True):
+            sides, padding = [], []
+            for n, full, length, place in zip(logits.shape[2:], self.size, size, box[1:], strict=True):
+                share = n / full
+                start = min(round(share * place.start), round(share * length) - 1)
+                stop = max(round(share * place.stop), start + 1)
+                sides.append(stop - start)
+                padding = [start, round(share * length) - stop, *padding]  # F.pad wants the last axis first
+            resized = _resize(image[None], sides)[0]
+            background = functional.pad(resized[:1], padding, value=-OUTSIDE_LOGIT)
+            samples.append(torch.cat((background, functional.pad(resized[1:], padding, value=OUTSIDE_LOGIT))))
+        return torch.stack(samples)
 
     @torch.compiler.disable(recursive=False)  # the network is compiled; boxes differ in every batch and are not
     def forward(

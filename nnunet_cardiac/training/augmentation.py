@@ -1,6 +1,7 @@
 """Training augmentation of the papers, from batchgeneratorsv2's transforms."""
 
 import numpy as np
+import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
@@ -11,6 +12,8 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+from nnunet_cardiac.networks.image_resize import image_box
 
 CROCNET_ROTATION = (-np.pi / 6, np.pi / 6)
 """30 degrees to either side, in radians."""
@@ -64,12 +67,17 @@ def rotations_and_flips(
     return spatial + _mirrored_and_masked(mirror_axes, use_mask_for_norm)
 
 
-class PaddingStaysZero(BasicTransform):
-    """Intensity transforms that leave what nnU-Net pads with at 0, by which ``ImageResize`` tells it from the image.
+class KeepImageFrame(BasicTransform):
+    """Augments an image inside its frame, as if it had been resized first: ``ImageResize`` finds the same frame again.
+
+    What is moved out of the frame is cut off, also in the labels, where it becomes nnU-Net's -1. What is moved in from
+    outside, where there is nothing, becomes almost 0: padding alone is 0.
 
     Args:
-        transforms: of intensities; they move no pixel
+        transforms: of space and intensities; the first leaves the middle of the image in the middle
     """
+
+    ALMOST_0 = 1e-5
 
     def __init__(self, transforms: list[BasicTransform]):
         super().__init__()
@@ -77,25 +85,27 @@ class PaddingStaysZero(BasicTransform):
 
     def apply(self, data_dict: dict, **params) -> dict:
         """nnU-Net's dictionary of a sample to the same, transformed."""
-        padding = (data_dict["image"] == 0).all(0)
+        before = data_dict["image"]
+        box = image_box(before)
         for transform in self.transforms:
             data_dict = transform(**data_dict)
-        return data_dict | {"image": data_dict["image"].masked_fill(padding, 0)}
+        image = data_dict["image"]
+        frame = torch.zeros_like(image[0], dtype=torch.bool)
+        cut = [(old - new) // 2 for old, new in zip(before.shape[1:], image.shape[1:], strict=True)]
+        frame[tuple(slice(max(b.start - c, 0), max(b.stop - c, 0)) for b, c in zip(box[1:], cut, strict=True))] = True
+        image = torch.where(frame, torch.where(image == 0, self.ALMOST_0, image), 0)
+        return data_dict | {"image": image, "segmentation": data_dict["segmentation"].masked_fill(~frame, -1)}
 
 
-def padding_kept(transforms: ComposeTransforms) -> ComposeTransforms:
-    """An augmentation whose intensity transforms, the first random ones in a row, leave padding at 0."""
-    is_random = [isinstance(transform, RandomTransform) for transform in transforms.transforms]
-    if True not in is_random:
-        return transforms
-    first = is_random.index(True)
-    last = (is_random[first:] + [False]).index(False) + first
-    before, intensities, behind = (
-        transforms.transforms[:first],
-        transforms.transforms[first:last],
-        transforms.transforms[last:],
-    )
-    return ComposeTransforms([*before, PaddingStaysZero(intensities), *behind])
+def image_frame_kept(transforms: ComposeTransforms) -> ComposeTransforms:
+    """An augmentation whose transforms of space and intensities keep the image's frame.
+
+    These are the first and the random ones that follow it; mirroring, which comes behind them, mirrors the frame too.
+    """
+    first, *others = transforms.transforms
+    is_random = [isinstance(transform, RandomTransform) for transform in others]
+    n = [*is_random, False].index(False)
+    return ComposeTransforms([KeepImageFrame([first, *others[:n]]), *others[n:]])
 
 
 def without_timing(transforms: ComposeTransforms) -> ComposeTransforms:

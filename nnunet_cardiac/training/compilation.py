@@ -1,11 +1,18 @@
 """torch.compile on a CPU, where nnU-Net leaves it out."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch._dynamo
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training.trainer import bare
+
+_inductor = importlib.import_module("torch._inductor.exc")
+FAILURES = (torch._dynamo.exc.TorchDynamoException, *filter(None, [getattr(_inductor, "InductorError", None)]))
+"""What PyTorch raises where it cannot compile; ``InductorError`` is not in all of its versions."""
 
 
 @contextmanager
@@ -19,13 +26,10 @@ def compiled_on_cpu(trainer) -> Iterator[None]:
         UserError: the network cannot be compiled; says why
     """
     trainer._do_i_compile = lambda: True
-    before = torch._dynamo.config.automatic_dynamic_shapes
-    torch._dynamo.config.automatic_dynamic_shapes = False
     try:
-        yield
-    except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as e:
+        with torch._dynamo.config.patch(automatic_dynamic_shapes=False):
+            yield
+    except FAILURES as e:
         reason = " ".join([line.strip() for line in str(e).splitlines() if line.strip()][:2])
-        network = type(getattr(trainer.network, "_orig_mod", trainer.network)).__name__
+        network = type(bare(trainer.network)).__name__
         raise UserError(f"{network} cannot be compiled on this CPU: leave out --compile. PyTorch says: {reason}") from e
-    finally:
-        torch._dynamo.config.automatic_dynamic_shapes = before

@@ -14,7 +14,7 @@ class BalancedDeepSupervisionLoss(nn.Module):
     of 1. Minimising the sum over the weights themselves would drive them to zero, so every output has a weight exp(-s),
     and s is added (uncertainty weighting: Kendall, Gal, Cipolla, "Multi-task learning using uncertainty to weigh
     losses", CVPR 2018). This is equation 11 times the final output's weight, with eta_s the ratio of two weights; Adam
-    does not mind the factor. A weight goes to the inverse of its loss, so the best output counts most: were the final
+    hardly minds the factor. A weight goes to the inverse of its loss, so the best output counts most: were the final
     output's fixed, the auxiliary ones would soon be all that counts.
 
     Args:

@@ -50,10 +50,10 @@ class Slices:
 class PassLoader(nnUNetDataLoader):
     """nnU-Net's loader, drawing without replacement: every sample once before any comes again.
 
-    A pass has as few batches as hold all samples, of sizes that differ by one at most. What a batch is made of, its
-    augmentation included, follows from the seed and the batch's number: it is the same whichever process makes it, and
-    whether the training was interrupted or not. Where a patch is smaller than the image, nnU-Net's rule chooses the
-    place, in a part of the samples around foreground.
+    A pass has as few batches as hold all samples, of sizes that differ by one at most. With more processes than
+    samples, some samples come twice. What a batch is made of, its augmentation included, follows from the seed and the
+    batch's number: it is the same whichever process makes it, and whether the training was interrupted or not. Where a
+    patch is smaller than the image, nnU-Net's rule chooses the place, in a part of the samples around foreground.
 
     Args:
         data: of nnU-Net's, or ``Slices``
@@ -81,7 +81,7 @@ class PassLoader(nnUNetDataLoader):
         self.seed = tuple(seed)
         self.repeat = repeat
         self.rank, self.world_size = rank, world_size
-        self.batches_of_a_pass = batches_of_a_pass(len(self.indices), batch_size)
+        self.batches_of_a_pass = batches_of_a_pass(len(self.indices), batch_size, world_size)
         self.next_batch, self.n_workers = first_batch, 1
         self.selected: list[str] = []
 
@@ -95,7 +95,10 @@ class PassLoader(nnUNetDataLoader):
         a_pass, position = divmod(number, self.batches_of_a_pass)
         order = np.random.default_rng([*self.seed, a_pass]).permutation(len(self.indices))
         batch = np.array_split(order, self.batches_of_a_pass)[position]
-        return [self.indices[i] for i in batch[self.rank :: self.world_size]]
+        share = batch[self.rank :: self.world_size]
+        if not share.size:  # fewer samples in the data set than processes
+            share = batch[[self.rank % len(batch)]]
+        return [self.indices[i] for i in share]
 
     def generate_train_batch(self) -> dict[str, Any]:
         """The next batch, as nnU-Net's loader makes it."""
@@ -113,16 +116,16 @@ class PassLoader(nnUNetDataLoader):
         return self.selected
 
 
-def batches_of_a_pass(n_samples: int, batch_size: int) -> int:
-    """Batches that hold ``n_samples``."""
-    return math.ceil(n_samples / batch_size)
+def batches_of_a_pass(n_samples: int, batch_size: int, world_size: int = 1) -> int:
+    """Batches that hold ``n_samples``: as few as ``batch_size`` allows, but a sample for every process in each."""
+    return max(1, min(math.ceil(n_samples / batch_size), n_samples // world_size))
 
 
 @contextmanager
 def own_random_numbers(seed: Sequence[int]):
     """Random numbers of Python, NumPy and PyTorch that follow from ``seed``; afterwards they go on as before."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seed_random_numbers(seed)
+    seed_random_numbers(seed, torch.default_generator)  # a GPU's generator goes on
     try:
         yield
     finally:
@@ -131,13 +134,14 @@ def own_random_numbers(seed: Sequence[int]):
         torch.set_rng_state(before[2])
 
 
-def seed_random_numbers(seed: Sequence[int]) -> None:
+def seed_random_numbers(seed: Sequence[int], generator: Any = torch) -> None:
     """Seeds Python, NumPy and PyTorch.
 
     Args:
         seed: numbers of 0 or more
+        generator: of PyTorch's; all of them by default
     """
     for_python, for_numpy, for_torch = np.random.SeedSequence(list(seed)).generate_state(3)
     random.seed(int(for_python))
     np.random.seed(for_numpy)
-    torch.manual_seed(int(for_torch))
+    generator.manual_seed(int(for_torch))

@@ -35,7 +35,7 @@ class KeepUntouched(BasicTransform):
         return data_dict | {"image": torch.cat((data_dict["image"], untouched))}
 
 
-def masks_left_alone(transforms: ComposeTransforms) -> ComposeTransforms:
+def without_mask_augmentation(transforms: ComposeTransforms) -> ComposeTransforms:
     """nnU-Net's augmentation without that of the masks: for networks that the masks steer and nothing else."""
     return ComposeTransforms([t for t in transforms.transforms if not _augments_masks(t)])
 

@@ -17,6 +17,7 @@ from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoi
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
@@ -64,7 +65,7 @@ def train(
     """
     if compile_on_cpu and device != "cpu":
         raise UserError(
-            "--compile is for -device cpu: on a GPU nnU-Net compiles of itself (nnUNet_compile=f prevents it)."
+            "--compile is for -device cpu: on a GPU nnU-Net decides whether to compile, see nnUNet_compile."
         )
     if (budget or initial_lr) and num_gpus > 1:
         raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
@@ -97,7 +98,7 @@ def train(
             if initial_lr is not None:
                 trainer.initial_lr = initial_lr
             settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
-            settings |= {"initial_lr": trainer.initial_lr, "compiled": compile_on_cpu}
+            settings |= {"initial_lr": trainer.initial_lr}
             with compiled:
                 if budget is not None:
                     limit_steps(trainer, budget, scale_schedule)
@@ -168,6 +169,7 @@ def _train_fold(trainer, npz: bool, settings: dict) -> None:
         seed_everything(_seed(trainer), trainer.fold, trainer.current_epoch - 1)
         with _progress_bar(trainer):
             trainer.run_training()
+        settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
         cost = training_cost(trainer) | settings | {"seed": _seed(trainer)}
         save_json(cost, join(trainer.output_folder, COST_FILE), sort_keys=False)
     trainer.perform_actual_validation(npz)

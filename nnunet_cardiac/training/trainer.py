@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.training.augmentation import padding_kept, without_timing
+from nnunet_cardiac.training.augmentation import image_frame_kept, without_timing
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
 from nnunet_cardiac.training.passes import (
     TRAINING,
@@ -31,16 +31,17 @@ from nnunet_cardiac.training.passes import (
     batches_of_a_pass,
     seed_random_numbers,
 )
-from nnunet_cardiac.training.previous_stage import masks_left_alone
+from nnunet_cardiac.training.previous_stage import without_mask_augmentation
 
 
 class RecipeTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the habits that the papers' recipes share.
 
-    - An epoch is one pass over the training slices (3D: volumes): each is seen exactly once, whatever the number of
-      worker processes and GPUs. Whoever sets ``num_iterations_per_epoch`` gets the same passes in pieces of that
-      length.
-    - Every epoch is validated on the same patches: one of every slice (3D: volume) of the validation cases.
+    - An epoch is one pass over the training slices (3D: volumes), or ``passes_per_epoch``: in a pass each is seen
+      exactly once, whatever the number of worker processes and GPUs. Whoever sets ``num_iterations_per_epoch`` gets the
+      same passes in pieces of that length.
+    - Every epoch is validated on the same patches: one of every slice (3D: volume) of the validation cases, or as many
+      as ``num_val_iterations_per_epoch`` sets.
     - No deep supervision, unless a subclass asks for it.
     - The masks of a previous stage are not augmented: no recipe of a paper does that.
     - A subclass with its own ``augmentation`` has that instead of nnU-Net's, and turns images by up to ``rotation``.
@@ -85,6 +86,8 @@ class RecipeTrainer(nnUNetTrainer):
             UserError: the plans describe a network that cannot be built, or a patch that does not fit it
         """
         seed_everything(self.seed, self.fold, -1, self.local_rank)
+        # batches of a pass have two sizes: compiled each for itself, not once for any size
+        torch._dynamo.config.automatic_dynamic_shapes = False
         try:
             super().initialize()
             network = self.bare_network
@@ -117,11 +120,17 @@ class RecipeTrainer(nnUNetTrainer):
             datasets = tuple(map(Slices, datasets))
         if self.num_iterations_per_epoch is None:
             training, validation = (
-                batches_of_a_pass(len(data.identifiers), self.configuration_manager.batch_size) for data in datasets
+                batches_of_a_pass(len(data.identifiers), self.configuration_manager.batch_size, self.world_size)
+                for data in datasets
             )
             self.num_iterations_per_epoch = math.ceil(self.passes_per_epoch * training)
             self.num_val_iterations_per_epoch = validation
         return datasets
+
+    @property
+    def world_size(self) -> int:
+        """Processes of a distributed training."""
+        return torch.distributed.get_world_size() if self.is_ddp else 1
 
     def get_dataloaders(self):
         """As nnU-Net's, but passes over the data; see ``PassLoader``."""
@@ -141,7 +150,7 @@ class RecipeTrainer(nnUNetTrainer):
             use_mask_for_norm=self.configuration_manager.use_mask_for_norm, **targets,
         )  # fmt: skip
         if isinstance(self.bare_network, Network) and self.bare_network.resize is not None:
-            augmentation = padding_kept(augmentation)
+            augmentation = image_frame_kept(augmentation)
         training, validation = self.get_tr_and_val_datasets()
         train_loader = self._loader(
             training, TRAINING, initial_patch_size,
@@ -165,7 +174,7 @@ class RecipeTrainer(nnUNetTrainer):
             probabilistic_oversampling=self.probabilistic_oversampling,
             seed=(self.seed, fold_number(self.fold), stream),
             rank=self.local_rank,
-            world_size=torch.distributed.get_world_size() if self.is_ddp else 1,
+            world_size=self.world_size,
             **options,
         )
 
@@ -207,7 +216,7 @@ class RecipeTrainer(nnUNetTrainer):
                 patch_size, rotation_for_DA, deep_supervision_scales, mirror_axes, do_dummy_2d_data_aug,
                 use_mask_for_norm, is_cascaded, foreground_labels, regions, ignore_label,
             )  # fmt: skip
-            return masks_left_alone(without_timing(stock))
+            return without_mask_augmentation(without_timing(stock))
         augmentation = cls.augmentation(
             patch_size, rotation_for_DA, mirror_axes, do_dummy_2d_data_aug, use_mask_for_norm
         )
