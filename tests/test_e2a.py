@@ -40,7 +40,7 @@ def test_cross_e2a_sums_over_sources(conv_op, size):
     k = l2_normalise(layer.w_k(x).reshape(2, 3, 4, -1), 2)
     sums = torch.zeros_like(q)
     for t in range(3):
-        q_star = global_query(q[:, t], layer.w_a[t, 0])
+        q_star = global_query(q[:, t], layer.w_a[t])
         for s in range(3):
             sums[:, t] += torch.einsum("od,bdn->bon", layer.w_p[t, s], q_star[..., None] * k[:, s])
     torch.testing.assert_close(layer(x), layer.w_o((sums + layer.b_p + q).reshape(x.shape)))
@@ -52,7 +52,7 @@ def test_cross_e2a_of_one_anatomy_is_e2a(coupling):
     for name in ("w_q", "w_k", "w_o"):
         getattr(cross, name).load_state_dict(getattr(one, name).state_dict())
     with torch.no_grad():
-        cross.w_a[0, 0] = one.w_a
+        cross.w_a.copy_(one.w_a)
         cross.w_p[0, 0] = one.w_p.weight.flatten(1)
         cross.b_p[0, :, 0] = one.w_p.bias
     x = torch.randn(2, 8, 5, 6)

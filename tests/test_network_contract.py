@@ -167,7 +167,7 @@ def test_every_variant_works_in_3d(in_3d, plans, name):
 
 
 @every_2d_configuration
-def test_compiled_without_breaks_but_at_the_crop_and_never_again(case, monkeypatch):
+def test_compiled_without_breaks_but_at_the_crop_and_never_again(case):
     """torch.compile, which nnU-Net trains with on a GPU: what the first epoch compiles serves all others."""
     arguments = shrink_topology(case.arguments, 2, 1)
     if "crop_size" in arguments:
@@ -197,9 +197,9 @@ def test_compiled_without_breaks_but_at_the_crop_and_never_again(case, monkeypat
             for i in range(first, first + 3):
                 compiled(images(i))
 
-    monkeypatch.setattr(torch._dynamo.config, "automatic_dynamic_shapes", False)  # as our trainers have it
-    epoch(0)
-    graphs = counters["stats"]["unique_graphs"]
-    assert len(set(counters["graph_break"])) <= (network.crop is not None)
-    epoch(3)  # the first hearts that are larger than the planned crop
+    with torch._dynamo.config.patch(automatic_dynamic_shapes=False):  # as our trainers have it
+        epoch(0)
+        graphs = counters["stats"]["unique_graphs"]
+        assert len(set(counters["graph_break"])) <= (network.crop is not None)
+        epoch(3)  # the first hearts that are larger than the planned crop
     assert counters["stats"]["unique_graphs"] == graphs > 0

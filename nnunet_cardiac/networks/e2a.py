@@ -103,11 +103,12 @@ class CrossE2A(nn.Module):
         self.n_anatomies = n_anatomies
         self.coupling = coupling
         all_features = n_anatomies * features
-        n_sources, n_queries = {"cross": (n_anatomies, 1), "self": (n_anatomies,) * 2, "none": (1, 1)}[coupling]
+        n_sources = {"cross": n_anatomies, "self": n_anatomies, "none": 1}[coupling]
+        queries = (n_anatomies, n_sources) if coupling == "self" else (n_anatomies,)
         linear = pointwise(conv_op)
         self.w_q = linear(all_features, all_features, 1, groups=n_anatomies)
         self.w_k = linear(all_features, all_features, 1, groups=n_anatomies)
-        self.w_a = nn.Parameter(torch.randn(n_anatomies, n_queries, features))
+        self.w_a = nn.Parameter(torch.randn(*queries, features))
         std = math.sqrt(2 / (n_sources * features))  # He et al. 2015, as nnU-Net initialises the convolutions beside it
         self.w_p = nn.Parameter(std * torch.randn(n_anatomies, n_sources, features, features))
         self.b_p = nn.Parameter(torch.zeros(n_anatomies, features, 1))
@@ -123,7 +124,7 @@ class CrossE2A(nn.Module):
             q_stars = torch.stack([global_query(q, w_a) for w_a in self.w_a.unbind(1)], 2)  # (B, T, S, D)
             context = torch.matmul(torch.einsum("tsod,btsd->btod", self.w_p, q_stars), k)
         else:
-            w_p = torch.einsum("tsod,btd->btosd", self.w_p, global_query(q, self.w_a.squeeze(1)))
+            w_p = torch.einsum("tsod,btd->btosd", self.w_p, global_query(q, self.w_a))
             if self.coupling == "cross":  # the sum over s and d, for all targets, as one product
                 context = torch.bmm(w_p.flatten(3).flatten(1, 2), k.flatten(1, 2)).view(q.shape)
             else:

@@ -68,7 +68,8 @@ class ImageResize(nn.Module):
         """
         samples = []
         for image, box in zip(logits, boxes, strict=True):
-            sides, padding = [], []
+            sides: list[int] = []
+            padding: list[int] = []
             for n, full, length, place in zip(logits.shape[2:], self.size, size, box[1:], strict=True):
                 share = n / full
                 start = min(round(share * place.start), round(share * length) - 1)
