@@ -28,6 +28,7 @@ from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
+from nnunet_cardiac.models.saved_model import SavedModel, SavedStage
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.progress import progress
@@ -52,25 +53,29 @@ class StagePredictor:
     """One stage of a model, loaded once.
 
     Args:
-        model: which; of a cascade this stage alone
-        folds: whose networks are averaged; None for all that are there
-        checkpoint: file name of the weights
-        others: as in ``BatchedPredictor``
-
-    Raises:
-        UserError: a fold was not trained, or the trainer is not installed
+        predictor: initialised with the stage
     """
 
-    def __init__(
-        self,
-        model: Model,
-        folds: Sequence[int | str] | None,
-        checkpoint: str,
-        device: torch.device,
-        use_mirroring: bool,
-        tile_step_size: float,
-        memory: float | None = None,
-    ):
+    def __init__(self, predictor: BatchedPredictor):
+        self.predictor = predictor
+        self.plans, self.configuration = predictor.plans_manager, predictor.configuration_manager
+        self.dataset_json = predictor.dataset_json
+
+    @classmethod
+    def of_trained(
+        cls, model: Model, folds: Sequence[int | str] | None, checkpoint: str, predictor: BatchedPredictor
+    ) -> "StagePredictor":
+        """A stage in nnU-Net's folder of trained models.
+
+        Args:
+            model: which; of a cascade this stage alone
+            folds: whose networks are averaged; None for all that are there
+            checkpoint: file name of the weights
+            predictor: that is to have it
+
+        Raises:
+            UserError: a fold was not trained, or the trainer is not installed
+        """
         folder = trained_folder(model)
         if folds is None:
             folds = sorted(int(p.parent.name[5:]) for p in folder.glob(f"fold_[0-9]*/{checkpoint}"))
@@ -84,17 +89,18 @@ class StagePredictor:
             )
         check_trainer(model.trainer)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
-            self.predictor = BatchedPredictor(
-                memory=memory,
-                tile_step_size=tile_step_size,
-                use_mirroring=use_mirroring,
-                perform_everything_on_device=device.type == "cuda",
-                device=device,
-                allow_tqdm=False,
-            )
-            self.predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
-        self.plans, self.configuration = self.predictor.plans_manager, self.predictor.configuration_manager
-        self.dataset_json = self.predictor.dataset_json
+            predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+        return cls(predictor)
+
+    @classmethod
+    def of_saved(cls, model: SavedModel, stage: SavedStage, predictor: BatchedPredictor) -> "StagePredictor":
+        """A stage of a saved model, with all its folds.
+
+        Raises:
+            UserError: the weights are not those of the network that the plans describe
+        """
+        predictor.initialize_from_saved_model(model, stage)
+        return cls(predictor)
 
     def preprocess(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
         """The network's input, and what is needed to bring its output back to the image's grid.
@@ -175,7 +181,7 @@ class StagePredictor:
 
 
 def load_stages(
-    model: Model,
+    model: Model | SavedModel,
     folds: Sequence[int | str] | None,
     checkpoint: str,
     device: torch.device,
@@ -184,17 +190,27 @@ def load_stages(
     memory: float | None = None,
 ) -> list[StagePredictor]:
     """The stages that lead to a model, first stage first. Arguments and errors as in ``predict``."""
+
+    def predictor() -> BatchedPredictor:
+        return BatchedPredictor(
+            memory=memory,
+            tile_step_size=tile_step_size,
+            use_mirroring=use_mirroring,
+            perform_everything_on_device=device.type == "cuda",
+            device=device,
+            allow_tqdm=False,
+        )
+
+    if isinstance(model, SavedModel):
+        return [StagePredictor.of_saved(model, stage, predictor()) for stage in model.stages]
     previous = previous_stages(load_json(trained_folder(model) / "plans.json"))
-    return [
-        StagePredictor(stage, folds, checkpoint, device, use_mirroring, tile_step_size, memory)
-        for stage in model.stages(previous)
-    ]
+    return [StagePredictor.of_trained(stage, folds, checkpoint, predictor()) for stage in model.stages(previous)]
 
 
 def predict(
     source: Path,
     output: Path,
-    model: Model,
+    model: Model | SavedModel,
     folds: Sequence[int | str] | None = None,
     checkpoint: str = "checkpoint_final.pth",
     device: str = "cuda",
@@ -212,9 +228,9 @@ def predict(
         source: an image, or a folder of images named as nnU-Net's (``CASE_0000.nii.gz``); with one channel also
             without the channel's number
         output: folder for ``CASE.nii.gz``
-        model: trained; previous stages are found by its plans
-        folds: whose networks are averaged, in every stage; None for all that are trained
-        checkpoint: file name of the weights
+        model: trained, previous stages are found by its plans; or saved
+        folds: whose networks are averaged, in every stage; None for all that are trained, and for a saved model
+        checkpoint: file name of the weights of a trained model
         device: "cuda", "cpu" or "mps"
         use_mirroring: average over mirrored copies
         tile_step_size: step of the sliding window, as a share of the patch
@@ -228,7 +244,10 @@ def predict(
     Raises:
         UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
     """
-    dataset_json = load_json(trained_folder(model) / "dataset.json")
+    if isinstance(model, SavedModel):
+        dataset_json = model.dataset_json
+    else:
+        dataset_json = load_json(trained_folder(model) / "dataset.json")
     ending = dataset_json["file_ending"]
     cases = find_cases(source, ending)
     targets = {case: output / f"{case}{ending}" for case in cases}

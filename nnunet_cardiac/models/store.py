@@ -1,0 +1,117 @@
+"""Where models are installed, and how they come there: from one zip file, checked before it counts."""
+
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, check_path
+
+BOX = Path(__file__).parent / "box"
+"""Models that come with the package."""
+FOLDER_VARIABLE = "NNUNET_CARDIAC_MODELS"
+"""Environment variable with the folder of installed models, in place of the user's data folder."""
+LARGEST_MODEL = 2_000_000_000
+"""Bytes of a model with all its files."""
+MOST_FILES = 200
+
+
+def installation_folder() -> Path:
+    """Where ``models install`` puts models."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    return Path(given) if given else user_data_path("nnunet_cardiac") / "models"
+
+
+def installed_folders() -> dict[str, Path]:
+    """Folders of all models, by name: those in the box first. An installed one replaces one in the box."""
+    folders = {}
+    for parent in (BOX, installation_folder()):
+        for file in sorted(parent.glob(f"*/{DESCRIPTION}")):
+            folders[file.parent.name] = file.parent
+    return folders
+
+
+def find_model(name: str) -> SavedModel:
+    """The model called ``name``, checked.
+
+    Raises:
+        UserError: there is none, or its files are not what they should be
+    """
+    folders = installed_folders()
+    if name not in folders:
+        known = f"installed are {', '.join(folders)}" if folders else "none is installed"
+        raise UserError(f"There is no model '{name}': {known}; nnunet_cardiac models install FILE installs one.")
+    return SavedModel.load(folders[name])
+
+
+def pack(model: SavedModel, target: Path) -> None:
+    """Writes a model's folder as one zip file; what is at ``target`` is replaced."""
+    partial = target.with_name(target.name + ".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(model.folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(model.folder).as_posix())
+    os.replace(partial, target)
+
+
+def install(source: Path, overwrite: bool = False) -> SavedModel:
+    """Checks a model's zip file and installs it.
+
+    Raises:
+        UserError: no such file, no model, damaged, hostile, or installed already
+    """
+    place = installation_folder()
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".installing_") as temporary:
+        folder = Path(temporary) / "model"
+        unpack(source, folder)
+        model = SavedModel.load(folder)
+        name = model.name
+        if not name or not name.replace("_", "").replace("-", "").replace(".", "").isalnum() or name.startswith("."):
+            raise UserError(f"{source} calls its model {name!r}: a name has letters, digits, '.', '-' and '_' alone.")
+        target = place / name
+        if target.exists():
+            if not overwrite:
+                raise UserError(f"{name} is installed already, in {target}: use --overwrite to replace it.")
+            shutil.rmtree(target)
+        os.replace(folder, target)
+    return SavedModel.load(target)
+
+
+def unpack(source: Path, folder: Path) -> None:
+    """Unpacks a model's zip file into a folder that does not exist yet; nothing lands outside it.
+
+    Raises:
+        UserError: no zip file, too large, or a member that is no plain file in the folder
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir()]
+            if len(members) > MOST_FILES or sum(m.file_size for m in members) > LARGEST_MODEL:
+                raise UserError(f"{source} unpacks to more than a model has: it is not installed.")
+            for member in members:
+                check_path(member.filename)
+                if stat.S_ISLNK(member.external_attr >> 16):
+                    raise UserError(f"{source} holds a link, {member.filename}: it is not installed.")
+            for member in members:
+                target = folder / member.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as packed, open(target, "wb") as unpacked:
+                    _copy(packed, unpacked, member.file_size, source)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as e:
+        raise UserError(f"{source} is no model's file, or is cut off ({e}): get it again.") from e
+
+
+def _copy(packed, unpacked, size: int, source: Path) -> None:
+    """What is unpacked may not be more than the archive says."""
+    left = size
+    while block := packed.read(1 << 20):
+        left -= len(block)
+        if left < 0:
+            raise UserError(f"{source} unpacks to more than it says: it is not installed.")
+        unpacked.write(block)

@@ -1,0 +1,248 @@
+"""Saved models: the same segmentations as what they were exported from, and nothing from a hostile file."""
+
+import json
+import os
+import pickle
+import shutil
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import CASCADE, DATASET
+from safetensors.torch import save_file
+
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.inference.predict import predict
+from nnunet_cardiac.model import Model
+from nnunet_cardiac.models.export import export, to_nnunet
+from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
+from nnunet_cardiac.models.store import find_model, install, installed_folders, pack
+from nnunet_cardiac.nifti import read_nifti
+
+_, _, _, TRAINER, _, PLANS, _, CONFIGURATION = CASCADE
+CROCNET = Model(DATASET, TRAINER, PLANS, CONFIGURATION)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A folder of installed models of the test's own."""
+    monkeypatch.setenv("NNUNET_CARDIAC_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="module")
+def exported(trained_crocnet, tmp_path_factory):
+    """CroCNet's cascade, both folds, in one file."""
+    file = tmp_path_factory.mktemp("exported") / "crocnet.zip"
+    export(CROCNET, file, "crocnet", summary="Of phantoms.", licence="none", citation="nobody")
+    return file
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """The exported model, unpacked, to be damaged."""
+    with zipfile.ZipFile(exported) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    return tmp_path / "unpacked"
+
+
+def described(folder, **changes):
+    """Changes the description, and lets it know the files as they are."""
+    description = json.loads((folder / DESCRIPTION).read_text())
+    for path, entry in description["files"].items():
+        if (folder / path).is_file():
+            entry |= {"bytes": (folder / path).stat().st_size, "sha256": sha256(folder / path)}
+    (folder / DESCRIPTION).write_text(json.dumps(description | changes))
+
+
+def test_it_segments_as_what_it_was_exported_from(exported, store, phantom_acdc, trained_crocnet, tmp_path):
+    install(exported)
+    model = find_model("crocnet")
+    assert [s.configuration for s in model.stages] == ["2d", CONFIGURATION] and len(model.stages[0].weights) == 2
+    image = next(phantom_acdc.glob("testing/*/*_frame01.nii.gz"))
+    (tmp_path / "in").mkdir()
+    shutil.copy(image, tmp_path / "in" / "case_0000.nii.gz")
+    found = []
+    for name, which in (("trained", CROCNET), ("saved", model)):
+        predict(tmp_path / "in", tmp_path / name, which, device="cpu")
+        found.append(read_nifti(tmp_path / name / "case.nii.gz")[0])
+    np.testing.assert_array_equal(*found)
+
+
+def test_back_to_nnunet(exported, store, tmp_path):
+    install(exported)
+    results = tmp_path / "results"
+    stages = to_nnunet(find_model("crocnet"), results)
+    assert [s.configuration for s in stages] == ["2d", CONFIGURATION]
+    for stage in stages:
+        kept = torch.load(results / DATASET / stage.name / "fold_1" / "checkpoint_final.pth", weights_only=True)
+        own = torch.load(stage.fold_folder(1) / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+        assert kept["trainer_name"] == own["trainer_name"] == TRAINER
+        assert all(torch.equal(kept["network_weights"][k], v) for k, v in own["network_weights"].items())
+    with pytest.raises(UserError, match="exists already"):
+        to_nnunet(find_model("crocnet"), results)
+
+
+def test_a_model_is_installed_once(exported, store):
+    assert not [name for name in installed_folders() if name == "crocnet"]
+    install(exported)
+    with pytest.raises(UserError, match="installed already"):
+        install(exported)
+    install(exported, overwrite=True)
+    assert installed_folders()["crocnet"] == store / "crocnet"
+    assert sorted(p.name for p in store.iterdir()) == ["crocnet"], "nothing is left of an installation"
+
+
+def test_what_is_not_installed_is_said(store):
+    with pytest.raises(UserError, match="no model 'other'"):
+        find_model("other")
+
+
+class Evil:
+    """What a pickle would run."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.place),)
+
+
+def refused(folder, because):
+    with pytest.raises(UserError, match=because) as error:
+        model = SavedModel.load(folder)
+        for stage in model.stages:
+            model.read_weights(stage)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_files_are_refused(folder):
+    weights = folder / "2d" / "fold_0.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5])
+    refused(folder, "fold_0.safetensors is damaged")
+    weights.unlink()
+    refused(folder, "fold_0.safetensors is missing")
+
+
+def test_a_pickle_in_place_of_weights_is_not_run(folder, tmp_path):
+    weights = folder / "2d" / "fold_0.safetensors"
+    weights.write_bytes(pickle.dumps(Evil(tmp_path / "run")))
+    described(folder)
+    refused(folder, "holds no weights")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_huge_header_is_refused(folder):
+    weights = folder / "2d" / "fold_0.safetensors"
+    weights.write_bytes(struct.pack("<Q", 1 << 40) + b"{}")
+    described(folder)
+    refused(folder, "its header is larger")
+
+
+def test_weights_of_another_network_are_refused(folder, tmp_path):
+    save_file({"a": torch.zeros(3)}, folder / "2d" / "fold_0.safetensors")
+    described(folder)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "case.nii.gz").touch()
+    with pytest.raises(UserError, match="does not fit its own plans"):
+        predict(tmp_path / "in", tmp_path / "out", SavedModel.load(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "change, because",
+    [
+        (lambda a: a.update(network_class_name="os.system"), "names 'os.system'"),
+        (lambda a: a["arch_kwargs"].update(conv_op="subprocess.Popen"), "names 'subprocess.Popen'"),
+        (lambda a: a.update(network_class_name=["os"]), "none of the networks"),
+        (lambda a: a.pop("arch_kwargs"), "has no network for '2d'"),
+    ],
+)
+def test_classes_of_others_are_not_built(folder, change, because):
+    plans = json.loads((folder / "plans.json").read_text())
+    change(plans["configurations"]["2d"]["architecture"])
+    (folder / "plans.json").write_text(json.dumps(plans))
+    described(folder)
+    refused(folder, because)
+
+
+@pytest.mark.parametrize(
+    "changes, because",
+    [
+        ({"format": 2}, "has format 2"),
+        ({"stages": "all"}, "is not a model's description"),
+        ({"stages": []}, "names no weights"),
+        ({"files": {}}, "does not list plans.json"),
+        ({"versions": None}, "is not a model's description"),
+    ],
+)
+def test_a_wrong_description_is_refused(folder, changes, because):
+    described(folder, **changes)
+    refused(folder, because)
+
+
+def test_a_file_that_nobody_listed_is_refused(folder):
+    (folder / "more.txt").touch()
+    refused(folder, "more.txt is no part of the model")
+
+
+def zipped(place, **members):
+    with zipfile.ZipFile(place / "hostile.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return place / "hostile.zip"
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside", "..\\outside", "C:outside"])
+def test_no_path_leads_out_of_the_folder(tmp_path, store, name):
+    with pytest.raises(UserError, match="leads out of its folder"):
+        install(zipped(tmp_path, **{name: "text"}))
+    assert list(store.iterdir()) == [] and not list(tmp_path.rglob("*outside*"))
+
+
+def test_links_are_refused(tmp_path, store):
+    with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
+        link = zipfile.ZipInfo("plans.json")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(UserError, match="holds a link"):
+        install(tmp_path / "hostile.zip")
+
+
+def test_what_is_no_zip_file_or_cut_off_is_refused(exported, tmp_path, store):
+    for content in (
+        b"",
+        b"no zip",
+        exported.read_bytes()[:-100],
+        exported.read_bytes()[: len(exported.read_bytes()) // 2],
+    ):
+        (tmp_path / "cut.zip").write_bytes(content)
+        with pytest.raises(UserError, match=r"cut\.zip is no model's file"):
+            install(tmp_path / "cut.zip")
+    with pytest.raises(UserError, match="missing.zip is no model's file"):
+        install(tmp_path / "missing.zip")
+
+
+def test_too_much_is_refused(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("nnunet_cardiac.models.store.LARGEST_MODEL", 1000)
+    with pytest.raises(UserError, match="unpacks to more than a model has"):
+        install(zipped(tmp_path, **{"plans.json": "0" * 2000}))
+
+
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "a/b"])
+def test_a_name_is_a_name(folder, tmp_path, store, name):
+    described(folder, name=name)
+    pack(SavedModel.load(folder), tmp_path / "model.zip")
+    with pytest.raises(UserError, match="a name has letters"):
+        install(tmp_path / "model.zip")
+
+
+def test_what_is_not_trained_cannot_be_exported(results_folder, tmp_path):
+    with pytest.raises(UserError, match="no trained model"):
+        export(Model(DATASET, TRAINER, "nnUNetOtherPlans", "2d"), tmp_path / "x.zip", "x")
+
+
+def test_a_fold_that_is_not_trained_is_named(trained_crocnet, tmp_path):
+    with pytest.raises(UserError, match="for fold 7"):
+        export(CROCNET, tmp_path / "x.zip", "x", folds=[7])
