@@ -47,9 +47,10 @@ def error_of(*arguments):
 
 def test_there_are_all_commands():
     data_sets = {f"convert {name}" for name in ("acdc", "lvquan19", "mnms2", "sunnybrook")}
-    assert set(COMMANDS) == data_sets | {
+    models = {f"models {action}" for action in ("list", "show", "export", "install", "to_nnunet")}
+    assert set(COMMANDS) == data_sets | models | {
         "convert", "plan_and_preprocess", "train", "predict", "evaluate", "measure", "benchmark", "report", "cost",
-        "env", "info", "demo",
+        "env", "info", "demo", "models",
     }  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def test_every_command_has_help_with_examples_that_hold(name, capsys):
     assert exit_status.value.code == 0
     text = capsys.readouterr().out
     assert len(text) > 200
-    assert "writes:" in text or name in ("env", "info")
+    assert "writes:" in text or name in ("env", "info", "models", "models list", "models show")
     examples = re.findall(
         r"^  (?:eval \"\$\()?nnunet_cardiac (.+?)(?:   \(.+\)|\)\")?$", text.partition("example")[2], re.M
     )

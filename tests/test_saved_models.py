@@ -13,6 +13,7 @@ import torch
 from conftest import CASCADE, DATASET
 from safetensors.torch import save_file
 
+from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import Model
@@ -246,3 +247,42 @@ def test_what_is_not_trained_cannot_be_exported(results_folder, tmp_path):
 def test_a_fold_that_is_not_trained_is_named(trained_crocnet, tmp_path):
     with pytest.raises(UserError, match="for fold 7"):
         export(CROCNET, tmp_path / "x.zip", "x", folds=[7])
+
+
+def test_the_commands(trained_crocnet, store, phantom_acdc, tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        main([str(a) for a in arguments])
+        return capsys.readouterr().out
+
+    assert "No model is installed" in run("models", "list")
+    card = tmp_path / "card.md"
+    card.write_text("# Hearts of phantoms")
+    which = ("-d", "27", "-tr", TRAINER, "-p", PLANS, "-c", "2d")
+    more = ("--name", "stage_1", "--card", card, "--summary", "Stage 1.", "--licence", "CC0", "-f", "0")
+    assert "stage_1, 1 networks" in run("models", "export", *which, *more, "-o", tmp_path / "model.zip")
+    assert "stage_1 is installed" in run("models", "install", tmp_path / "model.zip")
+    assert "stage_1: Stage 1." in run("models", "list")
+    assert "Hearts of phantoms" in run("models", "show", "stage_1")
+    image = tmp_path / "heart.nii.gz"
+    shutil.copy(next(phantom_acdc.glob("testing/*/*_frame01.nii.gz")), image)
+    run("predict", "-i", image, "-o", tmp_path / "out", "-m", "stage_1", "-device", "cpu")
+    assert (tmp_path / "out" / "heart.nii.gz").is_file()
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    assert f"{TRAINER}__{PLANS}__2d" in run("models", "to_nnunet", "stage_1")
+    (store / "stage_1" / "card.md").write_text("changed")
+    with pytest.raises(SystemExit):
+        run("models", "list")
+    assert "card.md is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, because",
+    [
+        (("predict", "-i", "a", "-o", "b"), "Name a model: -m NAME"),
+        (("predict", "-i", "a", "-o", "b", "-m", "x", "-d", "27", "-c", "2d"), "-m names a model with all its folds"),
+        (("models", "show", "nobody"), "There is no model 'nobody'"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(store, arguments, because):
+    with pytest.raises(SystemExit, match=because):
+        main(list(arguments))

@@ -18,6 +18,7 @@ from nnunet_cardiac.cli import (
     evaluate,
     info,
     measure,
+    models,
     plan_and_preprocess,
     predict,
     report,
@@ -26,7 +27,7 @@ from nnunet_cardiac.cli import (
 from nnunet_cardiac.errors import UserError
 
 COMMANDS = (
-    convert, plan_and_preprocess, train, predict, evaluate, measure, benchmark, report, cost, env, info, demo,
+    convert, plan_and_preprocess, train, predict, models, evaluate, measure, benchmark, report, cost, env, info, demo,
 )  # fmt: skip
 
 

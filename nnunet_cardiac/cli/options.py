@@ -62,12 +62,14 @@ def add_option(p, option: str, *former: str, **kwargs) -> None:
         )
 
 
-def add_model_options(p) -> None:
+def add_model_options(p, required: bool = True) -> None:
     """Data set, trainer, plans and configuration: what names a model."""
-    p.add_argument("-d", required=True, metavar="ID", help="data set, by ID or name")
+    p.add_argument("-d", required=required, metavar="ID", help="data set, by ID or name")
     p.add_argument("-tr", default="nnUNetTrainer", metavar="TRAINER", help="trainer, default nnUNetTrainer")
     p.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans, default nnUNetPlans")
-    p.add_argument("-c", required=True, metavar="CONFIGURATION", help="configuration in the plans, such as 2d_cascade")
+    p.add_argument(
+        "-c", required=required, metavar="CONFIGURATION", help="configuration in the plans, such as 2d_cascade"
+    )
 
 
 def add_device_option(p) -> None:

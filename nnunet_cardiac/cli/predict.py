@@ -15,6 +15,7 @@ from nnunet_cardiac.cli.options import (
     print_problems,
 )
 from nnunet_cardiac.environment import dataset_name
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 
 
@@ -32,11 +33,13 @@ def add_parser(commands) -> None:
             "nnunet_cardiac predict -i IMAGES -o SEGMENTATIONS -d 27 -tr nnUNetTrainerCroCNet -p nnUNetCroCNetPlans "
             "-c 2d_cascade",
             "nnunet_cardiac predict -i heart.nii.gz -o SEGMENTATIONS -d 27 -c 2d -f 0   (the baseline, one fold)",
+            "nnunet_cardiac predict -i IMAGES -o SEGMENTATIONS -m crocnet   (an installed model)",
         ),
     )  # fmt: skip
     p.add_argument("-i", type=Path, required=True, metavar="IN", help="an image or a folder of images")
     p.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the segmentations")
-    add_model_options(p)
+    p.add_argument("-m", metavar="NAME", help="an installed model, see 'models list'; in place of -d -tr -p -c")
+    add_model_options(p, required=False)
     p.add_argument("-f", nargs="+", type=fold, metavar="FOLD", help="folds to average, default all that are trained")
     p.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="weights, default checkpoint_final.pth")
     p.add_argument(
@@ -57,13 +60,20 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    name = dataset_name(options.d, "nnUNet_results")
+    if options.m is None and (options.d is None or options.c is None):
+        raise UserError("Name a model: -m NAME for an installed one, or -d and -c for one that was trained here.")
+    if options.m is not None and not (options.d is options.c is options.f is None):
+        raise UserError("-m names a model with all its folds: leave out -d, -c and -f, or -m.")
+    name = None if options.d is None else dataset_name(options.d, "nnUNet_results")
     from nnunet_cardiac.inference.predict import predict
+    from nnunet_cardiac.models.store import find_model
 
     result = predict(
         source=options.i,
         output=options.o,
-        model=Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
+        model=find_model(options.m)
+        if name is None
+        else Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
         folds=options.f,
         checkpoint=options.chk,
         device=chosen_device(options.device),
