@@ -9,7 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_cardiac.networks import CroCNetRefiner, E2AUNet
 from nnunet_cardiac.planners.cascade_planner import CascadePlanner
 from nnunet_cardiac.planners.network_planner import class_name, paper_topology
-from nnunet_cardiac.planners.small import WHOLE_IMAGE
+from nnunet_cardiac.planners.shrink import WHOLE_IMAGE
 
 STAGE_2 = {
     "2d": {

@@ -9,7 +9,7 @@ from nnunet_cardiac.networks import HALSRNet, LVBoxRegressor
 from nnunet_cardiac.networks.halsr_net import DROPOUT
 from nnunet_cardiac.planners.cascade_planner import CascadePlanner
 from nnunet_cardiac.planners.network_planner import class_name
-from nnunet_cardiac.planners.small import WHOLE_IMAGE
+from nnunet_cardiac.planners.shrink import WHOLE_IMAGE
 
 LEFT_VENTRICLE = ("LV", "MYO")
 """Names in ``dataset.json`` of what the box encloses."""

@@ -14,7 +14,7 @@ from torch import nn
 from nnunet_cardiac import networks
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.planners.small import WHOLE_IMAGE
+from nnunet_cardiac.planners.shrink import WHOLE_IMAGE
 from nnunet_cardiac.training.memory import PLANNED_MEMORY, PlannedNetwork, StepMemory, training_memory
 
 FEWEST_STAGES, FEWEST_PIXELS = 3, 2

@@ -25,7 +25,8 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 import nnunet_cardiac.planners
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
-from nnunet_cardiac.planners.small import shrink
+from nnunet_cardiac.planners.shrink import shrink
+from nnunet_cardiac.planners.sizes import Size
 from nnunet_cardiac.training.memory import PLANNED_MEMORY
 
 PREPROCESSING = (
@@ -68,7 +69,7 @@ def plan_and_preprocess(
     configurations: Sequence[str] | None = None,
     gpu_memory_target: float | None = None,
     paper: bool = False,
-    small: int | None = None,
+    size: Size | None = None,
     plans_name: str | None = None,
     n_processes: int = 2,
     verify: bool = False,
@@ -83,8 +84,7 @@ def plan_and_preprocess(
         configurations: those to preprocess; None for all 2D ones
         gpu_memory_target: GB, None for the planner's own default
         paper: the paper's fixed sizes, for planners that know them
-        small: shrink the plans to what a CPU trains in minutes, with patches of at most so many pixels a side; see
-            ``nnunet_cardiac.planners.small``
+        size: shrink the plans to it; None for plans as they are
         plans_name: in place of the planner's own
         n_processes: for fingerprint and preprocessing
         verify: check the data set's integrity first, as nnU-Net does
@@ -113,16 +113,16 @@ def plan_and_preprocess(
     extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
 
     kwargs = {"plans_name": plans_name, "gpu_memory_target_in_gb": gpu_memory_target, "paper": paper or None}
-    if small and issubclass(planner_class, NetworkPlanner):
-        kwargs["counts_memory"] = False  # small plans have sizes of their own
+    if size and issubclass(planner_class, NetworkPlanner):
+        kwargs["counts_memory"] = False  # shrunk plans have sizes of their own
     planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
     plans_file = join(preprocessed, planner.plans_identifier + ".json")
     keep_plans = keep_plans and isfile(plans_file)
     if not keep_plans:
         with augmentation_workers():
             planner.plan_experiment()
-    if small and not keep_plans:
-        save_json(shrink(load_json(plans_file), small), plans_file, sort_keys=False)
+    if size and not keep_plans:
+        save_json(shrink(load_json(plans_file), size), plans_file, sort_keys=False)
 
     manager = PlansManager(plans_file)
     known = manager.available_configurations

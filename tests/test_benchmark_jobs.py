@@ -22,6 +22,7 @@ from nnunet_cardiac.benchmark.results import unfinished
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.planners.sizes import SIZES
 
 FAKE_JOBS = Path(__file__).with_name("fake_jobs.py")
 PLANS = "nnUNetCroCNetPlans"
@@ -176,8 +177,21 @@ def test_what_is_missing_is_said_with_its_reason(benchmark):
     ],
 )
 def test_small_plans_have_names_of_their_own(name, small):
-    assert Settings(DATASET, [0], "nnunet_2d", small=128).plans_name(name) == small
+    assert Settings(DATASET, [0], "nnunet_2d", size=SIZES["small"]).plans_name(name) == small
     assert Settings(DATASET, [0], "nnunet_2d").plans_name(name) == name
+
+
+def test_settings_are_read_as_they_were_written():
+    for size in (None, SIZES["half"].with_patch(96)):
+        settings = Settings(DATASET, [0], "nnunet_2d", SETTINGS.contenders, size=size)
+        assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_settings_of_an_earlier_version():
+    written = Settings(DATASET, [0], "nnunet_2d").to_json()
+    del written["size"]
+    assert Settings.from_json(written | {"small": None}).size is None
+    assert Settings.from_json(written | {"small": 64}).size == SIZES["small"].with_patch(64)
 
 
 # one job

@@ -21,6 +21,7 @@ from nnunet_cardiac.architectures import costed
 from nnunet_cardiac.cli import info, main, parser
 from nnunet_cardiac.cost import table as cost
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.planners.sizes import SIZES
 
 
 def commands(of: argparse.ArgumentParser, name: str = "") -> dict[str, argparse.ArgumentParser]:
@@ -288,12 +289,12 @@ def test_cost_prints_the_table_and_writes_it(cost_calls, tmp_path, capsys):
     (contender,) = cost_calls[0].pop("contenders")
     assert contender.name == "nnunet_2d"
     assert cost_calls[0] == {
-        "dataset": DATASET, "gpu_memory_target": 4, "device": "cpu", "batch_size": 3, "small": 64, "n_steps": 2,
-        "n_cases": 0,
+        "dataset": DATASET, "gpu_memory_target": 4, "device": "cpu", "batch_size": 3, "n_steps": 2, "n_cases": 0,
+        "size": SIZES["small"].with_patch(64),
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert re.search(r"\| nnunet_2d +\| +20.7 \|", printed) and f"torch {version('torch')}" in printed
-    assert "small plans with patches of 64 pixels" in printed
+    assert "a quarter of the width, at most 4 resolutions, patches of at most 64 pixels a side" in printed
     assert pd.read_csv(tmp_path / "cost.csv").loc[0].tolist() == ["nnunet_2d", 20.6789]
     assert (tmp_path / "cost.md").read_text() in printed
 

@@ -12,7 +12,8 @@ from nnunet_cardiac.networks.heart_crop import heart_box
 from nnunet_cardiac.planners.cascade_planner import CROP_MARGIN
 from nnunet_cardiac.planners.crocnet_planner import CroCNetPlanner
 from nnunet_cardiac.planners.plan_and_preprocess import our_planners
-from nnunet_cardiac.planners.small import shrink
+from nnunet_cardiac.planners.shrink import shrink
+from nnunet_cardiac.planners.sizes import SIZES
 
 DATASET = "Dataset027_ACDC"
 STAGE_2 = {
@@ -120,7 +121,7 @@ def test_hand_made_configurations_survive_planning_again(planned):
 
 def test_shrunk_plans_build_and_run(plans, paper_plans):
     for full in (plans, paper_plans):
-        small = shrink(json.loads(json.dumps(full)))
+        small = shrink(json.loads(json.dumps(full)), SIZES["small"])
         for name in ("2d", *STAGE_2):
             kwargs = PlansManager(small).get_configuration(name).network_arch_init_kwargs
             assert kwargs["n_stages"] <= 4 and len(kwargs["n_conv_per_stage_decoder"]) == kwargs["n_stages"] - 1

@@ -4,7 +4,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.networks import DADU
 from nnunet_cardiac.planners.dadu_planner import DADUPlanner
-from nnunet_cardiac.planners.small import shrink
+from nnunet_cardiac.planners.shrink import shrink
+from nnunet_cardiac.planners.sizes import SIZES
 
 DATASET = "Dataset027_ACDC"
 VARIANTS = {"2d": "full", "2d_no_edges": "no_edges", "2d_no_attention": "no_attention"}
@@ -67,7 +68,7 @@ def test_paper_sizes(plan):
 
 
 def test_shrunk_plans_build_and_run(plans, plan):
-    small = shrink(plans)
+    small = shrink(plans, SIZES["small"])
     manager = PlansManager(small)
     for name in VARIANTS:
         assert max(manager.get_configuration(name).patch_size) <= 128

@@ -14,7 +14,8 @@ from nnunet_cardiac.networks import HALSRNet, LVBoxRegressor
 from nnunet_cardiac.networks.heart_crop import heart_box
 from nnunet_cardiac.planners.cascade_planner import CROP_MARGIN
 from nnunet_cardiac.planners.halsr_net_planner import HALSRNetPlanner
-from nnunet_cardiac.planners.small import shrink
+from nnunet_cardiac.planners.shrink import shrink
+from nnunet_cardiac.planners.sizes import SIZES
 
 DATASET = "Dataset027_ACDC"
 CLASSES = {"2d": HALSRNet, "2d_roi": LVBoxRegressor, "2d_cascade": HALSRNet}
@@ -126,7 +127,7 @@ def test_paper_sizes(paper_plans):
 
 def test_shrunk_plans_build_and_run(plans, paper_plans):
     for full in (plans, paper_plans):
-        small = shrink(json.loads(json.dumps(full)))
+        small = shrink(json.loads(json.dumps(full)), SIZES["small"])
         manager = PlansManager(small)
         assert max(manager.get_configuration("2d").patch_size) <= 128
         for name in CLASSES:

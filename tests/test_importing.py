@@ -13,7 +13,7 @@ WHERE = """
 from importlib.util import find_spec
 import nnunet_cardiac
 from nnunet_cardiac.environment import trainers_folder
-modules = "dataset_conversion.acdc", "planners.small", "trainers.nnUNetTrainerDADU", "phantom.acdc"
+modules = "dataset_conversion.acdc", "planners.shrink", "trainers.nnUNetTrainerDADU", "phantom.acdc"
 print(nnunet_cardiac.__file__, trainers_folder(), *(find_spec(f"nnunet_cardiac.{m}").origin for m in modules))
 """
 

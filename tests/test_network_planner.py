@@ -13,8 +13,7 @@ from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.planners import network_planner as architecture
 from nnunet_cardiac.planners.plan_and_preprocess import our_planners
-from nnunet_cardiac.planners.small import PLANNED_MEMORY
-from nnunet_cardiac.training.memory import PlannedNetwork
+from nnunet_cardiac.training.memory import PLANNED_MEMORY, PlannedNetwork
 
 pytestmark = pytest.mark.usefixtures("augmentation_workers")
 OURS = our_planners()
@@ -132,3 +131,23 @@ def test_what_was_planned_is_printed(planned, capsys):
     out = capsys.readouterr().out
     assert re.search(r"^2d: patch \d+ x \d+, batch \d+, a training step takes \d+\.\d GB$", out, re.M)
     assert re.search(r"^3d_fullres: patch \d+ x \d+ x \d+, batch 2", out, re.M)
+
+
+@pytest.mark.parametrize(("size", "width"), [("small", 8), ("half", 16)])
+def test_plans_are_shrunk_to_a_named_size(planned, size, width):
+    """Of nnU-Net's planner too: its U-Net begins with 32 channels."""
+    arguments = ["plan_and_preprocess", "-d", "27", "-pl", "ExperimentPlanner", "-overwrite_plans_name"]
+    try:
+        main([*arguments, "nnUNetTestPlans", f"--{size}", "48"])
+        plans = load_json(str(planned / "nnUNetTestPlans.json"))["configurations"]["2d"]
+    finally:
+        (planned / "nnUNetTestPlans.json").unlink(missing_ok=True)
+    features = plans["architecture"]["arch_kwargs"]["features_per_stage"]
+    assert features == [width * 2**stage for stage in range(len(features))] and 2 < len(features) <= 4
+    assert plans["patch_size"] == [48, 48] and plans["batch_size"] == 8
+
+
+def test_sizes_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        main(["plan_and_preprocess", "-d", "27", "--small", "--half"])
+    assert "not allowed with argument" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         try:
             plan_and_preprocess(
                 settings.dataset, members[0].planner, [configuration], settings.gpu_memory_target,
-                small=settings.small, plans_name=job.name, n_processes=default_num_processes, keep_plans=True,
+                size=settings.size, plans_name=job.name, n_processes=default_num_processes, keep_plans=True,
             )  # fmt: skip
         except UserError as e:  # the configuration's own training will fail by it, the others go on
             wrong[configuration] = e

@@ -193,7 +193,7 @@ def _command(results: Results) -> str:
     parts = [f"nnunet_cardiac benchmark -d {s.dataset}", f"--contenders {' '.join(s.contenders)}"]
     parts += [f"-f {' '.join(map(str, s.folds))}", f"-device {s.device}"]
     parts += [f"--budget {s.budget}"] if s.budget else []
-    parts += [f"--small {s.small}"] if s.small else []
+    parts += [s.size.option] if s.size else []
     parts += [f"-gpu_memory_target {s.gpu_memory_target}"] if s.gpu_memory_target else []
     parts += [f"--baseline {s.baseline}"]
     return " ".join(parts)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.planners.sizes import SIZES, Size
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Settings:
         baseline: name of the contender that the others are compared with
         contenders: all that take part, those of earlier calls included
         budget: optimiser steps of each training; None for each recipe's own
-        small: patch size of plans shrunk for a CPU; None for plans as they are
+        size: what the plans are shrunk to; None for plans as they are
         gpu_memory_target: GB to plan for; None for each planner's own
         device: "cuda", "cpu" or "mps"
         compile_on_cpu: whether trainings on a CPU compile their networks, all of them
@@ -28,7 +29,7 @@ class Settings:
     baseline: str
     contenders: dict[str, Contender] = field(default_factory=dict)
     budget: int | None = None
-    small: int | None = None
+    size: Size | None = None
     gpu_memory_target: float | None = None
     device: str = "cuda"
     compile_on_cpu: bool = False
@@ -36,16 +37,11 @@ class Settings:
     @property
     def of_models(self) -> dict:
         """What a trained model depends on, and must not change within one folder."""
-        return {
-            key: getattr(self, key) for key in ("dataset", "budget", "small", "gpu_memory_target", "compile_on_cpu")
-        }
+        return {key: getattr(self, key) for key in ("dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu")}
 
     def plans_name(self, plans: str) -> str:
-        """Plans of a contender; small ones have a name of their own, so that they never replace real ones."""
-        if not self.small:
-            return plans
-        small = f"Small{self.small}"
-        return plans.replace("nnUNet", f"nnUNet{small}", 1) if "nnUNet" in plans else small + plans
+        """Plans of a contender, of the benchmark's size."""
+        return self.size.plans_name(plans) if self.size else plans
 
     def model(self, contender: Contender) -> Model:
         """What of nnU-Net's is trained for a contender."""
@@ -77,4 +73,7 @@ class Settings:
     def from_json(cls, values: Mapping) -> "Settings":
         """What ``to_json`` gave."""
         contenders = {name: Contender(**contender) for name, contender in values["contenders"].items()}
-        return cls(**{**values, "contenders": contenders})
+        values = {**values, "contenders": contenders}
+        if patch := values.pop("small", None):  # as versions before 0.3 wrote it
+            values["size"] = asdict(SIZES["small"].with_patch(patch))
+        return cls(**{**values, "size": Size(**values["size"]) if values.get("size") else None})

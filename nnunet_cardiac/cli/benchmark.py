@@ -9,7 +9,7 @@ from nnunet_cardiac.cli.options import (
     add_compile_option,
     add_device_option,
     add_memory_target_option,
-    add_small_option,
+    add_size_options,
     chosen_device,
     print_problems,
     whole_number,
@@ -48,7 +48,7 @@ def add_parser(commands) -> None:
     p.add_argument("-f", nargs="+", type=int, metavar="FOLD", help="folds, default all")
     p.add_argument("-o", type=Path, default=Path("benchmark"), metavar="FOLDER", help="default benchmark")
     p.add_argument("--budget", type=whole_number, metavar="STEPS", help="optimiser steps of every training alike")
-    add_small_option(p)
+    add_size_options(p.add_mutually_exclusive_group())
     add_memory_target_option(p)
     add_device_option(p)
     add_compile_option(p)
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> bool:
         baseline=options.baseline or contenders.BASELINE,
         contenders={c.name: c for c in chosen},
         budget=options.budget,
-        small=options.small,
+        size=options.size,
         gpu_memory_target=options.gpu_memory_target,
         compile_on_cpu=options.compile,
         # a cluster's front end may have no GPU

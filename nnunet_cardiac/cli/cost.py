@@ -7,7 +7,7 @@ from nnunet_cardiac.cli.options import (
     add_command,
     add_device_option,
     add_memory_target_option,
-    add_small_option,
+    add_size_options,
     chosen_device,
     whole_number,
     whole_number_or_0,
@@ -44,7 +44,7 @@ def add_parser(commands) -> None:
         "--batch_size", type=whole_number, metavar="N",
         help="of the training steps, default the planned one, or 2 without a GPU",
     )  # fmt: skip
-    add_small_option(p)
+    add_size_options(p.add_mutually_exclusive_group())
     p.add_argument(
         "--steps", type=whole_number, default=20, metavar="N", help="training steps that are timed, default 20"
     )
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
         gpu_memory_target=options.gpu_memory_target,
         device=device,
         batch_size=options.batch_size,
-        small=options.small,
+        size=options.size,
         n_steps=options.steps,
         n_cases=options.cases,
     )
@@ -94,8 +94,8 @@ def _conditions(options: argparse.Namespace, device: str) -> str:
     from nnunet_cardiac.system import hardware, versions
 
     plans = f"planned for {options.gpu_memory_target:g} GB"
-    if options.small:
-        plans = f"small plans with patches of {options.small} pixels"
+    if options.size:
+        plans = f"plans shrunk for a CPU: {options.size}"
     prediction = f"prediction of up to {options.cases} volumes with mirroring; " if options.cases else ""
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
     return f"{hardware(torch.device(device))}; {plans}; {prediction}{packages}"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.planners.sizes import SIZES
 
 DEVICES = ("cuda", "cpu", "mps")
 
@@ -95,12 +96,18 @@ def add_memory_target_option(p, default: float | None = None) -> None:
     )  # fmt: skip
 
 
-def add_small_option(p) -> None:
-    """``--small``, alone or with the size of a patch."""
-    p.add_argument(
-        "--small", type=whole_number, nargs="?", const=128, metavar="PATCH",
-        help="for a CPU: a quarter of the width, four resolutions, patches of PATCH (default 128) pixels a side",
-    )  # fmt: skip
+def add_size_options(p) -> None:
+    """``--small`` and ``--half``, alone or with the size of a patch; what is chosen is ``size``.
+
+    Args:
+        p: a group in which they exclude each other
+    """
+    times = {"small": "minutes, to see that it works", "half": "an hour, to see how well it works"}
+    for name, size in SIZES.items():
+        p.add_argument(
+            f"--{name}", dest="size", type=lambda text, size=size: size.with_patch(whole_number(text)), nargs="?",
+            const=size, metavar="PATCH", help=f"for a CPU and {times[name]}: {size}",
+        )  # fmt: skip
 
 
 def add_table_options(p) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from nnunet_cardiac.cli.options import add_command, add_memory_target_option, add_small_option, whole_number
+from nnunet_cardiac.cli.options import add_command, add_memory_target_option, add_size_options, whole_number
 from nnunet_cardiac.environment import dataset_name, folder
 
 
@@ -34,7 +34,7 @@ def add_parser(commands) -> None:
     p.add_argument("-overwrite_plans_name", metavar="PLANS", help="name of the plans, default the planner's")
     size = p.add_mutually_exclusive_group()
     size.add_argument("--paper", action="store_true", help="the paper's fixed sizes instead of planned ones")
-    add_small_option(size)
+    add_size_options(size)
     p.add_argument("-np", type=whole_number, metavar="N", help="processes, default nnUNet_def_n_proc or 8")
     p.add_argument("--verify_dataset_integrity", action="store_true", help="check the data set first, as nnU-Net does")
     p.add_argument("--clean", action="store_true", help="make fingerprint and preprocessed data again")
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
             configurations=options.c,
             gpu_memory_target=options.gpu_memory_target,
             paper=options.paper,
-            small=options.small,
+            size=options.size,
             plans_name=options.overwrite_plans_name,
             n_processes=options.np or default_num_processes,
             verify=options.verify_dataset_integrity,

@@ -29,7 +29,8 @@ from nnunet_cardiac.inference.predict import load_stages
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, find_planner
-from nnunet_cardiac.planners.small import shrink
+from nnunet_cardiac.planners.shrink import shrink
+from nnunet_cardiac.planners.sizes import Size
 from nnunet_cardiac.progress import progress
 
 CPU_BATCH = 2
@@ -42,7 +43,7 @@ def cost_table(
     gpu_memory_target: float = 8,
     device: str = "cpu",
     batch_size: int | None = None,
-    small: int | None = None,
+    size: Size | None = None,
     n_steps: int = 20,
     n_cases: int = 3,
 ) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def cost_table(
         gpu_memory_target: GB to plan for
         device: "cuda", "cpu" or "mps", for training steps and prediction
         batch_size: of the training steps; None for the planned one on a GPU, for ``CPU_BATCH`` elsewhere
-        small: shrink the plans, to patches of at most so many pixels a side
+        size: shrink the plans to it; None for plans as they are
         n_steps: training steps that are timed
         n_cases: volumes to segment; 0 for none
 
@@ -78,7 +79,7 @@ def cost_table(
     labelled = sorted(file.name.removesuffix(ending) for file in (preprocessed / "gt_segmentations").glob(f"*{ending}"))
     cases = tuple(labelled[: max(1, n_cases)])
     settings = _Settings(
-        dataset, gpu_memory_target, device, batch_size, small, n_steps, cases, time_prediction=n_cases > 0
+        dataset, gpu_memory_target, device, batch_size, size, n_steps, cases, time_prediction=n_cases > 0
     )
     rows: list[dict] = []
     with (
@@ -96,7 +97,7 @@ class _Settings:
     gpu_memory_target: float
     device: str
     batch_size: int | None
-    small: int | None
+    size: Size | None
     n_steps: int
     cases: tuple[str, ...]
     time_prediction: bool
@@ -121,14 +122,14 @@ def _contender_rows(contender: Contender, settings: _Settings) -> Iterator[dict]
 
 def _plan(contender: Contender, plans_name: str, plans_file: Path, settings: _Settings) -> None:
     planner_class = find_planner(contender.planner)
-    uncounted = {"counts_memory": False} if settings.small and issubclass(planner_class, NetworkPlanner) else {}
+    uncounted = {"counts_memory": False} if settings.size and issubclass(planner_class, NetworkPlanner) else {}
     planner = planner_class(
         settings.dataset, gpu_memory_target_in_gb=settings.gpu_memory_target, plans_name=plans_name, **uncounted
     )
     with _silence(), augmentation_workers():
         plans = planner.plan_experiment()
-    if settings.small:
-        plans = shrink(plans, settings.small)
+    if settings.size:
+        plans = shrink(plans, settings.size)
     for configuration in plans["configurations"].values():
         # nnU-Net's planners name the images by the plans; these are those of the plans that they are made for
         if configuration.get("data_identifier", "").startswith(plans_name):

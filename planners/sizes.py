@@ -1,0 +1,54 @@
+"""Named sizes of plans for a machine without a GPU."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Size:
+    """What plans are shrunk to, those of every planner alike, so that results can still be compared.
+
+    Args:
+        name: of the option that asks for it
+        divide_features: the width is divided by this
+        stages: resolutions, at most
+        patch: pixels a side in the plane, at most, but for stages whose patch must show the whole heart
+        batch_2d, batch_3d: samples in a batch
+    """
+
+    name: str
+    divide_features: int
+    stages: int
+    patch: int
+    batch_2d: int
+    batch_3d: int
+
+    def __str__(self) -> str:
+        width = {2: "half", 4: "a quarter of"}.get(self.divide_features, f"1/{self.divide_features} of")
+        return (
+            f"{width} the width, at most {self.stages} resolutions, patches of at most {self.patch} pixels a side, "
+            f"batches of {self.batch_2d}"
+        )
+
+    @property
+    def option(self) -> str:
+        """That asks for it."""
+        return f"--{self.name} {self.patch}"
+
+    def with_patch(self, patch: int) -> "Size":
+        """The same with other patches."""
+        return replace(self, patch=patch)
+
+    def plans_name(self, plans: str) -> str:
+        """A name of their own for shrunk plans, so that they never replace real ones."""
+        word = f"{self.name.capitalize()}{self.patch}"
+        return plans.replace("nnUNet", f"nnUNet{word}", 1) if "nnUNet" in plans else word + plans
+
+
+SIZES = {
+    size.name: size
+    for size in (
+        Size("small", divide_features=4, stages=4, patch=128, batch_2d=8, batch_3d=2),
+        Size("half", divide_features=2, stages=4, patch=128, batch_2d=8, batch_3d=2),
+    )
+}
+"""``small`` trains in minutes on a CPU, to see that something works; ``half`` in an hour, to see how well."""
