@@ -21,7 +21,7 @@ IMAGES: dict = {"shape": (48, 48), "spacing": 3.4, "n_slices": 6}
 PATCH = 48
 STEPS = 160
 LEARNING_RATES = {"nnU-Net": 0.1, "CroCNet": 0.005}
-"""Constant. Ten and thirty times the recipes', which are made for many thousand steps: in so few, networks as small as
+"""Constant. Ten and fifty times the recipes', which are made for many thousand steps: in so few, networks as small as
 these learn nothing with those, and every structure with these."""
 DATASET = "27"
 BASELINE = ("-d", DATASET, "-c", "2d", "-f", "0")
