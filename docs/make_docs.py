@@ -124,29 +124,31 @@ def draw_demo(demo: Path) -> None:
 def collected_curves(results: Path) -> dict:
     """Online Dice against hours of one core, and the weights of DADU's losses, of every training that has begun.
 
-    Steps are timed now, each recipe's against nnU-Net's in turn, and the hours are those of the training steps: what
-    ran beside the trainings does not count.
+    Trainings that are not in ``results`` stay as they were drawn before. Steps of all are timed now, one recipe's
+    after the other's, and the hours are those of the training steps: what ran beside the trainings does not count.
     """
     import torch
 
     os.environ["nnUNet_results"] = str(results.resolve())
     torch.set_num_threads(1)
-    curves = {}
+    file = ROOT / "docs" / "recipes.json"
+    before, curves = json.loads(file.read_text()), {}
     for title, model in {"nnU-Net's, on its U-Net": BASELINE, **CURVES}.items():
         checkpoint = results / model[0] / "__".join(model[1:]) / "fold_0" / "checkpoint_latest.pth"
         if not checkpoint.is_file():
             checkpoint = checkpoint.with_name("checkpoint_final.pth")
-        if not checkpoint.is_file():
+        curve = before.get(title, {})
+        if checkpoint.is_file():
+            logging = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+            curve = {"dice": [round(float(d), 4) for d in logging["mean_fg_dice"]]}
+            curve |= {key: logging[key] for key in ("loss_weights",) if key in logging}
+        if not curve:
             print(f"{title}: not trained")
             continue
-        logging = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
         steps, seconds = steps_and_seconds(model)
-        dice = [round(float(d), 4) for d in logging["mean_fg_dice"]]
-        curves[title] = {"steps_per_epoch": steps, "seconds_per_step": round(seconds, 3), "dice": dice}
-        if "loss_weights" in logging:
-            curves[title]["loss_weights"] = logging["loss_weights"]
-        print(f"{title}: {len(dice)} epochs of {steps} steps, {seconds:.3f} s each", flush=True)
-    (ROOT / "docs" / "recipes.json").write_text(json.dumps(curves) + "\n")
+        curves[title] = curve | {"steps_per_epoch": steps, "seconds_per_step": round(seconds, 3)}
+        print(f"{title}: {len(curve['dice'])} epochs of {steps} steps, {seconds:.3f} s each", flush=True)
+    file.write_text(json.dumps(curves) + "\n")
     return curves
 
 
