@@ -7,6 +7,7 @@ import shutil
 import struct
 import zipfile
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -15,11 +16,14 @@ from safetensors.torch import save_file
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.inference.clean_up import clean_up
 from nnunet_cardiac.inference.predict import predict
-from nnunet_cardiac.model import Model
+from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.export import export, to_nnunet
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
 from nnunet_cardiac.models.store import find_model, install, installed_folders, pack
+from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.nifti import read_nifti
 
 _, _, _, TRAINER, _, PLANS, _, CONFIGURATION = CASCADE
@@ -70,6 +74,37 @@ def test_it_segments_as_what_it_was_exported_from(exported, store, phantom_acdc,
         predict(tmp_path / "in", tmp_path / name, which, device="cpu")
         found.append(read_nifti(tmp_path / name / "case.nii.gz")[0])
     np.testing.assert_array_equal(*found)
+
+
+def test_it_cleans_up_and_says_what_is_unusual(trained_crocnet, store, phantom_acdc, tmp_path, capsys):
+    """As the model was made to; not, when it is asked not to."""
+    stage_1 = Model(DATASET, TRAINER, PLANS, "2d")
+    install_file = tmp_path / "stage_1.zip"
+    export(stage_1, install_file, "stage_1", folds=[0], clean_up=True)
+    install(install_file)
+    voxels, image = read_nifti(next(phantom_acdc.glob("testing/*/*_frame01.nii.gz")))
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(voxels.astype(np.float32) - 1000, image.affine), tmp_path / "in" / "ct_0000.nii.gz")
+    outputs = []
+    for choice in ([], ["--no_clean_up"], ["--clean_up"]):
+        output = tmp_path / f"out{len(outputs)}"
+        main(["predict", "-i", str(tmp_path / "in"), "-o", str(output), "-m", "stage_1", "-device", "cpu", *choice])
+        outputs.append(read_nifti(output / "ct.nii.gz")[0])
+        assert "warning: ct: values down to -999, as CT has" in capsys.readouterr().err
+    cleaned, raw, asked = outputs
+    np.testing.assert_array_equal(cleaned, asked)
+    structures = Structures.named(find_model("stage_1").dataset_json["labels"])
+    np.testing.assert_array_equal(cleaned, clean_up(raw, structures, slice_axis=2))
+    assert find_model("stage_1").training_images == fingerprinted(trained_folder(stage_1)) is not None
+
+
+def test_a_file_of_several_volumes_is_named_and_the_others_are_segmented(trained_crocnet, phantom_acdc, tmp_path):
+    voxels, image = read_nifti(next(phantom_acdc.glob("testing/*/*_frame01.nii.gz")))
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(np.stack([voxels] * 3, -1), image.affine), tmp_path / "in" / "a_0000.nii.gz")
+    nib.save(image, tmp_path / "in" / "b_0000.nii.gz")
+    result = predict(tmp_path / "in", tmp_path / "out", Model(DATASET, TRAINER, PLANS, "2d"), device="cpu")
+    assert result.segmented == ["b"] and "a_0000.nii.gz has 3 volumes" in result.problems[0]
 
 
 def test_back_to_nnunet(exported, store, tmp_path):
@@ -278,8 +313,9 @@ def test_the_commands(trained_crocnet, store, phantom_acdc, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "arguments, because",
     [
-        (("predict", "-i", "a", "-o", "b"), "Name a model: -m NAME"),
-        (("predict", "-i", "a", "-o", "b", "-m", "x", "-d", "27", "-c", "2d"), "-m names a model with all its folds"),
+        (("predict", "-i", "a", "-o", "b", "-d", "27"), "needs -d and -c"),
+        (("predict", "-i", "a", "-o", "b", "-m", "x", "-f", "0"), "has all its folds"),
+        (("predict", "-i", "a", "-o", "b", "-m", "x", "-d", "27", "-c", "2d"), "-m and -d name two models"),
         (("models", "show", "nobody"), "There is no model 'nobody'"),
     ],
 )

@@ -29,9 +29,9 @@ def add_parser(commands) -> None:
         actions, "show", run=show,
         help="a model's card",
         description="Prints a model's card: data, licence, training, figures, known failures.",
-        examples=("nnunet_cardiac models show NAME",),
+        examples=("nnunet_cardiac models show",),
     )  # fmt: skip
-    p.add_argument("name", metavar="NAME", help="of the model, see 'models list'")
+    p.add_argument("name", metavar="NAME", nargs="?", help="of the model, default the one that comes with the package")
     p = add_command(
         actions, "export", run=export_model,
         help="one file of a trained model, all its stages and folds",
@@ -51,6 +51,7 @@ def add_parser(commands) -> None:
     p.add_argument("--summary", default="", metavar="TEXT", help="the model in a sentence, for 'models list'")
     p.add_argument("--licence", default="", metavar="TEXT", help="of the weights")
     p.add_argument("--citation", default="", metavar="TEXT", help="what users are to cite")
+    p.add_argument("--clean_up", action="store_true", help="predict leaves out islands and closes gaps, see there")
     p = add_command(
         actions, "install", run=install_model,
         help="check a model's file and install it",
@@ -92,9 +93,9 @@ def list_models(options: argparse.Namespace) -> bool:
 
 
 def show(options: argparse.Namespace) -> None:
-    from nnunet_cardiac.models.store import find_model
+    from nnunet_cardiac.models.store import MODEL_IN_THE_BOX, find_model
 
-    print(find_model(options.name).card)
+    print(find_model(options.name or MODEL_IN_THE_BOX).card)
 
 
 def export_model(options: argparse.Namespace) -> None:
@@ -115,6 +116,7 @@ def export_model(options: argparse.Namespace) -> None:
         summary=options.summary,
         licence=options.licence,
         citation=options.citation,
+        clean_up=options.clean_up,
     )
     n = sum(len(stage.weights) for stage in model.stages)
     print(f"{options.o}: {model.name}, {n} networks, {options.o.stat().st_size / 1e6:.1f} MB.")

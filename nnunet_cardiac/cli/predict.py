@@ -24,12 +24,14 @@ def add_parser(commands) -> None:
     p = add_command(
         commands, "predict", run=run,
         help="segment an image or a folder of images, both stages in one call",
-        description="Segments an image or a folder of images with a trained model. The stages of a cascade run one "
-        "after the other, in one call.",
-        needs="a trained model (nnunet_cardiac train, or nnUNetv2_train); images named CASE_0000.nii.gz, or "
-        "CASE.nii.gz where they have one channel",
+        description="Segments an image or a folder of images, with the model that comes with the package or with any "
+        "other. The stages of a cascade run one after the other, in one call. What is unusual about an image or its "
+        "segmentation is said.",
+        needs="images named CASE_0000.nii.gz, or CASE.nii.gz where they have one channel; with -d, a model that was "
+        "trained here (nnunet_cardiac train, or nnUNetv2_train)",
         writes="OUT/CASE.nii.gz for every case, with the model's dataset.json and plans.json",
         examples=(
+            "nnunet_cardiac predict -i IMAGES -o SEGMENTATIONS   (the model that comes with the package)",
             "nnunet_cardiac predict -i IMAGES -o SEGMENTATIONS -d 27 -tr nnUNetTrainerCroCNet -p nnUNetCroCNetPlans "
             "-c 2d_cascade",
             "nnunet_cardiac predict -i heart.nii.gz -o SEGMENTATIONS -d 27 -c 2d -f 0   (the baseline, one fold)",
@@ -38,7 +40,11 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     p.add_argument("-i", type=Path, required=True, metavar="IN", help="an image or a folder of images")
     p.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the segmentations")
-    p.add_argument("-m", metavar="NAME", help="an installed model, see 'models list'; in place of -d -tr -p -c")
+    p.add_argument(
+        "-m",
+        metavar="NAME",
+        help="an installed model, see 'models list'; in place of -d -tr -p -c. Without -m and -d: the package's own",
+    )
     add_model_options(p, required=False)
     p.add_argument("-f", nargs="+", type=fold, metavar="FOLD", help="folds to average, default all that are trained")
     p.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="weights, default checkpoint_final.pth")
@@ -52,6 +58,12 @@ def add_parser(commands) -> None:
         "most half of what a GPU has free; 0.1 without one",
     )  # fmt: skip
     p.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, a little less accurate")
+    tidy = p.add_mutually_exclusive_group()
+    tidy.add_argument(
+        "--clean_up", action="store_true", default=None,
+        help="keep the largest heart and close gaps in its wall; models that were made for it do so of themselves",
+    )  # fmt: skip
+    tidy.add_argument("--no_clean_up", dest="clean_up", action="store_false", help="what the network gives, as it is")
     p.add_argument("--save_probabilities", action="store_true", help="also write probabilities, as CASE.npz")
     present = p.add_mutually_exclusive_group()
     present.add_argument("--continue_prediction", action="store_true", help="keep segmentations that are there")
@@ -60,18 +72,23 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    if options.m is None and (options.d is None or options.c is None):
-        raise UserError("Name a model: -m NAME for an installed one, or -d and -c for one that was trained here.")
-    if options.m is not None and not (options.d is options.c is options.f is None):
-        raise UserError("-m names a model with all its folds: leave out -d, -c and -f, or -m.")
+    if (options.d is None) != (options.c is None):
+        raise UserError("A model that was trained here needs -d and -c: name both, or neither for the package's own.")
+    if options.d is None and options.f is not None:
+        raise UserError("A saved model has all its folds: leave out -f, or name a model that was trained here.")
+    if options.m is not None and options.d is not None:
+        raise UserError("-m and -d name two models: leave out one.")
     name = None if options.d is None else dataset_name(options.d, "nnUNet_results")
     from nnunet_cardiac.inference.predict import predict
-    from nnunet_cardiac.models.store import find_model
+    from nnunet_cardiac.models.store import MODEL_IN_THE_BOX, find_model
+
+    if options.m is None and name is None:
+        print(f"With {MODEL_IN_THE_BOX}, the model that comes with the package: nnunet_cardiac models show says more.")
 
     result = predict(
         source=options.i,
         output=options.o,
-        model=find_model(options.m)
+        model=find_model(options.m or MODEL_IN_THE_BOX)
         if name is None
         else Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
         folds=options.f,
@@ -83,8 +100,9 @@ def run(options: argparse.Namespace) -> bool:
         continue_prediction=options.continue_prediction,
         overwrite=options.overwrite,
         memory=options.memory and options.memory * 1e9,
+        clean_up=options.clean_up,
     )
-    print_problems([], result.problems)
+    print_problems(result.warnings, result.problems)
     print(
         f"{options.o}: {counted(len(result.segmented), 'case')} segmented, {len(result.kept)} kept from before, "
         f"{len(result.problems)} left out."

@@ -26,9 +26,13 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 
 from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
+from nnunet_cardiac.inference.unusual import unusual_image, unusual_segmentation
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel, SavedStage
+from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.progress import progress
@@ -40,11 +44,13 @@ PARTIAL = ".partial"
 
 @dataclass
 class Prediction:
-    """What came of it: cases ``segmented`` now, ``kept`` from before, and ``problems`` in sentences."""
+    """What came of it: cases ``segmented`` now, ``kept`` from before; in sentences ``problems``, of cases that are left
+    out, and ``warnings``, of what is unusual about an image or its segmentation."""
 
     segmented: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     """From reading the first case to having written the last; loading the model is not in it."""
 
@@ -175,10 +181,6 @@ class StagePredictor:
             reason = " ".join(str(e).split())[-200:]
             raise UserError(f"{target} cannot be written ({reason}): is the disk full?") from e
 
-    def segment_and_write(self, logits: torch.Tensor, properties: dict, target: Path, save_probabilities: bool) -> None:
-        """``segment``, then ``write``."""
-        self.write(*self.segment(logits, properties, save_probabilities), properties, target)
-
 
 def load_stages(
     model: Model | SavedModel,
@@ -192,14 +194,15 @@ def load_stages(
     """The stages that lead to a model, first stage first. Arguments and errors as in ``predict``."""
 
     def predictor() -> BatchedPredictor:
-        return BatchedPredictor(
-            memory=memory,
-            tile_step_size=tile_step_size,
-            use_mirroring=use_mirroring,
-            perform_everything_on_device=device.type == "cuda",
-            device=device,
-            allow_tqdm=False,
-        )
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # what nnU-Net says wherever there is no GPU
+            return BatchedPredictor(
+                memory=memory,
+                tile_step_size=tile_step_size,
+                use_mirroring=use_mirroring,
+                perform_everything_on_device=device.type == "cuda",
+                device=device,
+                allow_tqdm=False,
+            )
 
     if isinstance(model, SavedModel):
         return [StagePredictor.of_saved(model, stage, predictor()) for stage in model.stages]
@@ -221,6 +224,7 @@ def predict(
     overwrite: bool = False,
     memory: float | None = None,
     hand_over: Callable[[str, np.ndarray], np.ndarray] | None = None,
+    clean_up: bool | None = None,
 ) -> Prediction:
     """Segments an image or a folder of images.
 
@@ -240,14 +244,19 @@ def predict(
         memory: bytes that a forward pass may take, see ``BatchedPredictor``
         hand_over: from a case and a stage's segmentation (Z, Y, X), what the next stage gets to see in its place; None
             for the segmentation itself
+        clean_up: leave out islands and close gaps, see ``nnunet_cardiac.inference.clean_up``; None for what a saved
+            model asks for, and for a trained one not to
 
     Raises:
         UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
     """
     if isinstance(model, SavedModel):
-        dataset_json = model.dataset_json
+        dataset_json, training_images = model.dataset_json, model.training_images
+        clean_up = model.clean_up if clean_up is None else clean_up
     else:
         dataset_json = load_json(trained_folder(model) / "dataset.json")
+        training_images = fingerprinted(trained_folder(model))
+    structures = Structures.named(dataset_json["labels"])
     ending = dataset_json["file_ending"]
     cases = find_cases(source, ending)
     targets = {case: output / f"{case}{ending}" for case in cases}
@@ -263,6 +272,16 @@ def predict(
     output.mkdir(parents=True, exist_ok=True)
     save_json(dataset_json, output / "dataset.json", sort_keys=False)
     save_json(last.plans.plans, output / "plans.json", sort_keys=False)
+
+    def finish(case: str, logits: torch.Tensor, properties: dict) -> tuple[np.ndarray, np.ndarray | None]:
+        """Segmentation and probabilities of a case, as they are written."""
+        segmentation, probabilities = last.segment(logits, properties, save_probabilities)
+        unusual = unusual_segmentation(segmentation, properties["spacing"], structures)
+        result.warnings.extend(f"{case}: {sentence}." for sentence in unusual)
+        return cleaned_up(segmentation, structures) if clean_up else segmentation, probabilities
+
+    def finish_and_write(case: str, logits: torch.Tensor, properties: dict) -> None:
+        last.write(*finish(case, logits, properties), properties, targets[case])
 
     started = time.perf_counter()
     todo = {case: files for case, files in cases.items() if case not in result.kept}
@@ -283,6 +302,8 @@ def predict(
                 result.problems.append(str(e))
                 bar.update()
                 continue
+            unusual = unusual_image(image, properties["spacing"], training_images)
+            result.warnings.extend(f"{case}: {sentence}." for sentence in unusual)
             for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
                 previous, _ = stage.segment(stage.logits(data), shape)
                 if hand_over is not None:
@@ -292,10 +313,9 @@ def predict(
             if written is not None:
                 written.result()
             if last.on_gpu:
-                written = writing.submit(last.segment_and_write, logits, shape, targets[case], save_probabilities)
+                written = writing.submit(finish_and_write, case, logits, shape)
             else:  # the cores are busy anyway, and the next case's logits would come beside these
-                outcome = last.segment(logits, shape, save_probabilities)
-                written = writing.submit(last.write, *outcome, shape, targets[case])
+                written = writing.submit(last.write, *finish(case, logits, shape), shape, targets[case])
             del logits
             result.segmented.append(case)
             bar.update()
@@ -339,7 +359,9 @@ def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndar
         )
     for file in files:
         if file.name.endswith((".nii", ".nii.gz")):
-            read_nifti(file)
+            voxels, _ = read_nifti(file)
+            if voxels.ndim > 3 and voxels.shape[3] > 1:
+                raise UserError(f"{file} has {voxels.shape[3]} volumes: give each in a file of its own.")
     try:
         image, properties = reader.read_images([str(f) for f in files])
     except (RuntimeError, OSError, AssertionError) as e:

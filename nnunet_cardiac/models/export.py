@@ -14,6 +14,7 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.models.saved_model import CARD, DATASET, PLANS, SavedModel, SavedStage, write_description
 from nnunet_cardiac.models.store import pack
+from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.system import versions
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -28,6 +29,7 @@ def export(
     summary: str = "",
     licence: str = "",
     citation: str = "",
+    clean_up: bool = False,
 ) -> SavedModel:
     """Writes all stages of a trained model as one zip file, ``target``.
 
@@ -36,7 +38,7 @@ def export(
         target: file
         name: what ``-m`` will name
         folds: None for all that are trained
-        card, summary, licence, citation: see ``SavedModel``
+        card, summary, licence, citation, clean_up: see ``SavedModel``
 
     Raises:
         UserError: a stage or fold is not trained
@@ -50,7 +52,10 @@ def export(
         (folder / DATASET).write_text(json.dumps(dataset_json, indent=1))
         (folder / CARD).write_text(card or f"# {name}\n\nNo card was written for this model.\n")
         stages = tuple(_export_stage(stage, folds, folder) for stage in model.stages(previous_stages(plans)))
-        saved = SavedModel(folder, name, summary, licence, citation, versions(), stages, plans, dataset_json)
+        saved = SavedModel(
+            folder, name, summary, licence, citation, versions(), stages, plans, dataset_json, clean_up,
+            fingerprinted(trained_folder(model)),
+        )  # fmt: skip
         write_description(saved)
         saved = SavedModel.load(folder)
         pack(saved, target)

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.models.training_images import TrainingImages
 
 FORMAT = 1
 DESCRIPTION, PLANS, DATASET, CARD = "model.json", "plans.json", "dataset.json", "card.md"
@@ -59,6 +60,8 @@ class SavedModel:
         versions: of the packages that it was trained with
         stages: first stage first
         plans, dataset_json: nnU-Net's
+        clean_up: whether its segmentations are cleaned up unless somebody asks for them as they are
+        training_images: what it has seen; None where that is not known
     """
 
     folder: Path
@@ -70,6 +73,8 @@ class SavedModel:
     stages: tuple[SavedStage, ...]
     plans: dict
     dataset_json: dict
+    clean_up: bool = False
+    training_images: TrainingImages | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "SavedModel":
@@ -95,6 +100,9 @@ class SavedModel:
             )  # fmt: skip
             texts = {key: str(description[key]) for key in ("name", "summary", "licence", "citation")}
             versions = {str(k): str(v) for k, v in description["versions"].items()}
+            seen = description["training_images"]
+            training_images = None if seen is None else TrainingImages.from_json(seen)
+            clean_up = bool(description["clean_up"])
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise UserError(f"{folder / DESCRIPTION} is not a model's description ({e}): get the model again.") from e
         _check_files(folder, files)
@@ -104,7 +112,10 @@ class SavedModel:
         plans, dataset_json = _json(folder / PLANS), _json(folder / DATASET)
         for stage in stages:
             check_network(plans, stage.configuration, folder / PLANS)
-        return cls(folder, **texts, versions=versions, stages=stages, plans=plans, dataset_json=dataset_json)
+        return cls(
+            folder, **texts, versions=versions, stages=stages, plans=plans, dataset_json=dataset_json,
+            clean_up=clean_up, training_images=training_images,
+        )  # fmt: skip
 
     @property
     def card(self) -> str:
@@ -141,6 +152,7 @@ def write_description(model: SavedModel) -> None:
     description = {
         "format": FORMAT, "name": model.name, "summary": model.summary, "licence": model.licence,
         "citation": model.citation, "versions": dict(model.versions),
+        "clean_up": model.clean_up, "training_images": model.training_images and model.training_images.to_json(),
         "stages": [asdict(stage) for stage in model.stages], "files": files,
     }  # fmt: skip
     (model.folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

@@ -14,6 +14,8 @@ from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, check_pat
 
 BOX = Path(__file__).parent / "box"
 """Models that come with the package."""
+MODEL_IN_THE_BOX = "cardiac"
+"""The one of them that segments where none is named."""
 FOLDER_VARIABLE = "NNUNET_CARDIAC_MODELS"
 """Environment variable with the folder of installed models, in place of the user's data folder."""
 LARGEST_MODEL = 2_000_000_000
