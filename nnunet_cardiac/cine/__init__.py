@@ -1,0 +1,1 @@
+"""A patient's cine in, volumes over the cycle and a report out."""

@@ -1,0 +1,78 @@
+"""A short-axis cine: what is read of a patient, whatever it came as."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Facts about a patient that identify nobody; None where nothing tells them.
+
+    Args:
+        sex: "F" or "M"
+        age: years
+        height: m
+        weight: kg
+    """
+
+    sex: str | None = None
+    age: float | None = None
+    height: float | None = None
+    weight: float | None = None
+
+    @property
+    def body_surface(self) -> float | None:
+        """m^2, after Mosteller, N Engl J Med 317:1098, 1987."""
+        if self.height is None or self.weight is None:
+            return None
+        return float(np.sqrt(self.height * 100 * self.weight / 3600))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The DICOM image that a slice at a phase comes from.
+
+    Args:
+        file: where it is
+        sop_class, sop_instance: UIDs
+        frame: its number in a multi-frame object, from 1; None in a single-frame one
+    """
+
+    file: Path
+    sop_class: str
+    sop_instance: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Cine:
+    """A short-axis stack over the cardiac cycle.
+
+    Args:
+        voxels: (T, Z, Y, X), T phases in the order of time from the R wave, Z slices along their normal
+        affine: (4, 4), from indices (x, y, z) to nibabel's world (right, anterior, superior), mm
+        times: (T,), ms from the R wave; None where nothing tells them
+        heart_rate: beats a minute; None where nothing tells it
+        patient: facts that identify nobody
+        origin: where it is from, in words without identifiers, for the report: "DICOM, GE, series 3, 10 slices x 20
+            phases"
+        sources: by phase and slice; None for a cine that was no DICOM
+        remarks: what was chosen, left out or assumed, in sentences
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    times: np.ndarray | None = None
+    heart_rate: float | None = None
+    patient: Patient = Patient()
+    origin: str = ""
+    sources: tuple[tuple[Source, ...], ...] | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm (Z, Y, X); Z's is the distance between the centres of neighbouring slices."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
