@@ -34,9 +34,9 @@ class Analysis:
         cine: the images
         labels: (T, Z, Y, X), uint8
         structures: that the labels stand for
-        volumes: a row for each phase; columns ``phase`` (from 0), ``time_ms`` (NaN where unknown), for every ventricle
-            that is labelled ``LV_mL``, ``RV_mL``, the myocardium's ``MYO_mL``, the same after smoothing over the cycle as
-            ``LV_smooth_mL`` and so on, and ``disagreement`` (of mirrored copies of the image, 1 - Dice; NaN if unknown)
+        volumes: a row for each phase; columns ``phase`` (from 0), ``time_ms`` (NaN where unknown), of what is labelled
+            ``LV_mL``, ``RV_mL``, ``MYO_mL``, the same after smoothing over the cycle as ``LV_smooth_mL`` and so on, and
+            ``disagreement`` (of mirrored copies of the image, 1 - Dice; NaN if unknown)
         ed, es: phases of end-diastole and end-systole, from 0
         indices: by name as in ``nnunet_cardiac.evaluation.indices``; NaN where it cannot be had
         wall_thickness, thickening: of AHA segments 1 to 16, at ED in mm and from ED to ES in percent; NaN where a

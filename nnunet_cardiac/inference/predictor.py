@@ -32,6 +32,9 @@ class BatchedPredictor(nnUNetPredictor):
     Args:
         memory: bytes that a forward pass may take; None for ``MEMORY``, at most ``SHARE`` of what a GPU has free
         others: as in ``nnUNetPredictor``
+
+    Where ``copies`` is a dictionary and not None, the labels that each mirrored copy alone would give, uint8 (Z, Y, X),
+    are put into it, by the axes that it is mirrored along; those of the last fold, where there are several.
     """
 
     network: torch.nn.Module
@@ -41,6 +44,7 @@ class BatchedPredictor(nnUNetPredictor):
         super().__init__(*args, **kwargs)
         self.memory = memory
         self._bytes_of_a_copy: dict[torch.Size, int] = {}
+        self.copies: dict[tuple[int, ...], torch.Tensor] | None = None
 
     def initialize_from_trained_model_folder(self, *args, **kwargs):
         """As nnU-Net's; ``networks`` has one for each fold."""
@@ -127,6 +131,9 @@ class BatchedPredictor(nnUNetPredictor):
                 continue
             done += len(batch)
             for (tile, mirroring), logits in zip(batch, outputs, strict=True):
+                if self.copies is not None:
+                    labels = self.copies.setdefault(mirroring, torch.zeros(data.shape[1:], dtype=torch.uint8))
+                    labels[tile[1:]] = logits.flip(mirroring).argmax(0).to(labels)
                 total = logits if mirroring == () else total.add_(logits.flip(mirroring))
                 if mirroring == mirrorings[-1]:
                     total = total.div_(len(mirrorings)).to(results_device).mul_(gaussian)

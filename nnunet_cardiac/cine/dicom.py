@@ -1,0 +1,295 @@
+"""What DICOM files say about their images, without the pixels; and the pixels of those that are wanted."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+
+from nnunet_cardiac.cine.cine import Patient, Source
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.progress import progress
+
+TAGS = (
+    "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "SeriesDescription", "SeriesInstanceUID",
+    "SeriesNumber", "PatientID", "PatientName", "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "ImageType",
+    "InstanceNumber", "AcquisitionNumber", "AcquisitionTime", "TriggerTime", "NominalInterval", "HeartRate",
+    "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
+    "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+UNREADABLE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError, RuntimeError,
+    pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException,
+)  # fmt: skip
+"""What pydicom raises of files that are cut off, compressed in a way it cannot read, or wrong."""
+
+FIRST_ELEMENTS = (b"\x00\x00", b"\x05\x00", b"\x08\x00")
+"""Of group 8, with one of which a file without the preamble begins."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image, as its header describes it; None where it does not.
+
+    Args:
+        source: where it is
+        series, series_number, description: of the series that it is in
+        patient: a hash of who it is of; "" where nothing tells
+        modality: "MR" and so on
+        image_type: DICOM's; "M" or "P", for magnitude and phase, are among its values
+        shape: rows, columns
+        spacing: between rows and between columns, mm
+        orientation: (2, 3), unit vectors along a row and along a column, in DICOM's world (left, posterior, superior)
+        position: (3,), of the first pixel, mm
+        time: from the R wave, ms
+        interval: between R waves, ms
+        order: what tells the order of images where time does not: temporal position, acquisition, instance number
+        facts: about the patient, that identify nobody
+        vendor: of the scanner
+    """
+
+    source: Source
+    series: str
+    series_number: int | None
+    description: str
+    patient: str
+    modality: str
+    image_type: tuple[str, ...]
+    shape: tuple[int, int]
+    spacing: tuple[float, float] | None
+    orientation: np.ndarray | None
+    position: np.ndarray | None
+    time: float | None
+    interval: float | None
+    order: tuple[int | None, str, int | None]
+    facts: Patient
+    vendor: str
+
+    @property
+    def normal(self) -> np.ndarray:
+        """(3,), of an image with an orientation."""
+        assert self.orientation is not None
+        return np.cross(*self.orientation)
+
+
+def read_frames(source: Path) -> tuple[list[Frame], int, list[str]]:
+    """Every image in the DICOM files of a folder, of any depth, or in one file.
+
+    Returns:
+        images; number of files that are no DICOM; problems in sentences, of files that are DICOM and cannot be read
+    """
+    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+    frames: list[Frame] = []
+    others, problems = 0, []
+    tags = [tag for keyword in TAGS if (tag := tag_for_keyword(keyword)) is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of values that do not follow the standard
+        for file in progress(files, desc="Reading DICOM headers", unit="file", leave=False):
+            if not is_dicom(file):
+                others += 1
+                continue
+            try:
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
+                frames.extend(_frames(header, file))
+            except UNREADABLE as e:
+                problems.append(f"{file} cannot be read as DICOM ({reason(e)}): it is left out.")
+    return frames, others, problems
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file begins as DICOM does, with or without the preamble of part 10."""
+    try:
+        with open(file, "rb") as opened:
+            beginning = opened.read(132)
+    except OSError:
+        return False
+    return beginning[128:] == b"DICM" or (beginning[:2] == b"\x08\x00" and beginning[2:4] in FIRST_ELEMENTS)
+
+
+def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
+    if "Rows" not in header or "SOPInstanceUID" not in header:
+        return  # no image: a report, a directory
+    shared = _first(header, "SharedFunctionalGroupsSequence")
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    common: dict[str, Any] = {
+        "series": str(header.get("SeriesInstanceUID", "")),
+        "series_number": _integer(header.get("SeriesNumber")),
+        "description": str(header.get("SeriesDescription", "")),
+        "patient": _identity(header),
+        "modality": str(header.get("Modality", "")),
+        "shape": (int(header.Rows), int(header.Columns)),
+        "facts": _facts(header),
+        "vendor": _vendor(str(header.get("Manufacturer", ""))),
+    }
+    uids = str(header.get("SOPClassUID", "")), str(header.SOPInstanceUID)
+    if not per_frame or "ImagePositionPatient" in header:  # some files of one image have an empty item for it
+        rate = _number(header.get("HeartRate"))
+        interval = _number(header.get("NominalInterval")) or (60000 / rate if rate else None)
+        yield Frame(
+            source=Source(file, *uids),
+            image_type=tuple(str(v) for v in header.get("ImageType", ())),
+            spacing=_spacing(header),
+            orientation=_orientation(header),
+            position=_vector(header.get("ImagePositionPatient"), 3),
+            time=_number(header.get("TriggerTime")),
+            interval=interval,
+            order=(
+                _integer(header.get("TemporalPositionIdentifier")),
+                str(header.get("AcquisitionTime", "")),
+                _integer(header.get("InstanceNumber")),
+            ),
+            **common,
+        )
+        return
+    for number, own in enumerate(per_frame, 1):
+
+        def group(name: str, own: Dataset = own) -> Dataset:
+            return _first(own, name) or _first(shared, name) or Dataset()
+
+        content, heart = group("FrameContentSequence"), group("CardiacSynchronizationSequence")
+        yield Frame(
+            source=Source(file, *uids, number),
+            image_type=tuple(str(v) for v in group("MRImageFrameTypeSequence").get("FrameType", ()))
+            or tuple(str(v) for v in header.get("ImageType", ())),
+            spacing=_spacing(group("PixelMeasuresSequence")),
+            orientation=_orientation(group("PlaneOrientationSequence")),
+            position=_vector(group("PlanePositionSequence").get("ImagePositionPatient"), 3),
+            time=_number(heart.get("NominalCardiacTriggerDelayTime")) if heart else _number(header.get("TriggerTime")),
+            interval=_number(heart.get("RRIntervalTimeNominal")),
+            order=(_integer(content.get("TemporalPositionIndex")), str(header.get("AcquisitionTime", "")), number),
+            **common,
+        )
+
+
+def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
+    sequence = dataset.get(keyword) if dataset is not None else None
+    return sequence[0] if sequence else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _integer(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _vector(value: Any, n: int) -> np.ndarray | None:
+    try:
+        vector = np.array([float(v) for v in value])
+    except (TypeError, ValueError):
+        return None
+    return vector if vector.shape == (n,) and np.isfinite(vector).all() else None
+
+
+def _spacing(dataset: Dataset) -> tuple[float, float] | None:
+    spacing = _vector(dataset.get("PixelSpacing"), 2)
+    return None if spacing is None or spacing.min() <= 0 else (float(spacing[0]), float(spacing[1]))
+
+
+def _orientation(dataset: Dataset) -> np.ndarray | None:
+    vector = _vector(dataset.get("ImageOrientationPatient"), 6)
+    if vector is None:
+        return None
+    along_row, along_column = vector.reshape(2, 3)
+    along_row = along_row / max(np.linalg.norm(along_row), 1e-6)
+    along_column = along_column - (along_column @ along_row) * along_row  # rounded in the file
+    length = np.linalg.norm(along_column)
+    if abs(np.linalg.norm(along_row) - 1) > 0.1 or length < 0.5:
+        return None
+    return np.stack([along_row, along_column / length])
+
+
+def _identity(header: Dataset) -> str:
+    who = f"{header.get('PatientID', '')}|{header.get('PatientName', '')}".strip("| ^")
+    return sha256(who.encode()).hexdigest()[:8] if who else ""
+
+
+def _facts(header: Dataset) -> Patient:
+    sex = str(header.get("PatientSex", "")).upper()
+    age = str(header.get("PatientAge", ""))
+    height, weight = _number(header.get("PatientSize")), _number(header.get("PatientWeight"))
+    if height is not None and height > 3:  # written in cm, against the standard
+        height /= 100
+    return Patient(
+        sex=sex if sex in ("F", "M") else None,
+        age=_number(age[:-1]) if age[-1:] == "Y" else None,
+        height=height if height and 0.3 < height < 2.5 else None,
+        weight=weight if weight and 2 < weight < 400 else None,
+    )
+
+
+def _vendor(manufacturer: str) -> str:
+    for vendor in ("GE", "Siemens", "Philips", "Canon", "Toshiba", "United Imaging", "Hitachi"):
+        if manufacturer.lower().startswith(vendor.lower()):
+            return vendor
+    return ""
+
+
+def read_pixels(frames: Sequence[Frame]) -> list[np.ndarray]:
+    """Pixels of images, (rows, columns) float32 each, rescaled as their files say. Each file is opened once.
+
+    Raises:
+        UserError: a file cannot be decoded
+    """
+    wanted: dict[Path, list[int]] = {}
+    for i, frame in enumerate(frames):
+        wanted.setdefault(frame.source.file, []).append(i)
+    pixels: list[np.ndarray] = [np.empty(0)] * len(frames)
+    for file, indices in progress(wanted.items(), desc="Reading images", unit="file", leave=False):
+        stack = _decode(file)
+        for i in indices:
+            number = frames[i].source.frame
+            image = stack if number is None else stack[number - 1]
+            if image.shape != frames[i].shape:
+                raise UserError(f"{file} holds pixels of {image.shape}, not of {frames[i].shape}: get it again.")
+            pixels[i] = image
+    return pixels
+
+
+def _decode(file: Path) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dicom = pydicom.dcmread(file, force=True)
+            slope, intercept = _rescale(dicom)
+            try:
+                stored = dicom.pixel_array
+            except (NotImplementedError, RuntimeError, AttributeError, ValueError):
+                stored = _decode_with_gdcm(file)  # JPEG lossless and others, which pydicom needs more packages for
+                slope, intercept = 1, 0
+        except UNREADABLE as e:
+            raise UserError(f"{file} cannot be decoded ({reason(e)}): get it again, uncompressed if you can.") from e
+    return np.asarray(stored, np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _rescale(dicom: Dataset) -> tuple[float, float]:
+    """Slope and intercept, the same for all frames of a multi-frame object."""
+    shared = _first(_first(dicom, "SharedFunctionalGroupsSequence"), "PixelValueTransformationSequence")
+    where = dicom if shared is None else shared
+    slope, intercept = _number(where.get("RescaleSlope")), _number(where.get("RescaleIntercept"))
+    return slope or 1.0, intercept or 0.0
+
+
+def _decode_with_gdcm(file: Path) -> np.ndarray:
+    """What SimpleITK reads, already rescaled: (rows, columns), or (frames, rows, columns)."""
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(file)))
+    return voxels[0] if voxels.shape[0] == 1 else voxels
+
+
+def reason(e: BaseException) -> str:
+    """An exception's text, in one line of at most 160 characters."""
+    return " ".join(str(e).split())[:160] or type(e).__name__

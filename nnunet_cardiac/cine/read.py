@@ -1,0 +1,257 @@
+"""Reading a patient's cine: a 4D NIfTI file, a folder of 3D frames, or DICOM with whatever else the study holds."""
+
+import configparser
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from nnunet_cardiac.cine.cine import Cine, Patient
+from nnunet_cardiac.cine.dicom import Frame, is_dicom, read_frames, read_pixels
+from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, UNEQUAL, Loop, Stack, find_short_axis, table
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.nifti import read_nifti
+
+NIFTI = (".nii", ".nii.gz")
+SHORTEST_CYCLE, LONGEST_CYCLE = 300, 3000
+"""ms; where a file's times make a cycle out of these, they are something else."""
+
+
+def read_cine(source: Path, series: Sequence[int] = ()) -> Cine:
+    """The short-axis cine of a patient.
+
+    Args:
+        source: a 4D NIfTI file, a folder of 3D ones, a DICOM file or folder
+        series: numbers of series of a DICOM study to choose from, see ``nnunet_cardiac.cine.study.table``
+
+    Raises:
+        UserError: there is none, or not enough of it
+    """
+    if not source.exists():
+        raise UserError(f"{source} does not exist: give -i a file or a folder.")
+    niftis = [source] if source.is_file() and source.name.endswith(NIFTI) else _niftis(source)
+    if niftis:
+        return _read_nifti(niftis)
+    return _read_dicom(source, series)
+
+
+def is_patient(folder: Path) -> bool:
+    """Whether a folder itself holds images, rather than folders of patients."""
+    return bool(_niftis(folder)) or any(is_dicom(file) for file in folder.iterdir() if file.is_file())
+
+
+def _niftis(folder: Path) -> list[Path]:
+    """NIfTI files of images in a folder, not of labels."""
+    if not folder.is_dir():
+        return []
+    files = [file for file in sorted(folder.iterdir()) if file.name.endswith(NIFTI)]
+    return [file for file in files if not re.search(r"_(gt|seg|label)s?\.nii(\.gz)?$", file.name)]
+
+
+def _read_nifti(files: Sequence[Path]) -> Cine:
+    """Of several files the one with most phases; where none has several, all of them as frames in the order of their
+    names."""
+    shapes = {file: _shape(file) for file in files}
+    longest = max(files, key=lambda file: shapes[file][3])
+    if shapes[longest][3] > 1:
+        voxels, image = read_nifti(longest)
+        remarks = [f"{len(files) - 1} other NIfTI files beside it are left out."] if len(files) > 1 else []
+        return _nifti_cine(voxels.reshape(shapes[longest]), image, f"NIfTI, {longest.name}", remarks, longest.parent)
+    frames = sorted(files, key=_natural)
+    odd = [file for file in frames if shapes[file] != shapes[frames[0]]]
+    if odd:
+        raise UserError(
+            f"{odd[0]} has {_by(shapes[odd[0]][:3])} voxels and {frames[0].name} {_by(shapes[frames[0]][:3])}: "
+            "give a folder with the frames of one cine."
+        )
+    read = [read_nifti(file) for file in frames]
+    voxels = np.stack([own.reshape(shapes[frames[0]][:3]) for own, _ in read], -1)
+    if any(not np.allclose(image.affine, read[0][1].affine, atol=1e-3) for _, image in read):
+        raise UserError(f"The frames in {frames[0].parent} do not lie in one place: their affines differ.")
+    return _nifti_cine(voxels, read[0][1], f"{len(frames)} NIfTI frames", [], frames[0].parent)
+
+
+def _shape(file: Path) -> tuple[int, int, int, int]:
+    try:
+        shape = tuple(int(n) for n in nib.load(file).shape)  # type: ignore[attr-defined]
+    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError) as e:
+        raise UserError(f"{file} cannot be read as NIfTI ({e}): get the file again.") from e
+    if len(shape) < 3 or any(n != 1 for n in shape[4:]):
+        raise UserError(f"{file} has {len(shape)} dimensions ({_by(shape)}): a cine has 4, x, y, slices and phases.")
+    x, y, z, t = (*shape, 1)[:4]
+    return x, y, z, t
+
+
+def _nifti_cine(voxels: np.ndarray, image: nib.Nifti1Image, origin: str, remarks: list[str], folder: Path) -> Cine:
+    n_slices, n_phases = voxels.shape[2:]
+    _check_size(n_slices, n_phases, str(folder))
+    affine = np.array(image.affine, float)
+    if not np.isfinite(affine).all() or min(np.linalg.norm(affine[:3, :3], axis=0)) <= 0:
+        raise UserError(f"The images in {folder} have no spacing: their affine is {affine[:3, :3].tolist()}.")
+    zooms = image.header.get_zooms()
+    step = float(zooms[3]) if len(zooms) > 3 else 0.0
+    step *= {"sec": 1000, "usec": 1e-3}.get(image.header.get_xyzt_units()[1], 1)
+    times = None
+    if SHORTEST_CYCLE <= step * n_phases <= LONGEST_CYCLE:
+        times = step * np.arange(n_phases)
+    else:
+        remarks.append("The file does not tell the time between phases: rates are not known.")
+    return Cine(
+        voxels=np.ascontiguousarray(voxels.transpose(3, 2, 1, 0), np.float32),
+        affine=affine,
+        times=times,
+        heart_rate=None if times is None else 60000 / (step * n_phases),
+        patient=_acdc_patient(folder / "Info.cfg"),
+        origin=f"{origin}, {n_slices} slices x {n_phases} phases",
+        remarks=tuple(remarks),
+    )
+
+
+def _acdc_patient(file: Path) -> Patient:
+    """Height and weight as ACDC's ``Info.cfg`` has them, in cm and kg."""
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(f"[info]\n{file.read_text()}")
+        return Patient(height=parser.getfloat("info", "height") / 100, weight=parser.getfloat("info", "weight"))
+    except (OSError, ValueError, configparser.Error):
+        return Patient()
+
+
+def _natural(file: Path) -> list:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _check_size(n_slices: int, n_phases: int, where: str) -> None:
+    if n_phases < 2:
+        raise UserError(f"{where} holds one phase only: a cine has many; for single volumes there is predict.")
+    if n_slices < LEAST_SLICES:
+        raise UserError(f"{where} has {n_slices} slices: volumes need a stack of at least {LEAST_SLICES}.")
+    if n_phases < LEAST_PHASES:
+        raise UserError(f"{where} has {n_phases} phases: the cycle needs at least {LEAST_PHASES}.")
+
+
+def read_study(source: Path) -> tuple[list[Frame], list[str]]:
+    """All images of a DICOM study of one patient, and what is to be said about the rest.
+
+    Raises:
+        UserError: there are none, or of several patients
+    """
+    frames, others, problems = read_frames(source)
+    if not frames:
+        more = f"; {problems[0]}" if problems else ""
+        raise UserError(f"{source} holds no DICOM image and no NIfTI file{more}: give -i a patient's study.")
+    patients = sorted({frame.patient for frame in frames if frame.patient})
+    if len(patients) > 1:
+        raise UserError(
+            f"{source} holds images of {len(patients)} patients (hashes of their IDs: {', '.join(patients)}): give -i "
+            "one of them, or their folder to do one after the other."
+        )
+    remarks = [f"{others} files are no DICOM: they are left out."] if others else []
+    if problems:
+        remarks.append(f"{len(problems)} DICOM files cannot be read: they are left out. The first: {problems[0]}")
+    return frames, remarks
+
+
+def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
+    frames, remarks = read_study(source)
+    stack = find_short_axis(frames, series)
+    used = set(stack.series)
+    rest = [row for row in table(frames, stack) if row.uid not in used]
+    if rest:
+        remarks.append(f"{len(rest)} other series of the study are left out; --list shows them.")
+    remarks += stack.remarks
+    grid = _even_slices(stack, remarks)
+    chosen = [_even_phases(loop, stack.n_phases, number, remarks) for number, loop in enumerate(stack.loops, 1)]
+    wanted = list({frame.source: frame for own in chosen for frame in own}.values())
+    pixels = dict(zip((frame.source for frame in wanted), read_pixels(wanted), strict=True))
+    columns = [[pixels[frame.source] for frame in own] for own in chosen]
+    voxels = np.stack([[columns[i][t] for i in grid] for t in range(stack.n_phases)])
+    reference = max(stack.loops, key=lambda loop: (len(loop.frames) == stack.n_phases, loop.has_times))
+    times = None
+    if reference.has_times and len(reference.frames) == stack.n_phases:
+        times = np.array([float(frame.time) for frame in reference.frames if frame.time is not None])
+    else:
+        remarks.append("The images do not tell their times: phases are in the order of their numbers, rates unknown.")
+    first = stack.loops[0].frames[0]
+    numbers = sorted({f.series_number for loop in stack.loops for f in loop.frames if f.series_number is not None})
+    named = f"series {', '.join(map(str, numbers))}" if len(numbers) == 1 else f"{len(used)} series"
+    return Cine(
+        voxels=voxels.astype(np.float32),
+        affine=_affine(stack, len(grid)),
+        times=times,
+        heart_rate=_heart_rate(stack, times),
+        patient=first.facts,
+        origin=f"DICOM, {f'{first.vendor}, ' if first.vendor else ''}{named}, {len(stack.loops)} slices x "
+        f"{stack.n_phases} phases",
+        sources=tuple(tuple(chosen[i][t].source for i in grid) for t in range(stack.n_phases)),
+        remarks=tuple(remarks),
+    )
+
+
+def _slice_distance(stack: Stack) -> float:
+    return float(np.median(np.diff([loop.place for loop in stack.loops])))
+
+
+def _even_slices(stack: Stack, remarks: list[str]) -> list[int]:
+    """Which slice stands at each place of an even grid: its own, or where slices are out of step the nearest."""
+    places = np.array([loop.place for loop in stack.loops])
+    distance = _slice_distance(stack)
+    steps = np.diff(places)
+    if (np.abs(steps - distance) <= UNEQUAL * distance).all():
+        return list(range(len(places)))
+    remarks.append(
+        f"Slices are {steps.min():.1f} to {steps.max():.1f} mm apart: every {distance:.1f} mm the nearest one is used."
+    )
+    grid = places[0] + distance * np.arange(round((places[-1] - places[0]) / distance) + 1)
+    return [int(np.abs(places - place).argmin()) for place in grid]
+
+
+def _even_phases(loop: Loop, n_phases: int, number: int, remarks: list[str]) -> list[Frame]:
+    """A slice's image for each phase: where it has fewer or more than the others, the nearest in the cycle."""
+    n = len(loop.frames)
+    if n == n_phases:
+        return list(loop.frames)
+    remarks.append(f"Slice {number} has {n} phases where most have {n_phases}: the nearest in the cycle are used.")
+    moments = np.arange(n) / n
+    if loop.has_times and (cycle := loop.frames[0].interval):
+        moments = np.array([float(frame.time or 0) for frame in loop.frames]) / cycle
+    nearest = [int(np.abs((moments - t / n_phases + 0.5) % 1 - 0.5).argmin()) for t in range(n_phases)]
+    return [loop.frames[i] for i in nearest]
+
+
+def _affine(stack: Stack, n_slices: int) -> np.ndarray:
+    """From (x, y, z) to nibabel's world; DICOM part 3, C.7.6.2.1.1."""
+    first, last = stack.loops[0].frames[0], stack.loops[-1].frames[0]
+    assert first.orientation is not None and first.spacing is not None
+    assert first.position is not None and last.position is not None
+    between_rows, between_columns = first.spacing
+    affine = np.eye(4)
+    affine[:3, 0] = first.orientation[0] * between_columns
+    affine[:3, 1] = first.orientation[1] * between_rows
+    affine[:3, 2] = first.normal * (stack.loops[-1].place - stack.loops[0].place) / (n_slices - 1)
+    affine[:3, 3] = first.position
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's left and back to nibabel's right and front
+
+
+def _heart_rate(stack: Stack, times: np.ndarray | None) -> float | None:
+    """Beats a minute: as the files have it, else from the times, which cover one cycle."""
+    intervals = [frame.interval for loop in stack.loops for frame in loop.frames if frame.interval]
+    if intervals and SHORTEST_CYCLE <= float(np.median(intervals)) <= LONGEST_CYCLE:
+        return 60000 / float(np.median(intervals))
+    if times is None or len(times) < 2:
+        return None
+    cycle = float(times[-1] - times[0]) * len(times) / (len(times) - 1)
+    return 60000 / cycle if SHORTEST_CYCLE <= cycle <= LONGEST_CYCLE else None
+
+
+def with_size(cine: Cine, height: float | None, weight: float | None) -> Cine:
+    """The cine of a patient whose height (m) and weight (kg) were given; None leaves what the files have."""
+    patient = cine.patient
+    return replace(cine, patient=replace(patient, height=height or patient.height, weight=weight or patient.weight))

@@ -1,0 +1,296 @@
+"""The short-axis cine in a study, found by geometry and time.
+
+A *loop* is one slice position of one series over time. Loops of one orientation, matrix and pixel size whose positions
+lie behind each other make a *stack*: those of one series where it has several positions (GE, multi-frame objects), else
+those of all series that have one (Siemens). The short axis is the stack with most images; one that lies across the
+heart's usual long axis counts more than another.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_cardiac.cine.dicom import Frame
+from nnunet_cardiac.errors import UserError
+
+LEAST_SLICES, LEAST_PHASES = 3, 5
+"""Of a stack from which volumes over the cycle can be measured."""
+LONGEST_CYCLE = 3000
+"""ms: images that are further apart are of several beats, as those of perfusion."""
+SAME_PLACE = 1.0
+"""mm along the normal, within which two loops are of the same slice."""
+SAME_DIRECTION = 0.999
+"""Cosine between normals that are parallel: 2.6 degrees."""
+LONG_AXIS = np.array([0.63, -0.62, -0.46])
+"""From the heart's base to its apex in DICOM's world: to the left, to the front and down. Rounded from the direction of
+published short axes; it only decides between several stacks."""
+UNEQUAL = 0.1
+"""Share of the slice distance by which slices may be out of step."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One slice position of one series over time: images in the order of time, no moment twice."""
+
+    frames: tuple[Frame, ...]
+
+    @property
+    def place(self) -> float:
+        """Along the normal, mm."""
+        return _place(self.frames[0])
+
+    @property
+    def has_times(self) -> bool:
+        """Whether each image has a time of its own."""
+        times = [f.time for f in self.frames]
+        return None not in times and len(set(times)) == len(times)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Loops behind each other, in the order of their places along the normal.
+
+    Args:
+        loops: one for each slice
+        remarks: what was left out, in sentences
+    """
+
+    loops: tuple[Loop, ...]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def n_phases(self) -> int:
+        """That most slices have; of several counts the largest."""
+        counts = Counter(len(loop.frames) for loop in self.loops)
+        return max(counts, key=lambda n: (counts[n], n))
+
+    @property
+    def is_cine(self) -> bool:
+        """Whether there are enough slices and phases, of one beat, to measure volumes over the cycle."""
+        times = [frame.time for loop in self.loops for frame in loop.frames if frame.time is not None]
+        of_one_beat = not times or max(times) - min(times) <= LONGEST_CYCLE
+        return len(self.loops) >= LEAST_SLICES and self.n_phases >= LEAST_PHASES and of_one_beat
+
+    @property
+    def score(self) -> float:
+        """The larger, the more likely it is the short axis."""
+        normal, axis = self.loops[0].frames[0].normal, LONG_AXIS / np.linalg.norm(LONG_AXIS)
+        return sum(len(loop.frames) for loop in self.loops) * (0.25 + float(normal @ axis) ** 2)
+
+    @property
+    def series(self) -> list[str]:
+        """UIDs of the series that its images are from."""
+        return list(dict.fromkeys(frame.series for loop in self.loops for frame in loop.frames))
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    """A series of a study, as the table lists it.
+
+    Args:
+        number: from 1, in the table
+        uid: of the series
+        dicom_number: its number in the DICOM files
+        description: as in the DICOM files
+        modality: "MR" and so on
+        n_images, n_slices, n_phases: images, positions, and images at most positions
+        shape, spacing: rows and columns, mm between them; of the first image
+        what: that it is, in words
+    """
+
+    number: int
+    uid: str
+    dicom_number: int | None
+    description: str
+    modality: str
+    n_images: int
+    n_slices: int
+    n_phases: int
+    shape: tuple[int, int]
+    spacing: tuple[float, float] | None
+    what: str
+
+
+def table(frames: Sequence[Frame], chosen: Stack | None = None) -> list[SeriesRow]:
+    """A row for each series, in the order of their numbers."""
+    series: dict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        series[frame.series].append(frame)
+    rows = []
+    ordered = sorted(series.items(), key=lambda item: (item[1][0].series_number or 0, item[0]))
+    for number, (uid, own) in enumerate(ordered, 1):
+        first = own[0]
+        loops = [loop for group in _planes(own) for loop in group]
+        n_slices = len({round(loop.place) for loop in loops})
+        n_phases = max((len(loop.frames) for loop in loops), default=0)
+        is_chosen = chosen is not None and uid in chosen.series
+        rows.append(
+            SeriesRow(
+                number, uid, first.series_number, first.description, first.modality, len(own), n_slices, n_phases,
+                first.shape, first.spacing, _what(own, n_slices, n_phases, is_chosen),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _what(frames: Sequence[Frame], n_slices: int, n_phases: int, is_chosen: bool) -> str:
+    if is_chosen:
+        return "short-axis cine"
+    first = frames[0]
+    if first.modality != "MR":
+        return f"no MR ({first.modality or 'no modality'})"
+    for what, values in (("orientation", first.orientation), ("position", first.position), ("spacing", first.spacing)):
+        if values is None:
+            return f"no {what}"
+    if n_phases < LEAST_PHASES:
+        return "no cine"
+    return "cine of one plane" if n_slices == 1 else f"cine of {n_slices} planes"
+
+
+def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stack:
+    """The short-axis cine of a study.
+
+    Args:
+        frames: of one patient
+        wanted: numbers of series in ``table``, to choose from these alone
+
+    Raises:
+        UserError: there is none, with a table of what there is; or a number that the table does not have
+    """
+    rows = table(frames)
+    if unknown := sorted(set(wanted) - {row.number for row in rows}):
+        raise UserError(f"There is no series {unknown[0]}: the study has {len(rows)}, see --list.")
+    uids = {row.uid for row in rows if not wanted or row.number in wanted}
+    stacks = find_stacks([frame for frame in frames if frame.series in uids])
+    cines = [stack for stack in stacks if stack.is_cine]
+    if not cines:
+        raise UserError(f"{_why_none(stacks, frames)} What there is:\n{format_table(rows)}")
+    return max(cines, key=lambda stack: stack.score)
+
+
+def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
+    needed = f"a short-axis cine has at least {LEAST_SLICES} parallel slices of at least {LEAST_PHASES} phases."
+    magnetic = [frame for frame in frames if frame.modality == "MR"]
+    for what, name in (("orientation", "ImageOrientationPatient"), ("spacing", "PixelSpacing")):
+        if magnetic and all(getattr(frame, what) is None for frame in magnetic):
+            return f"No image has {'an' if what == 'orientation' else 'a'} {what} ({name}), so no stack can be built."
+    if stacks:
+        largest = max(stacks, key=lambda stack: len(stack.loops))
+        if len(largest.loops) >= LEAST_SLICES:
+            return f"The stacks have {largest.n_phases} phase{'s' * (largest.n_phases > 1)} at most; {needed}"
+        return f"There are no more than {len(largest.loops)} parallel slices; {needed}"
+    return f"No short axis was found; {needed}"
+
+
+def format_table(rows: Sequence[SeriesRow]) -> str:
+    """The rows as text."""
+    from tabulate import tabulate
+
+    cells = [
+        [
+            row.number, row.dicom_number, row.description[:28], row.modality, row.n_images, row.n_slices, row.n_phases,
+            f"{row.shape[0]} x {row.shape[1]}", f"{row.spacing[0]:.2f}" if row.spacing else "-", row.what,
+        ]
+        for row in rows
+    ]  # fmt: skip
+    titles = ["#", "series", "description", "", "images", "slices", "phases", "matrix", "mm", "what it is"]
+    return str(tabulate(cells, titles, missingval="-"))
+
+
+def find_stacks(frames: Sequence[Frame]) -> list[Stack]:
+    """All stacks of a study, those of single slices among them."""
+    stacks = []
+    for loops in _planes(frames):
+        by_series: dict[str, list[Loop]] = defaultdict(list)
+        for loop in loops:
+            by_series[loop.frames[0].series].append(loop)
+        several = [own for own in by_series.values() if len({round(loop.place) for loop in own}) >= LEAST_SLICES]
+        single = [loop for own in by_series.values() if own not in several for loop in own]
+        stacks += [_stack(own) for own in (*several, single) if own]
+    return stacks
+
+
+def _planes(frames: Sequence[Frame]) -> list[list[Loop]]:
+    """Loops, those of one orientation, matrix and pixel size together."""
+    groups: list[tuple[Frame, list[Frame]]] = []
+    for frame in frames:
+        if frame.modality != "MR" or frame.orientation is None or frame.position is None or frame.spacing is None:
+            continue
+        if "P" in frame.image_type[2:3]:  # phase images: velocities
+            continue
+        for first, group in groups:
+            if _same_plane(first, frame):
+                group.append(frame)
+                break
+        else:
+            groups.append((frame, [frame]))
+    return [_loops(group) for _, group in groups]
+
+
+def _same_plane(a: Frame, b: Frame) -> bool:
+    if a.shape != b.shape or a.spacing is None or b.spacing is None or not np.allclose(a.spacing, b.spacing, rtol=0.01):
+        return False
+    assert a.orientation is not None and b.orientation is not None
+    return bool(((a.orientation * b.orientation).sum(1) > SAME_DIRECTION).all())
+
+
+def _loops(frames: Sequence[Frame]) -> list[Loop]:
+    """Of frames in parallel planes: those of each series and place, in order; a second take is a loop of its own."""
+    places: list[list[Frame]] = []
+    for frame in sorted(frames, key=lambda frame: (frame.series, _place(frame))):
+        before = places[-1][-1] if places else None
+        if before is None or before.series != frame.series or _place(frame) - _place(before) > SAME_PLACE:
+            places.append([])
+        places[-1].append(frame)
+    loops = []
+    for own in places:
+        takes: list[list[Frame]] = []
+        for frame in sorted(own, key=_acquisition):
+            for take in takes:  # the first that has no image of that moment yet
+                if frame.time is None or all(frame.time != other.time for other in take):
+                    take.append(frame)
+                    break
+            else:
+                takes.append([frame])
+        loops += [Loop(tuple(sorted(take, key=_moment))) for take in takes]
+    return loops
+
+
+def _place(frame: Frame) -> float:
+    assert frame.position is not None
+    return float(frame.position @ frame.normal)
+
+
+def _acquisition(frame: Frame) -> tuple:
+    temporal, clock, instance = frame.order
+    return clock, instance if instance is not None else 0, temporal if temporal is not None else 0
+
+
+def _moment(frame: Frame) -> tuple:
+    temporal, clock, instance = frame.order
+    none = float("inf")
+    return (
+        frame.time if frame.time is not None else none,
+        temporal if temporal is not None else none,
+        instance if instance is not None else none,
+        clock,
+    )
+
+
+def _stack(loops: Sequence[Loop]) -> Stack:
+    """One loop for each place: of several the longest, of equally long ones the last that was taken."""
+    places: list[list[Loop]] = []
+    for loop in sorted(loops, key=lambda loop: loop.place):
+        if places and loop.place - places[-1][0].place <= SAME_PLACE:
+            places[-1].append(loop)
+        else:
+            places.append([loop])
+    remarks = []
+    chosen = []
+    for number, same in enumerate(places, 1):
+        chosen.append(max(same, key=lambda loop: (len(loop.frames), max(_acquisition(f) for f in loop.frames))))
+        if len(same) > 1:
+            remarks.append(f"Slice {number} was taken {len(same)} times: the last complete take is used.")
+    return Stack(tuple(chosen), tuple(remarks))
