@@ -141,7 +141,8 @@ def collected_curves(results: Path) -> dict:
         if checkpoint.is_file():
             logging = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
             curve = {"dice": [round(float(d), 4) for d in logging["mean_fg_dice"]]}
-            curve |= {key: logging[key] for key in ("loss_weights",) if key in logging}
+            if "loss_weights" in logging:
+                curve["loss_weights"] = logging["loss_weights"]
         if not curve:
             print(f"{title}: not trained")
             continue

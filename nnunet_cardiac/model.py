@@ -97,3 +97,9 @@ def trained_folder(model: Model) -> Path:
             + (f", or choose from {', '.join(models)}." if models else ".")
         )
     return model.folder
+
+
+def trained_folds(folder: Path, checkpoint: str = "checkpoint_final.pth") -> list[int | str]:
+    """The folds in nnU-Net's folder of a model that have a checkpoint: the numbered ones, else ``all``."""
+    numbered = sorted(int(file.parent.name.removeprefix("fold_")) for file in folder.glob(f"fold_[0-9]*/{checkpoint}"))
+    return [*numbered] or ["all"] * (folder / "fold_all" / checkpoint).is_file()

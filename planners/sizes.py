@@ -9,6 +9,7 @@ class Size:
 
     Args:
         name: of the option that asks for it
+        purpose: what it is for, in words
         divide_features: the width is divided by this
         stages: resolutions, at most
         patch: pixels a side in the plane, at most, but for stages whose patch must show the whole heart
@@ -16,6 +17,7 @@ class Size:
     """
 
     name: str
+    purpose: str
     divide_features: int
     stages: int
     patch: int
@@ -26,7 +28,7 @@ class Size:
         width = {2: "half", 4: "a quarter of"}.get(self.divide_features, f"1/{self.divide_features} of")
         return (
             f"{width} the width, at most {self.stages} resolutions, patches of at most {self.patch} pixels a side, "
-            f"batches of {self.batch_2d}"
+            f"batches of {self.batch_2d} (3D: {self.batch_3d})"
         )
 
     @property
@@ -47,8 +49,9 @@ class Size:
 SIZES = {
     size.name: size
     for size in (
-        Size("small", divide_features=4, stages=4, patch=128, batch_2d=8, batch_3d=2),
-        Size("half", divide_features=2, stages=4, patch=128, batch_2d=8, batch_3d=2),
+        Size("small", "minutes, to see that it works", divide_features=4, stages=4, patch=128, batch_2d=8, batch_3d=2),
+        Size(
+            "half", "an hour, to see how well it works", divide_features=2, stages=4, patch=128, batch_2d=8, batch_3d=2
+        ),
     )
 }
-"""``small`` trains in minutes on a CPU, to see that something works; ``half`` in an hour, to see how well."""

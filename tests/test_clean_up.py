@@ -70,6 +70,13 @@ def test_labels_that_no_name_explains_lose_their_islands_alone():
     np.testing.assert_array_equal(clean_up(opened[None], structures)[0], opened)
 
 
+def test_regions_are_part_of_the_heart():
+    """Labels that several regions share are not looked at one by one; the island goes all the same."""
+    labels, _ = FAULTS["an island of the cavity"]
+    structures = Structures({"heart": (RV, MYO, LV), "left": (MYO, LV)})
+    np.testing.assert_array_equal(clean_up(labels[None], structures)[0], plausible())
+
+
 def test_nothing_and_noise_end():
     assert not clean_up(np.zeros((2, 9, 9), np.uint8), STRUCTURES).any()
     noise = np.random.default_rng(0).integers(0, 4, (3, 40, 40), np.uint8)

@@ -22,11 +22,12 @@ from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.export import export, to_nnunet
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
-from nnunet_cardiac.models.store import find_model, install, installed_folders, pack
+from nnunet_cardiac.models.store import find_model, install, installed_folders
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.nifti import read_nifti
 
 _, _, _, TRAINER, _, PLANS, _, CONFIGURATION = CASCADE
+UNETS = "dynamic_network_architectures.architectures.unet"
 CROCNET = Model(DATASET, TRAINER, PLANS, CONFIGURATION)
 
 
@@ -93,6 +94,7 @@ def test_it_cleans_up_and_says_what_is_unusual(trained_crocnet, store, phantom_a
         assert "warning: ct: values down to -999, as CT has" in capsys.readouterr().err
     cleaned, raw, asked = outputs
     np.testing.assert_array_equal(cleaned, asked)
+    assert not np.array_equal(cleaned, raw), "a network that has learnt so little leaves something to be cleaned"
     structures = Structures.named(find_model("stage_1").dataset_json["labels"])
     np.testing.assert_array_equal(cleaned, clean_up(raw, structures, slice_axis=2))
     assert find_model("stage_1").training_images == fingerprinted(trained_folder(stage_1)) is not None
@@ -113,6 +115,7 @@ def test_back_to_nnunet(exported, store, tmp_path):
     stages = to_nnunet(find_model("crocnet"), results)
     assert [s.configuration for s in stages] == ["2d", CONFIGURATION]
     for stage in stages:
+        assert sorted(f.name for f in (results / DATASET / stage.name).glob("fold_*")) == ["fold_0", "fold_1"]
         kept = torch.load(results / DATASET / stage.name / "fold_1" / "checkpoint_final.pth", weights_only=True)
         own = torch.load(stage.fold_folder(1) / "checkpoint_final.pth", map_location="cpu", weights_only=False)
         assert kept["trainer_name"] == own["trainer_name"] == TRAINER
@@ -122,7 +125,7 @@ def test_back_to_nnunet(exported, store, tmp_path):
 
 
 def test_a_model_is_installed_once(exported, store):
-    assert not [name for name in installed_folders() if name == "crocnet"]
+    assert "crocnet" not in installed_folders()
     install(exported)
     with pytest.raises(UserError, match="installed already"):
         install(exported)
@@ -150,7 +153,7 @@ def refused(folder, because):
     with pytest.raises(UserError, match=because) as error:
         model = SavedModel.load(folder)
         for stage in model.stages:
-            model.read_weights(stage)
+            model.build_networks(stage)
     assert "\n" not in str(error.value)
 
 
@@ -174,7 +177,7 @@ def test_a_huge_header_is_refused(folder):
     weights = folder / "2d" / "fold_0.safetensors"
     weights.write_bytes(struct.pack("<Q", 1 << 40) + b"{}")
     described(folder)
-    refused(folder, "its header is larger")
+    refused(folder, "holds no weights")
 
 
 def test_weights_of_another_network_are_refused(folder, tmp_path):
@@ -182,7 +185,7 @@ def test_weights_of_another_network_are_refused(folder, tmp_path):
     described(folder)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "case.nii.gz").touch()
-    with pytest.raises(UserError, match="does not fit its own plans"):
+    with pytest.raises(UserError, match="does not fit the network"):
         predict(tmp_path / "in", tmp_path / "out", SavedModel.load(folder), device="cpu")
 
 
@@ -192,7 +195,20 @@ def test_weights_of_another_network_are_refused(folder, tmp_path):
         (lambda a: a.update(network_class_name="os.system"), "names 'os.system'"),
         (lambda a: a["arch_kwargs"].update(conv_op="subprocess.Popen"), "names 'subprocess.Popen'"),
         (lambda a: a.update(network_class_name=["os"]), "none of the networks"),
-        (lambda a: a.pop("arch_kwargs"), "has no network for '2d'"),
+        (lambda a: a.pop("arch_kwargs"), "are not those of a model"),
+        # ways to others through what an allowed module has imported
+        (lambda a: a["arch_kwargs"].update(nonlin="torch.nn.functional.torch.os.system"), "none of the networks"),
+        (
+            lambda a: a["arch_kwargs"].update(nonlin="torch.nn.modules.activation.torch.hub.load"),
+            "none of the networks",
+        ),
+        (
+            lambda a: a.update(network_class_name="dynamic_network_architectures.architectures.unet.torch.hub.load"),
+            "none",
+        ),
+        (lambda a: a.update(network_class_name="nnunet_cardiac.networks.network.torch.nn.Module"), "none of the"),
+        (lambda a: a.update(network_class_name="nnunet_cardiac.networks.Nothing"), "none of the networks"),
+        (lambda a: a["arch_kwargs"].update(conv_op="nnunet_cardiac.networks.DADU"), "none of the networks"),
     ],
 )
 def test_classes_of_others_are_not_built(folder, change, because):
@@ -207,15 +223,83 @@ def test_classes_of_others_are_not_built(folder, change, because):
     "changes, because",
     [
         ({"format": 2}, "has format 2"),
-        ({"stages": "all"}, "is not a model's description"),
+        ({"stages": "all"}, "does not describe a model"),
+        ({"clean_up": "false"}, "does not describe a model"),
+        ({"summary": "two\nlines"}, "does not describe a model"),
+        ({"licence": "\x1b[2J"}, "does not describe a model"),
+        ({"training_images": {"slice_distance": [], "pixel": [1, 2], "n_slices": [1, 2]}}, "does not describe"),
+        ({"training_images": {"slice_distance": [1, 2], "pixel": [1, 2], "n_slices": [1, float("inf")]}}, "describe"),
+        ({"training_images": {"slice_distance": [1, 2], "pixel": [1, float("nan")], "n_slices": [1, 2]}}, "describe"),
         ({"stages": []}, "names no weights"),
         ({"files": {}}, "does not list plans.json"),
-        ({"versions": None}, "is not a model's description"),
+        ({"versions": None}, "does not describe a model"),
     ],
 )
 def test_a_wrong_description_is_refused(folder, changes, because):
     described(folder, **changes)
     refused(folder, because)
+
+
+@pytest.mark.parametrize(
+    "changes, because",
+    [
+        ({"mirroring_axes": [9]}, "mirroring along"),
+        ({"mirroring_axes": [0] * 40}, "mirroring along"),
+        ({"mirroring_axes": [float("inf")]}, "does not describe a model"),
+        ({"trainer": "../../UP"}, "does not describe a model"),
+        ({"configuration": "2d"}, "its stages are not those that lead to"),
+        ({"weights": ["plans.json"]}, "does not describe a model"),
+    ],
+)
+def test_wrong_stages_are_refused(folder, changes, because):
+    stages = json.loads((folder / DESCRIPTION).read_text())["stages"]
+    described(folder, stages=[stages[0], stages[1] | changes])
+    refused(folder, because)
+
+
+def test_a_second_stage_does_not_come_alone(folder):
+    _, second = json.loads((folder / DESCRIPTION).read_text())["stages"]
+    described(folder, stages=[second])
+    refused(folder, "its stages are not those")
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("plans.json", lambda p: p.update(dataset_name="/tmp/elsewhere")),
+        ("plans.json", lambda p: p.update(plans_name="../up")),
+        ("plans.json", lambda p: p.update(transpose_forward=[0, 0, 1])),
+        ("plans.json", lambda p: p.update(image_reader_writer="Nobody")),
+        ("plans.json", lambda p: p["configurations"]["2d"].update(preprocessor_name="Nobody")),
+        ("plans.json", lambda p: p["configurations"]["2d"].update(inherits_from="2d")),
+        ("plans.json", lambda p: p["configurations"]["2d"].update(previous_stage=CONFIGURATION)),
+        ("plans.json", lambda p: p["configurations"]["2d"].pop("patch_size")),
+        ("dataset.json", lambda d: d.pop("labels")),
+        ("dataset.json", lambda d: d.update(labels="all")),
+        ("dataset.json", lambda d: d.pop("channel_names")),
+        ("dataset.json", lambda d: d.update(file_ending=5)),
+    ],
+)
+def test_plans_and_data_sets_that_are_none_are_refused_before_anything_is_built(folder, name, change):
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+    described(folder)
+    with pytest.raises(UserError) as error:
+        SavedModel.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_linked_folder_is_refused(folder, tmp_path):
+    (folder / "2d").rename(tmp_path / "elsewhere")
+    (folder / "2d").symlink_to(tmp_path / "elsewhere")
+    refused(folder, "2d is a link")
+
+
+def test_a_card_cannot_command_a_terminal(folder):
+    (folder / "card.md").write_bytes(b"# A card\n\x1b[2J\xff\tend")
+    described(folder)
+    assert SavedModel.load(folder).card == "# A card\n[2J\ufffd\tend"
 
 
 def test_a_file_that_nobody_listed_is_refused(folder):
@@ -230,10 +314,10 @@ def zipped(place, **members):
     return place / "hostile.zip"
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside", "..\\outside", "C:outside"])
+@pytest.mark.parametrize("name", ["../outside", "{}/outside", "a/../../outside", "..\\outside", "C:outside"])
 def test_no_path_leads_out_of_the_folder(tmp_path, store, name):
     with pytest.raises(UserError, match="leads out of its folder"):
-        install(zipped(tmp_path, **{name: "text"}))
+        install(zipped(tmp_path, **{name.format(tmp_path): "text"}))
     assert list(store.iterdir()) == [] and not list(tmp_path.rglob("*outside*"))
 
 
@@ -256,8 +340,21 @@ def test_what_is_no_zip_file_or_cut_off_is_refused(exported, tmp_path, store):
         (tmp_path / "cut.zip").write_bytes(content)
         with pytest.raises(UserError, match=r"cut\.zip is no model's file"):
             install(tmp_path / "cut.zip")
-    with pytest.raises(UserError, match="missing.zip is no model's file"):
-        install(tmp_path / "missing.zip")
+    for there, because in (("missing.zip", "No such file"), ("", "Is a directory")):
+        with pytest.raises(UserError, match=because):
+            install(tmp_path / there)
+
+
+def test_damage_in_the_middle_is_refused(exported, tmp_path, store):
+    content = bytearray(exported.read_bytes())
+    random = np.random.default_rng(0)
+    for _ in range(10):
+        damaged, start = bytearray(content), int(random.integers(len(content) - 40))
+        damaged[start : start + 40] = random.bytes(40)
+        (tmp_path / "damaged.zip").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"damaged\.zip"):
+            install(tmp_path / "damaged.zip")
+    assert list(store.iterdir()) == []
 
 
 def test_too_much_is_refused(tmp_path, store, monkeypatch):
@@ -266,12 +363,43 @@ def test_too_much_is_refused(tmp_path, store, monkeypatch):
         install(zipped(tmp_path, **{"plans.json": "0" * 2000}))
 
 
-@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "a/b"])
-def test_a_name_is_a_name(folder, tmp_path, store, name):
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "a/b", "-x", "a.", "h\u00e9art", "a" * 101, "a\n"])
+def test_a_name_is_a_name(folder, tmp_path, name):
     described(folder, name=name)
-    pack(SavedModel.load(folder), tmp_path / "model.zip")
-    with pytest.raises(UserError, match="a name has letters"):
-        install(tmp_path / "model.zip")
+    refused(folder, "does not describe a model")
+    with pytest.raises(UserError, match="is no name for a model"):
+        export(CROCNET, tmp_path / "x.zip", name)
+
+
+def test_the_name_of_the_model_in_the_box_is_taken(exported, store, tmp_path, monkeypatch):
+    monkeypatch.setattr("nnunet_cardiac.models.store.BOX", tmp_path)
+    (tmp_path / "crocnet").mkdir()
+    with pytest.raises(UserError, match="as the model that comes with the package"):
+        install(exported, overwrite=True)
+
+
+def test_files_that_are_there_are_not_replaced(exported, tmp_path):
+    before = exported.read_bytes()
+    with pytest.raises(UserError, match="use --overwrite"):
+        export(CROCNET, exported, "other")
+    with pytest.raises(UserError, match="does not exist"):
+        export(CROCNET, tmp_path / "nowhere" / "x.zip", "x")
+    assert exported.read_bytes() == before
+
+
+def test_a_trainer_with_a_network_of_its_own_is_refused(trained_crocnet, tmp_path, monkeypatch):
+    """At the export, and not where somebody else wants to use it."""
+    real = torch.load
+
+    def other(*arguments, **keywords):
+        checkpoint = real(*arguments, **keywords)
+        checkpoint["network_weights"] = {f"other.{key}": v for key, v in checkpoint["network_weights"].items()}
+        return checkpoint
+
+    monkeypatch.setattr(torch, "load", other)
+    with pytest.raises(UserError, match=f"{TRAINER} trains another network"):
+        export(CROCNET, tmp_path / "x.zip", "x")
+    assert not (tmp_path / "x.zip").exists()
 
 
 def test_what_is_not_trained_cannot_be_exported(results_folder, tmp_path):
@@ -313,8 +441,10 @@ def test_the_commands(trained_crocnet, store, phantom_acdc, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     "arguments, because",
     [
-        (("predict", "-i", "a", "-o", "b", "-d", "27"), "needs -d and -c"),
-        (("predict", "-i", "a", "-o", "b", "-m", "x", "-f", "0"), "has all its folds"),
+        (("predict", "-i", "a", "-o", "b", "-d", "27"), "-d needs a configuration"),
+        (("predict", "-i", "a", "-o", "b", "-m", "x", "-f", "0"), "-f is for a model that was trained here"),
+        (("predict", "-i", "a", "-o", "b", "-tr", "x"), "-tr is for a model that was trained here"),
+        (("predict", "-i", "a", "-o", "b", "-chk", "x"), "-chk is for a model that was trained here"),
         (("predict", "-i", "a", "-o", "b", "-m", "x", "-d", "27", "-c", "2d"), "-m and -d name two models"),
         (("models", "show", "nobody"), "There is no model 'nobody'"),
     ],

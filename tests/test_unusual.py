@@ -26,7 +26,7 @@ SPACING = (10, 1.5, 1.5)
         (np.zeros_like(MR), SPACING, "every voxel is 0"),
         (MR[:, :1], SPACING, "one slice, where the model has seen stacks of 6 to 18"),
         (MR[:, :1], (99, 1.5, 1.5), "one slice"),  # whose distance says nothing
-        (MR, (1.5, 1.5, 1.5), "a slice distance of 1.5 mm, where the model has seen 5 to 10 mm"),
+        (MR, (1.5, 1.5, 1.5), "slices 1.5 mm apart, where the model has seen 5 to 10 mm"),
         (MR, (10, 3, 1.5), "pixels of 1.5 x 3 mm, where the model has seen 0.7 to 1.9 mm"),
         (MR, (10, 0.3, 0.3), "pixels of 0.3 x 0.3 mm"),
     ],
@@ -34,6 +34,12 @@ SPACING = (10, 1.5, 1.5)
 def test_images(image, spacing, said):
     found = unusual_image(image, spacing, SEEN)
     assert (not found) if said is None else (len(found) == 1 and said in found[0])
+
+
+def test_slices_lie_along_any_axis():
+    turned = np.moveaxis(MR, 1, 3)
+    assert unusual_image(turned, (1.5, 1.5, 10), SEEN) == []
+    assert "slices 20 mm apart" in unusual_image(turned, (1.5, 1.5, 20), SEEN)[0]
 
 
 def test_without_knowing_the_training_images_values_alone_are_looked_at():

@@ -73,7 +73,8 @@ class Settings:
     def from_json(cls, values: Mapping) -> "Settings":
         """What ``to_json`` gave."""
         contenders = {name: Contender(**contender) for name, contender in values["contenders"].items()}
-        values = {**values, "contenders": contenders}
-        if patch := values.pop("small", None):  # as versions before 0.3 wrote it
-            values["size"] = asdict(SIZES["small"].with_patch(patch))
-        return cls(**{**values, "size": Size(**values["size"]) if values.get("size") else None})
+        size = Size(**values["size"]) if values.get("size") else None
+        if patch := values.get("small"):  # as version 0.1 wrote it
+            size = SIZES["small"].with_patch(patch)
+        rest = {key: value for key, value in values.items() if key != "small"}
+        return cls(**{**rest, "contenders": contenders, "size": size})

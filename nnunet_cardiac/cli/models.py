@@ -52,6 +52,7 @@ def add_parser(commands) -> None:
     p.add_argument("--licence", default="", metavar="TEXT", help="of the weights")
     p.add_argument("--citation", default="", metavar="TEXT", help="what users are to cite")
     p.add_argument("--clean_up", action="store_true", help="predict leaves out islands and closes gaps, see there")
+    p.add_argument("--overwrite", action="store_true", help="replace FILE")
     p = add_command(
         actions, "install", run=install_model,
         help="check a model's file and install it",
@@ -117,6 +118,7 @@ def export_model(options: argparse.Namespace) -> None:
         licence=options.licence,
         citation=options.citation,
         clean_up=options.clean_up,
+        overwrite=options.overwrite,
     )
     n = sum(len(stage.weights) for stage in model.stages)
     print(f"{options.o}: {model.name}, {n} networks, {options.o.stat().st_size / 1e6:.1f} MB.")

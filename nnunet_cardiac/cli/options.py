@@ -6,10 +6,18 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.model import Model
 from nnunet_cardiac.planners.sizes import SIZES
 
+if TYPE_CHECKING:
+    from nnunet_cardiac.models.saved_model import SavedModel
+
+TRAINER, PLANS, CHECKPOINT = "nnUNetTrainer", "nnUNetPlans", "checkpoint_final.pth"
+"""nnU-Net's defaults."""
 DEVICES = ("cuda", "cpu", "mps")
 
 
@@ -63,14 +71,52 @@ def add_option(p, option: str, *former: str, **kwargs) -> None:
         )
 
 
-def add_model_options(p, required: bool = True) -> None:
-    """Data set, trainer, plans and configuration: what names a model."""
-    p.add_argument("-d", required=required, metavar="ID", help="data set, by ID or name")
-    p.add_argument("-tr", default="nnUNetTrainer", metavar="TRAINER", help="trainer, default nnUNetTrainer")
-    p.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans, default nnUNetPlans")
+def add_model_options(p) -> None:
+    """Data set, trainer, plans and configuration: what names a model that is trained here."""
+    p.add_argument("-d", required=True, metavar="ID", help="data set, by ID or name")
+    p.add_argument("-tr", default=TRAINER, metavar="TRAINER", help=f"trainer, default {TRAINER}")
+    p.add_argument("-p", default=PLANS, metavar="PLANS", help=f"plans, default {PLANS}")
+    p.add_argument("-c", required=True, metavar="CONFIGURATION", help="configuration in the plans, such as 2d_cascade")
+
+
+def add_any_model_options(p) -> None:
+    """What names a model for segmentation: one that is installed, one that is trained here, or the package's own."""
     p.add_argument(
-        "-c", required=required, metavar="CONFIGURATION", help="configuration in the plans, such as 2d_cascade"
+        "-m", metavar="NAME",
+        help="an installed model, see 'models list'; in place of -d -tr -p -c. Without -m and -d: the package's own",
+    )  # fmt: skip
+    p.add_argument("-d", metavar="ID", help="data set that a model was trained on, by ID or name; needs -c")
+    p.add_argument("-tr", metavar="TRAINER", help=f"with -d: trainer, default {TRAINER}")
+    p.add_argument("-p", metavar="PLANS", help=f"with -d: plans, default {PLANS}")
+    p.add_argument("-c", metavar="CONFIGURATION", help="with -d: configuration in the plans, such as 2d_cascade")
+    p.add_argument(
+        "-f", nargs="+", type=fold, metavar="FOLD", help="with -d: folds to average, default all that are trained"
     )
+    p.add_argument("-chk", metavar="FILE", help=f"with -d: file of the weights, default {CHECKPOINT}")
+
+
+def any_model(options: argparse.Namespace) -> "Model | SavedModel":
+    """The model that ``add_any_model_options``' options name; says which, if they name none.
+
+    Raises:
+        UserError: they name two, half of one, or one that is not there
+    """
+    if options.m is not None and options.d is not None:
+        raise UserError("-m and -d name two models: leave out one.")
+    given = [f"-{key}" for key in ("tr", "p", "c", "f", "chk") if getattr(options, key) is not None]
+    if options.d is None and given:
+        raise UserError(f"{given[0]} is for a model that was trained here: name its data set with -d, or leave it out.")
+    if options.d is not None and options.c is None:
+        raise UserError("-d needs a configuration: name it with -c.")
+    if options.d is not None:
+        name = dataset_name(options.d, "nnUNet_results")
+        return Model(name, options.tr or TRAINER, options.p or PLANS, options.c)
+    from nnunet_cardiac.models.store import MODEL_IN_THE_BOX, find_model
+
+    model = find_model(options.m or MODEL_IN_THE_BOX)
+    if options.m is None:
+        print(f"With {model.name}, the model that comes with the package: nnunet_cardiac models show says more.")
+    return model
 
 
 def add_device_option(p) -> None:
@@ -102,11 +148,10 @@ def add_size_options(p) -> None:
     Args:
         p: a group in which they exclude each other
     """
-    times = {"small": "minutes, to see that it works", "half": "an hour, to see how well it works"}
     for name, size in SIZES.items():
         p.add_argument(
             f"--{name}", dest="size", type=lambda text, size=size: size.with_patch(whole_number(text)), nargs="?",
-            const=size, metavar="PATCH", help=f"for a CPU and {times[name]}: {size}",
+            const=size, metavar="PATCH", help=f"for a CPU and {size.purpose}: {size}",
         )  # fmt: skip
 
 

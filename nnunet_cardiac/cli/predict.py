@@ -4,19 +4,17 @@ import argparse
 from pathlib import Path
 
 from nnunet_cardiac.cli.options import (
+    CHECKPOINT,
     above_0,
+    add_any_model_options,
     add_command,
     add_device_option,
-    add_model_options,
     add_option,
+    any_model,
     chosen_device,
     counted,
-    fold,
     print_problems,
 )
-from nnunet_cardiac.environment import dataset_name
-from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.model import Model
 
 
 def add_parser(commands) -> None:
@@ -40,14 +38,7 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     p.add_argument("-i", type=Path, required=True, metavar="IN", help="an image or a folder of images")
     p.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the segmentations")
-    p.add_argument(
-        "-m",
-        metavar="NAME",
-        help="an installed model, see 'models list'; in place of -d -tr -p -c. Without -m and -d: the package's own",
-    )
-    add_model_options(p, required=False)
-    p.add_argument("-f", nargs="+", type=fold, metavar="FOLD", help="folds to average, default all that are trained")
-    p.add_argument("-chk", default="checkpoint_final.pth", metavar="FILE", help="weights, default checkpoint_final.pth")
+    add_any_model_options(p)
     p.add_argument(
         "-step_size", type=above_0, default=0.5, metavar="SHARE",
         help="step of the sliding window, default 0.5 of the patch",
@@ -72,27 +63,15 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    if (options.d is None) != (options.c is None):
-        raise UserError("A model that was trained here needs -d and -c: name both, or neither for the package's own.")
-    if options.d is None and options.f is not None:
-        raise UserError("A saved model has all its folds: leave out -f, or name a model that was trained here.")
-    if options.m is not None and options.d is not None:
-        raise UserError("-m and -d name two models: leave out one.")
-    name = None if options.d is None else dataset_name(options.d, "nnUNet_results")
+    model = any_model(options)
     from nnunet_cardiac.inference.predict import predict
-    from nnunet_cardiac.models.store import MODEL_IN_THE_BOX, find_model
-
-    if options.m is None and name is None:
-        print(f"With {MODEL_IN_THE_BOX}, the model that comes with the package: nnunet_cardiac models show says more.")
 
     result = predict(
         source=options.i,
         output=options.o,
-        model=find_model(options.m or MODEL_IN_THE_BOX)
-        if name is None
-        else Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
+        model=model,
         folds=options.f,
-        checkpoint=options.chk,
+        checkpoint=options.chk or CHECKPOINT,
         device=chosen_device(options.device),
         use_mirroring=not options.disable_tta,
         tile_step_size=options.step_size,

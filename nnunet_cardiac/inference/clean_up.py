@@ -24,7 +24,8 @@ def clean_up(labels: np.ndarray, structures: Structures, slice_axis: int = 0) ->
 
     Args:
         labels: of a volume, short axis
-        structures: those with one value each are looked at; what the myocardium and the cavities are, their names tell
+        structures: those with one value each are looked at one by one; what the myocardium and the cavities are, their
+            names tell
         slice_axis: across the slices
 
     Returns:
@@ -32,10 +33,10 @@ def clean_up(labels: np.ndarray, structures: Structures, slice_axis: int = 0) ->
     """
     values = {name: value[0] for name, value in structures.values.items() if len(value) == 1}
     roles = {role: values[name] for role, name in structures.roles.items() if name in values}
-    cleaned = np.moveaxis(labels.copy(), slice_axis, 0)
+    cleaned = np.moveaxis(labels, slice_axis, 0).copy()
     for _ in range(PASSES):
         before = cleaned.copy()
-        cleaned[~_largest(np.isin(cleaned, list(values.values())))] = 0
+        _keep(cleaned > 0, _largest, cleaned)
         for value in values.values():
             _keep(cleaned == value, _largest, cleaned)
         for plane in cleaned:

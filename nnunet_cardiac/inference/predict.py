@@ -30,8 +30,8 @@ from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.inference.unusual import unusual_image, unusual_segmentation
-from nnunet_cardiac.model import Model, previous_stages, trained_folder
-from nnunet_cardiac.models.saved_model import SavedModel, SavedStage
+from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
+from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import read_nifti
@@ -84,7 +84,7 @@ class StagePredictor:
         """
         folder = trained_folder(model)
         if folds is None:
-            folds = sorted(int(p.parent.name[5:]) for p in folder.glob(f"fold_[0-9]*/{checkpoint}"))
+            folds = trained_folds(folder, checkpoint)
         missing = [str(f) for f in folds if not (folder / f"fold_{f}" / checkpoint).is_file()]
         if missing or not folds:
             raise UserError(
@@ -96,16 +96,6 @@ class StagePredictor:
         check_trainer(model.trainer)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
             predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
-        return cls(predictor)
-
-    @classmethod
-    def of_saved(cls, model: SavedModel, stage: SavedStage, predictor: BatchedPredictor) -> "StagePredictor":
-        """A stage of a saved model, with all its folds.
-
-        Raises:
-            UserError: the weights are not those of the network that the plans describe
-        """
-        predictor.initialize_from_saved_model(model, stage)
         return cls(predictor)
 
     def preprocess(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
@@ -205,7 +195,10 @@ def load_stages(
             )
 
     if isinstance(model, SavedModel):
-        return [StagePredictor.of_saved(model, stage, predictor()) for stage in model.stages]
+        predictors = [predictor() for _ in model.stages]
+        for loaded, stage in zip(predictors, model.stages, strict=True):
+            loaded.initialize_from_saved_model(model, stage)
+        return [StagePredictor(loaded) for loaded in predictors]
     previous = previous_stages(load_json(trained_folder(model) / "plans.json"))
     return [StagePredictor.of_trained(stage, folds, checkpoint, predictor()) for stage in model.stages(previous)]
 
@@ -273,12 +266,14 @@ def predict(
     save_json(dataset_json, output / "dataset.json", sort_keys=False)
     save_json(last.plans.plans, output / "plans.json", sort_keys=False)
 
+    unusual: dict[str, list[str]] = {}
+
     def finish(case: str, logits: torch.Tensor, properties: dict) -> tuple[np.ndarray, np.ndarray | None]:
         """Segmentation and probabilities of a case, as they are written."""
         segmentation, probabilities = last.segment(logits, properties, save_probabilities)
-        unusual = unusual_segmentation(segmentation, properties["spacing"], structures)
-        result.warnings.extend(f"{case}: {sentence}." for sentence in unusual)
-        return cleaned_up(segmentation, structures) if clean_up else segmentation, probabilities
+        unusual[case] += unusual_segmentation(segmentation, properties["spacing"], structures)
+        slice_axis = int(np.argmax(properties["spacing"]))
+        return cleaned_up(segmentation, structures, slice_axis) if clean_up else segmentation, probabilities
 
     def finish_and_write(case: str, logits: torch.Tensor, properties: dict) -> None:
         last.write(*finish(case, logits, properties), properties, targets[case])
@@ -302,8 +297,7 @@ def predict(
                 result.problems.append(str(e))
                 bar.update()
                 continue
-            unusual = unusual_image(image, properties["spacing"], training_images)
-            result.warnings.extend(f"{case}: {sentence}." for sentence in unusual)
+            unusual[case] = unusual_image(image, properties["spacing"], training_images)
             for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
                 previous, _ = stage.segment(stage.logits(data), shape)
                 if hand_over is not None:
@@ -321,6 +315,7 @@ def predict(
             bar.update()
         if written is not None:
             written.result()
+    result.warnings = [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
     shutil.rmtree(output / PARTIAL, ignore_errors=True)
     result.seconds = time.perf_counter() - started
     return result

@@ -9,13 +9,12 @@ import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch._dynamo import OptimizedModule
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.models.saved_model import SavedModel, SavedStage
-from nnunet_cardiac.training.memory import LiveStorage, PlannedNetwork
+from nnunet_cardiac.training.memory import LiveStorage
 from nnunet_cardiac.training.trainer import bare
 
 MEMORY = {"cuda": 4e9, "cpu": 0.1e9}
@@ -38,6 +37,7 @@ class BatchedPredictor(nnUNetPredictor):
     """
 
     network: torch.nn.Module
+    networks: list[torch.nn.Module]
     list_of_parameters: list[dict]
 
     def __init__(self, *args, memory: float | None = None, **kwargs):
@@ -58,24 +58,16 @@ class BatchedPredictor(nnUNetPredictor):
             UserError: the weights are not those of the network that the plans describe
         """
         plans = PlansManager(model.plans)
-        configuration = plans.get_configuration(stage.configuration)
-        labels = plans.get_label_manager(model.dataset_json)
-        channels = determine_num_input_channels(plans, configuration, model.dataset_json)
-        weights = model.read_weights(stage)
-        try:
-            network = PlannedNetwork.of(configuration).build(channels, labels.num_segmentation_heads)
-            network.load_state_dict(weights[0])
-            self.manual_initialization(
-                network, plans, configuration, weights, model.dataset_json, stage.trainer, stage.mirroring_axes
-            )
-            self._load_every_fold()
-        except (RuntimeError, TypeError, ValueError, KeyError) as e:
-            reason = " ".join(str(e).split())[:200]
-            raise UserError(f"{model.folder} does not fit its own plans ({reason}): get the model again.") from e
+        networks = model.build_networks(stage)
+        self.manual_initialization(
+            networks[0], plans, plans.get_configuration(stage.configuration), [], model.dataset_json, stage.trainer,
+            stage.mirroring_axes,
+        )  # fmt: skip
+        self.networks = networks
 
     def _load_every_fold(self) -> None:
         compiled = isinstance(self.network, OptimizedModule)
-        self.networks: list[torch.nn.Module] = []
+        self.networks = []
         for parameters in self.list_of_parameters:
             network = deepcopy(bare(self.network))
             network.load_state_dict(parameters)

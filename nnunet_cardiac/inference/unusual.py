@@ -11,7 +11,7 @@ from nnunet_cardiac.models.training_images import TrainingImages
 TOLERANCE = 1.25
 """How far a spacing may be from those of the training images: 25 %, about what nnU-Net's augmentation scales by."""
 HOUNSFIELD = -200
-"""Values as low as that are CT's: MR images have none below 0."""
+"""Values as low as that are CT's, where air has -1000; MR images have none below 0, if they are not normalised."""
 IMPLAUSIBLE = 0.5
 """Share of slices with an implausible heart from which on a segmentation is not that of a short axis, it seems."""
 
@@ -28,24 +28,28 @@ def unusual_image(image: np.ndarray, spacing: Sequence[float], training: Trainin
     """
     found = []
     if (lowest := float(image.min())) <= HOUNSFIELD:
-        found.append(f"values down to {lowest:g}, as CT has; MR has none below 0")
+        found.append(f"values down to {lowest:g}, as CT has and MR has not")
     if image.min() == image.max():
         found.append(f"every voxel is {lowest:g}")
     if training is None:
         return found
-    if image.shape[1] == 1 and training.n_slices[0] > 1:
+    shape = image.shape[1:]
+    axis = shape.index(1) if 1 in shape else int(np.argmax(spacing))
+    pixels = sorted(s for i, s in enumerate(spacing) if i != axis)
+    if shape[axis] == 1 and training.n_slices[0] > 1:
         found.append(f"one slice, where the model has seen stacks of {training.n_slices[0]} to {training.n_slices[1]}")
-    pixels = sorted(spacing[1:])
-    for what, sizes, (low, high) in (
-        ("pixels", pixels, training.pixel),
-        ("a slice distance", spacing[:1], training.slice_distance),
-    ):
-        if what == "a slice distance" and image.shape[1] == 1:
-            continue
-        if sizes[0] < low / TOLERANCE or sizes[-1] > high * TOLERANCE:
-            size = " x ".join(f"{s:.3g}" for s in sizes)
-            found.append(f"{what} of {size} mm, where the model has seen {low:.3g} to {high:.3g} mm")
+    elif not _near(spacing[axis], spacing[axis], training.slice_distance):
+        low, high = training.slice_distance
+        found.append(f"slices {spacing[axis]:.3g} mm apart, where the model has seen {low:.3g} to {high:.3g} mm")
+    if not _near(pixels[0], pixels[1], training.pixel):
+        low, high = training.pixel
+        size = " x ".join(f"{s:.3g}" for s in pixels)
+        found.append(f"pixels of {size} mm, where the model has seen {low:.3g} to {high:.3g} mm")
     return found
+
+
+def _near(smallest: float, largest: float, seen: tuple[float, float]) -> bool:
+    return smallest >= seen[0] / TOLERANCE and largest <= seen[1] * TOLERANCE
 
 
 def unusual_segmentation(labels: np.ndarray, spacing: Sequence[float], structures: Structures) -> list[str]:

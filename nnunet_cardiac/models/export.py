@@ -8,11 +8,19 @@ from pathlib import Path
 
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.model import Model, previous_stages, trained_folder
-from nnunet_cardiac.models.saved_model import CARD, DATASET, PLANS, SavedModel, SavedStage, write_description
+from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
+from nnunet_cardiac.models.saved_model import (
+    CARD,
+    DATASET,
+    PLANS,
+    SavedModel,
+    SavedStage,
+    check_name,
+    write_description,
+)
 from nnunet_cardiac.models.store import pack
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.system import versions
@@ -30,8 +38,9 @@ def export(
     licence: str = "",
     citation: str = "",
     clean_up: bool = False,
+    overwrite: bool = False,
 ) -> SavedModel:
-    """Writes all stages of a trained model as one zip file, ``target``.
+    """Writes all stages of a trained model as one zip file, ``target``. Its networks are built once, to try it.
 
     Args:
         model: its last stage
@@ -39,52 +48,66 @@ def export(
         name: what ``-m`` will name
         folds: None for all that are trained
         card, summary, licence, citation, clean_up: see ``SavedModel``
+        overwrite: replace a file that is there
 
     Raises:
-        UserError: a stage or fold is not trained
+        UserError: a stage or fold is not trained, a name that is none, a file that is there already, or a trainer whose
+            network is not the one of the plans
     """
-    plans = json.loads((trained_folder(model) / "plans.json").read_text())
-    dataset_json = json.loads((trained_folder(model) / "dataset.json").read_text())
+    check_name(name)
+    if target.exists() and not overwrite:
+        raise UserError(f"{target} exists already: use --overwrite to replace it.")
+    if not target.absolute().parent.is_dir():
+        raise UserError(f"{target.parent} does not exist: choose another file with -o, or make the folder.")
+    plans = json.loads((trained_folder(model) / "plans.json").read_text(encoding="utf-8"))
+    dataset_json = json.loads((trained_folder(model) / "dataset.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / name
-        folder.mkdir()
-        (folder / PLANS).write_text(json.dumps(plans, indent=1))
-        (folder / DATASET).write_text(json.dumps(dataset_json, indent=1))
-        (folder / CARD).write_text(card or f"# {name}\n\nNo card was written for this model.\n")
+        folder = Path(temporary)
+        for file, text in (
+            (PLANS, json.dumps(plans, indent=1)),
+            (DATASET, json.dumps(dataset_json, indent=1)),
+            (CARD, card or f"# {name}\n\nNo card was written for this model.\n"),
+        ):
+            (folder / file).write_text(text, encoding="utf-8")
         stages = tuple(_export_stage(stage, folds, folder) for stage in model.stages(previous_stages(plans)))
-        saved = SavedModel(
-            folder, name, summary, licence, citation, versions(), stages, plans, dataset_json, clean_up,
-            fingerprinted(trained_folder(model)),
-        )  # fmt: skip
-        write_description(saved)
-        saved = SavedModel.load(folder)
+        seen = fingerprinted(trained_folder(model))
+        write_description(
+            SavedModel(
+                folder, name, summary, licence, citation, versions(), stages, plans, dataset_json, clean_up, seen
+            )
+        )
+        saved = SavedModel.load(folder, known_as=target)
+        for stage in stages:
+            try:
+                saved.build_networks(stage)
+            except UserError as e:
+                raise UserError(
+                    f"{stage.trainer} trains another network than the one in the plans, so that it cannot be passed on "
+                    f"without the trainer: {e}"
+                ) from e
         pack(saved, target)
     return saved
 
 
 def _export_stage(stage: Model, folds: Sequence[int | str] | None, folder: Path) -> SavedStage:
-    found = [str(f) for f in folds or ()] or [
-        file.parent.name.removeprefix("fold_") for file in sorted(trained_folder(stage).glob(f"fold_*/{CHECKPOINT}"))
-    ]
-    missing = [fold for fold in found if not (stage.fold_folder(fold) / CHECKPOINT).is_file()]
+    found = trained_folds(trained_folder(stage), CHECKPOINT) if folds is None else list(folds)
+    missing = [str(fold) for fold in found if not (stage.fold_folder(fold) / CHECKPOINT).is_file()]
     if missing or not found:
+        of_fold = f" for fold {', '.join(missing)}" if missing else ""
         raise UserError(
-            f"{stage.folder} has no {CHECKPOINT}"
-            + (f" for fold {', '.join(missing)}" if missing else "")
-            + ": train it "
-            "with nnunet_cardiac train, or choose folds with -f."
+            f"{stage.folder} has no {CHECKPOINT}{of_fold}: train it with nnunet_cardiac train, or choose folds with -f."
         )
-    weights, axes = [], None
+    weights, axes = [], []
     (folder / stage.configuration).mkdir()
     for fold in found:
         checkpoint = torch.load(stage.fold_folder(fold) / CHECKPOINT, map_location="cpu", weights_only=False)
-        axes = checkpoint["inference_allowed_mirroring_axes"]
+        axes.append(checkpoint.get("inference_allowed_mirroring_axes"))
         file = f"{stage.configuration}/fold_{fold}.safetensors"
         save_file(
             {key: value.contiguous().clone() for key, value in checkpoint["network_weights"].items()}, folder / file
         )
         weights.append(file)
-    return SavedStage(stage.configuration, stage.trainer, tuple(axes or ()), tuple(weights))
+    return SavedStage(stage.configuration, stage.trainer, tuple(axes[0] or ()), tuple(weights))  # nnU-Net's choice
 
 
 def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
@@ -107,14 +130,15 @@ def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
             raise UserError(f"{results / stage.dataset / stage.name} exists already: move it away.")
     for stage, saved in zip(stages, model.stages, strict=True):
         folder = results / stage.dataset / stage.name
-        for i, parameters in enumerate(model.read_weights(saved)):
-            (folder / f"fold_{i}").mkdir(parents=True)
+        for weights in saved.weights:
+            fold = folder / Path(weights).stem
+            fold.mkdir(parents=True)
             checkpoint = {
-                "network_weights": parameters, "trainer_name": stage.trainer,
+                "network_weights": load_file(model.folder / weights), "trainer_name": stage.trainer,
                 "init_args": {"configuration": stage.configuration},
                 "inference_allowed_mirroring_axes": saved.mirroring_axes,
             }  # fmt: skip
-            torch.save(checkpoint, folder / f"fold_{i}" / CHECKPOINT)
+            torch.save(checkpoint, fold / CHECKPOINT)
         for file in (PLANS, DATASET):
             shutil.copyfile(model.folder / file, folder / file)
     return stages

@@ -1,34 +1,46 @@
 """A trained model as files that execute nothing: safetensors for the weights, JSON for the rest.
 
-A model is a folder, or a zip file of it:
+A model is a folder:
 
 - ``model.json``: what it is, its stages, and the size and SHA-256 of every other file
 - ``plans.json``, ``dataset.json``: nnU-Net's
 - ``card.md``: the model card
 - ``CONFIGURATION/fold_F.safetensors``: the weights of a stage
+
+It is passed on as a zip file of that folder.
 """
 
 import hashlib
 import json
-import struct
+import pydoc
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.models.training_images import TrainingImages
+from nnunet_cardiac.training.memory import PlannedNetwork
 
 FORMAT = 1
 DESCRIPTION, PLANS, DATASET, CARD = "model.json", "plans.json", "dataset.json", "card.md"
 LARGEST_TEXT = 5_000_000
 """Bytes of a file that is no weights."""
-LARGEST_HEADER = 5_000_000
-"""Bytes of the header of a file of weights."""
-NETWORKS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.", "monai.networks.")
-"""Where a network class may come from that a model file names."""
-OPERATIONS = ("torch.nn.",)
+NETWORKS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.")
+"""Where a network class may come from that plans name."""
+LAYERS = ("torch.nn.modules.",)
 """Where the classes may come from that a network is built with."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,98}[A-Za-z0-9_]|[A-Za-z0-9]")
+"""Of a model, and of everything that names a folder."""
+WEIGHTS = re.compile(r"[A-Za-z0-9_]+/fold_(all|\d{1,3})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class SavedModel:
         name: what ``-m`` names
         summary: in a sentence
         licence, citation: of the weights
-        versions: of the packages that it was trained with
+        versions: of the packages when it was exported
         stages: first stage first
         plans, dataset_json: nnU-Net's
         clean_up: whether its segmentations are cleaned up unless somebody asks for them as they are
@@ -77,69 +89,88 @@ class SavedModel:
     training_images: TrainingImages | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> "SavedModel":
+    def load(cls, folder: Path, known_as: Path | None = None) -> "SavedModel":
         """The model of a folder.
+
+        Args:
+            folder: where it is
+            known_as: what the user calls it, for the errors; None for the folder
 
         Raises:
             UserError: a file is missing, damaged, not of this format or not to be trusted; names it
         """
-        description = _json(folder / DESCRIPTION)
+        where = known_as or folder
+        description = _json(folder, DESCRIPTION, where)
         if description.get("format") != FORMAT:
             raise UserError(
-                f"{folder / DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}: "
-                "update nnunet-cardiac, or get the model for this version."
+                f"{where}: {DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}: update "
+                "nnunet-cardiac, or get the model for this version."
             )
         try:
-            files = {str(path): (int(f["bytes"]), str(f["sha256"])) for path, f in description["files"].items()}
+            files = {
+                _text(path): (_integer(f["bytes"]), _text(f["sha256"])) for path, f in description["files"].items()
+            }
             stages = tuple(
                 SavedStage(
-                    str(s["configuration"]), str(s["trainer"]), tuple(int(a) for a in s["mirroring_axes"]),
-                    tuple(str(w) for w in s["weights"]),
+                    _name(s["configuration"]), _name(s["trainer"]), tuple(_integer(a) for a in s["mirroring_axes"]),
+                    tuple(_text(w, WEIGHTS) for w in s["weights"]),
                 )
                 for s in description["stages"]
             )  # fmt: skip
-            texts = {key: str(description[key]) for key in ("name", "summary", "licence", "citation")}
-            versions = {str(k): str(v) for k, v in description["versions"].items()}
-            seen = description["training_images"]
+            texts = {key: _text(description[key]) for key in ("summary", "licence", "citation")}
+            name = _name(description["name"])
+            versions = {_text(k): _text(v) for k, v in description["versions"].items()}
+            seen, clean_up = description["training_images"], description["clean_up"]
             training_images = None if seen is None else TrainingImages.from_json(seen)
-            clean_up = bool(description["clean_up"])
+            if not isinstance(clean_up, bool):
+                raise TypeError(f"clean_up is {clean_up!r}")
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise UserError(f"{folder / DESCRIPTION} is not a model's description ({e}): get the model again.") from e
-        _check_files(folder, files)
+            raise UserError(f"{where}: {DESCRIPTION} does not describe a model ({_reason(e)}): get it again.") from e
+        _check_files(folder, files, where)
         named = {weights for stage in stages for weights in stage.weights}
         if not stages or not all(stage.weights for stage in stages) or not named <= files.keys():
-            raise UserError(f"{folder / DESCRIPTION} names no weights, or weights that are not there: get it again.")
-        plans, dataset_json = _json(folder / PLANS), _json(folder / DATASET)
-        for stage in stages:
-            check_network(plans, stage.configuration, folder / PLANS)
+            raise UserError(f"{where}: {DESCRIPTION} names no weights, or weights that are not there: get it again.")
+        plans, dataset_json = _json(folder, PLANS, where), _json(folder, DATASET, where)
+        try:
+            _check_plans(plans, dataset_json, stages)
+        except UserError as e:
+            raise UserError(f"{where}: {e}") from e
+        except Exception as e:  # whatever nnU-Net raises of plans that are not plans
+            raise UserError(
+                f"{where}: {PLANS} and {DATASET} are not those of a model ({_reason(e)}): get it again."
+            ) from e
         return cls(
-            folder, **texts, versions=versions, stages=stages, plans=plans, dataset_json=dataset_json,
+            folder, name, **texts, versions=versions, stages=stages, plans=plans, dataset_json=dataset_json,
             clean_up=clean_up, training_images=training_images,
         )  # fmt: skip
 
     @property
     def card(self) -> str:
-        """The model card, in Markdown."""
-        return (self.folder / CARD).read_text(encoding="utf-8")
+        """The model card, in Markdown, without characters that a terminal would obey."""
+        text = (self.folder / CARD).read_text(encoding="utf-8", errors="replace")
+        return "".join(c for c in text if c.isprintable() or c in "\n\t")
 
-    def read_weights(self, stage: SavedStage) -> list[dict]:
-        """Parameters of the networks of a stage, one for each fold.
+    def build_networks(self, stage: SavedStage) -> list[nn.Module]:
+        """The networks of a stage with their weights, one for each fold. The trainer is not needed.
 
         Raises:
-            UserError: a file is not one of weights
+            UserError: the weights are not those of the network that the plans describe
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        parameters = []
+        manager = PlansManager(self.plans)
+        configuration = manager.get_configuration(stage.configuration)
+        channels = determine_num_input_channels(manager, configuration, self.dataset_json)
+        heads = manager.get_label_manager(self.dataset_json).num_segmentation_heads
+        networks = []
         for name in stage.weights:
-            file = self.folder / name
-            _check_header(file)
             try:
-                parameters.append(load_file(file))
-            except (SafetensorError, OSError) as e:
-                raise UserError(f"{file} holds no weights ({e}): get the model again.") from e
-        return parameters
+                network = PlannedNetwork.of(configuration).build(channels, heads)
+                network.load_state_dict(load_file(self.folder / name))
+            except SafetensorError as e:
+                raise UserError(f"{self.folder / name} holds no weights ({_reason(e)}): get the model again.") from e
+            except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError) as e:
+                raise UserError(f"{self.folder / name} does not fit the network of {PLANS} ({_reason(e)}).") from e
+            networks.append(network)
+        return networks
 
 
 def write_description(model: SavedModel) -> None:
@@ -160,86 +191,137 @@ def write_description(model: SavedModel) -> None:
 
 def sha256(file: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
     with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(opened)
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def check_network(plans: Mapping[str, Any], configuration: str, file: Path) -> None:
+def check_name(name: str) -> None:
     """
-    Args:
-        plans: nnU-Net's
-        configuration: whose network is looked at
-        file: that the plans come from, for the message
-
     Raises:
-        UserError: a class is named that is none of nnU-Net's, MONAI's, PyTorch's or this project's
+        UserError: a name that not every system could give to a folder
     """
-    try:
-        own = plans["configurations"][configuration]
-        while "architecture" not in own:
-            own = plans["configurations"][own["inherits_from"]]
-        architecture = own["architecture"]
-        network = architecture["network_class_name"]
-        arguments, imported = architecture["arch_kwargs"], architecture["_kw_requires_import"]
-        named = [arguments[key] for key in imported if arguments[key] is not None]
-    except (KeyError, TypeError) as e:
-        raise UserError(f"{file} has no network for '{configuration}' ({e}): get the model again.") from e
-    allowed = isinstance(network, str) and network.startswith(NETWORKS)
-    for name in [network] * (not allowed) + [n for n in named if not (isinstance(n, str) and n.startswith(OPERATIONS))]:
+    if not NAME.fullmatch(name):
         raise UserError(
-            f"{file} names {name!r}, which is none of the networks and layers of nnU-Net, MONAI, PyTorch and this "
-            "project: it is not built."
+            f"{name!r} is no name for a model: it begins with a letter or digit and has letters, digits, '.', '-' and "
+            "'_' alone, at most 100."
         )
 
 
-def _json(file: Path) -> dict:
-    try:
-        if file.stat().st_size > LARGEST_TEXT:
-            raise UserError(f"{file} has {file.stat().st_size} bytes, which is too large to be a text: it is not read.")
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e:
-        raise UserError(f"{file} cannot be read ({type(e).__name__}): get the model again.") from e
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is not a model's: get the model again.")
-    return content
-
-
-def check_path(path: str) -> None:
+def check_path(path: str, where: Path) -> None:
     """
     Raises:
         UserError: a path that leads out of the folder that it is relative to
     """
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or "\0" in path:
-        raise UserError(f"The model names a file {path!r}, which leads out of its folder: it is not installed.")
+        raise UserError(f"{where} names a file {path!r}, which leads out of its folder: it is not used.")
 
 
-def _check_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
-    present = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if not f.is_dir()} - {DESCRIPTION}
-    for path in [PLANS, DATASET, CARD]:
+def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]) -> None:
+    """Everything that plans and data set are asked for later is asked here, before anything is built.
+
+    Raises:
+        UserError: a class that may not be built, a name that leads elsewhere, or stages that are not the plans'
+        Exception: whatever else is wrong
+    """
+    manager = PlansManager(plans)
+    for name in (manager.dataset_name, manager.plans_name):
+        check_name(name)
+    chain: list[str] = []
+    before: str | None = stages[-1].configuration
+    while before is not None and before not in chain:
+        chain.insert(0, before)
+        before = manager.get_configuration(before).previous_stage_name
+    if before is not None or chain != [stage.configuration for stage in stages]:
+        raise UserError(f"its stages are not those that lead to '{stages[-1].configuration}' in {PLANS}: get it again.")
+    Structures.named(dataset_json["labels"])
+    labels = manager.get_label_manager(dataset_json)
+    if not isinstance(dataset_json["file_ending"], str) or labels.num_segmentation_heads < 2:
+        raise ValueError("no file ending, or no labels")
+    if manager.image_reader_writer_class is None or sorted(manager.transpose_forward) != [0, 1, 2]:
+        raise ValueError("no reader of images, or no order of axes")
+    for stage in stages:
+        configuration = manager.get_configuration(stage.configuration)
+        n_axes = len(configuration.patch_size)
+        if not set(stage.mirroring_axes) <= set(range(n_axes)) or len(stage.mirroring_axes) > n_axes:
+            raise ValueError(f"mirroring along {stage.mirroring_axes}")
+        if configuration.preprocessor_class is None:
+            raise ValueError(f"no preprocessor of '{stage.configuration}'")
+        determine_num_input_channels(manager, configuration, dataset_json)
+        _check_classes(configuration)
+
+
+def _check_classes(configuration: ConfigurationManager) -> None:
+    """
+    Raises:
+        UserError: plans name a network or a layer that is not one of those that may be built
+    """
+    network = PlannedNetwork.of(configuration)
+    layers = [network.arguments[key] for key in network.imports if network.arguments[key] is not None]
+    for name, allowed in [(network.class_name, NETWORKS), *((layer, LAYERS) for layer in layers)]:
+        # by its name first: looking for it imports it
+        found = pydoc.locate(name) if isinstance(name, str) and name.startswith((*NETWORKS, "torch.nn.")) else None
+        if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(allowed)):
+            raise UserError(
+                f"{PLANS} names {name!r}, which is none of the networks and layers of nnU-Net, PyTorch and this "
+                "project: it is not built."
+            )
+
+
+def _text(value: Any, pattern: re.Pattern = re.compile(r".*")) -> str:  # noqa: B008
+    """One line that can be printed."""
+    if not isinstance(value, str) or not value.isprintable() or not pattern.fullmatch(value):
+        raise TypeError(f"{value!r:.80}")
+    return value
+
+
+def _name(value: Any) -> str:
+    return _text(value, NAME)
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.80}")
+    return value
+
+
+def _json(folder: Path, name: str, where: Path) -> dict:
+    try:
+        if (folder / name).stat().st_size > LARGEST_TEXT:
+            raise UserError(f"{where}: {name} is too large to be a text: it is not read.")
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise UserError(f"{where}: {name} cannot be read ({type(e).__name__}): get the model again.") from e
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: {name} is not a model's: get the model again.")
+    return content
+
+
+def _check_files(folder: Path, files: Mapping[str, tuple[int, str]], where: Path) -> None:
+    there = list(folder.rglob("*"))
+    if links := [file for file in there if file.is_symlink()]:
+        raise UserError(f"{where}: {links[0].relative_to(folder)} is a link: get the model again.")
+    present = {file.relative_to(folder).as_posix() for file in there if not file.is_dir()} - {DESCRIPTION}
+    for path in (PLANS, DATASET, CARD):
         if path not in files:
-            raise UserError(f"{folder / DESCRIPTION} does not list {path}: get the model again.")
+            raise UserError(f"{where}: {DESCRIPTION} does not list {path}: get the model again.")
+        if files[path][0] > LARGEST_TEXT:
+            raise UserError(f"{where}: {path} is too large to be a text: it is not read.")
     if unknown := present - files.keys():
-        raise UserError(f"{folder / min(unknown)} is no part of the model that {DESCRIPTION} describes: remove it.")
+        raise UserError(f"{where}: {min(unknown)} is no part of the model that {DESCRIPTION} describes: remove it.")
     for path, (size, digest) in files.items():
-        check_path(path)
+        check_path(path, where)
         file = folder / path
-        if file.is_symlink() or not file.is_file():
-            raise UserError(f"{file} is missing: get the model again.")
+        if not file.is_file():
+            raise UserError(f"{where}: {path} is missing: get the model again.")
         if file.stat().st_size != size or sha256(file) != digest:
-            raise UserError(f"{file} is damaged: its size or SHA-256 is not what {DESCRIPTION} says; get it again.")
+            raise UserError(
+                f"{where}: {path} is damaged, its size or SHA-256 is not what {DESCRIPTION} says: get it again."
+            )
 
 
-def _check_header(file: Path) -> None:
-    with open(file, "rb") as opened:
-        beginning = opened.read(8)
-    length = struct.unpack("<Q", beginning)[0] if len(beginning) == 8 else LARGEST_HEADER + 1
-    if length > min(LARGEST_HEADER, file.stat().st_size):
-        raise UserError(f"{file} holds no weights: its header is larger than any of a network's; get the model again.")
-
-
-def _digest(opened) -> str:
-    digest = hashlib.sha256()
-    while block := opened.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
+def _reason(e: BaseException) -> str:
+    return f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"

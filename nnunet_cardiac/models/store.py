@@ -1,10 +1,12 @@
 """Where models are installed, and how they come there: from one zip file, checked before it counts."""
 
+import lzma
 import os
 import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from platformdirs import user_data_path
@@ -18,9 +20,11 @@ MODEL_IN_THE_BOX = "cardiac"
 """The one of them that segments where none is named."""
 FOLDER_VARIABLE = "NNUNET_CARDIAC_MODELS"
 """Environment variable with the folder of installed models, in place of the user's data folder."""
-LARGEST_MODEL = 2_000_000_000
+LARGEST_MODEL = 10_000_000_000
 """Bytes of a model with all its files."""
 MOST_FILES = 200
+NO_ZIP = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error, lzma.LZMAError)
+"""What zipfile raises of files that are no archives, cut off, damaged, encrypted or packed in another way."""
 
 
 def installation_folder() -> Path:
@@ -30,12 +34,12 @@ def installation_folder() -> Path:
 
 
 def installed_folders() -> dict[str, Path]:
-    """Folders of all models, by name: those in the box first. An installed one replaces one in the box."""
-    folders = {}
-    for parent in (BOX, installation_folder()):
-        for file in sorted(parent.glob(f"*/{DESCRIPTION}")):
-            folders[file.parent.name] = file.parent
-    return folders
+    """Folders of all models, by name; those in the box first."""
+    return {
+        file.parent.name: file.parent
+        for parent in (installation_folder(), BOX)
+        for file in sorted(parent.glob(f"*/{DESCRIPTION}"))
+    }
 
 
 def find_model(name: str) -> SavedModel:
@@ -52,12 +56,18 @@ def find_model(name: str) -> SavedModel:
 
 
 def pack(model: SavedModel, target: Path) -> None:
-    """Writes a model's folder as one zip file; what is at ``target`` is replaced."""
+    """Writes a model's folder as one zip file; what is at ``target`` is replaced.
+
+    Raises:
+        UserError: it would be larger than what ``install`` takes
+    """
+    files = sorted(file for file in model.folder.rglob("*") if file.is_file())
+    if len(files) > MOST_FILES or sum(file.stat().st_size for file in files) > LARGEST_MODEL:
+        raise UserError(f"{model.name} is larger than {LARGEST_MODEL / 1e9:g} GB: export fewer folds with -f.")
     partial = target.with_name(target.name + ".partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(model.folder.rglob("*")):
-            if file.is_file():
-                archive.write(file, file.relative_to(model.folder).as_posix())
+        for file in files:
+            archive.write(file, file.relative_to(model.folder).as_posix())
     os.replace(partial, target)
 
 
@@ -72,15 +82,16 @@ def install(source: Path, overwrite: bool = False) -> SavedModel:
     with tempfile.TemporaryDirectory(dir=place, prefix=".installing_") as temporary:
         folder = Path(temporary) / "model"
         unpack(source, folder)
-        model = SavedModel.load(folder)
-        name = model.name
-        if not name or not name.replace("_", "").replace("-", "").replace(".", "").isalnum() or name.startswith("."):
-            raise UserError(f"{source} calls its model {name!r}: a name has letters, digits, '.', '-' and '_' alone.")
+        name = SavedModel.load(folder, known_as=source).name
         target = place / name
-        if target.exists():
+        if (BOX / name).exists():
+            raise UserError(
+                f"{source} is called {name}, as the model that comes with the package: it is not installed."
+            )
+        if os.path.lexists(target):
             if not overwrite:
                 raise UserError(f"{name} is installed already, in {target}: use --overwrite to replace it.")
-            shutil.rmtree(target)
+            os.replace(target, Path(temporary) / "before")  # so that one of both is there at any moment but this
         os.replace(folder, target)
     return SavedModel.load(target)
 
@@ -97,23 +108,15 @@ def unpack(source: Path, folder: Path) -> None:
             if len(members) > MOST_FILES or sum(m.file_size for m in members) > LARGEST_MODEL:
                 raise UserError(f"{source} unpacks to more than a model has: it is not installed.")
             for member in members:
-                check_path(member.filename)
+                check_path(member.filename, source)
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise UserError(f"{source} holds a link, {member.filename}: it is not installed.")
             for member in members:
                 target = folder / member.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as packed, open(target, "wb") as unpacked:
-                    _copy(packed, unpacked, member.file_size, source)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as e:
+                    shutil.copyfileobj(packed, unpacked)
+    except NO_ZIP as e:
         raise UserError(f"{source} is no model's file, or is cut off ({e}): get it again.") from e
-
-
-def _copy(packed, unpacked, size: int, source: Path) -> None:
-    """What is unpacked may not be more than the archive says."""
-    left = size
-    while block := packed.read(1 << 20):
-        left -= len(block)
-        if left < 0:
-            raise UserError(f"{source} unpacks to more than it says: it is not installed.")
-        unpacked.write(block)
+    except OSError as e:
+        raise UserError(f"{source} cannot be unpacked ({e.strerror or e}).") from e

@@ -1,6 +1,7 @@
 """What the images were like that a model was trained on."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,12 +24,15 @@ class TrainingImages:
 
     @classmethod
     def of_fingerprint(cls, fingerprint: Mapping) -> "TrainingImages":
-        """Those of nnU-Net's ``dataset_fingerprint.json``, whose axes are Z, Y, X."""
+        """Those of nnU-Net's ``dataset_fingerprint.json``. Slices lie along the axis of the largest spacing."""
         spacings, shapes = np.array(fingerprint["spacings"], float), np.array(fingerprint["shapes_after_crop"], int)
+        across = np.argmax(spacings, 1)[:, None]
+        distances, numbers = (np.take_along_axis(values, across, 1) for values in (spacings, shapes))
+        pixels = spacings[np.arange(3) != across]
         return cls(
-            (float(spacings[:, 0].min()), float(spacings[:, 0].max())),
-            (float(spacings[:, 1:].min()), float(spacings[:, 1:].max())),
-            (int(shapes[:, 0].min()), int(shapes[:, 0].max())),
+            (float(distances.min()), float(distances.max())),
+            (float(pixels.min()), float(pixels.max())),
+            (int(numbers.min()), int(numbers.max())),
         )
 
     @classmethod
@@ -38,8 +42,11 @@ class TrainingImages:
         Raises:
             KeyError, TypeError, ValueError: it is something else
         """
-        low_high = {key: (float(values[key][0]), float(values[key][1])) for key in ("slice_distance", "pixel")}
-        return cls(**low_high, n_slices=(int(values["n_slices"][0]), int(values["n_slices"][1])))
+        ranges = {key: tuple(values[key]) for key in ("slice_distance", "pixel", "n_slices")}
+        for key, pair in ranges.items():
+            if len(pair) != 2 or not all(isinstance(v, int | float) and math.isfinite(v) for v in pair):
+                raise ValueError(f"{key} is {values[key]!r:.80}")
+        return cls(**ranges)
 
     def to_json(self) -> dict:
         """For a JSON file."""
