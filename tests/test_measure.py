@@ -7,7 +7,8 @@ import SimpleITK as sitk
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.measure import max_wall_thickness, measure, patient_indices
+from nnunet_cardiac.evaluation.indices import max_wall_thickness, patient_indices
+from nnunet_cardiac.evaluation.measure import measure
 from nnunet_cardiac.evaluation.segmentation import Segmentation, Structures
 
 LABELS = {"background": 0, "RV": 1, "MYO": 2, "LV": 3}

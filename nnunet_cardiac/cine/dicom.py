@@ -1,6 +1,7 @@
 """What DICOM files say about their images, without the pixels; and the pixels of those that are wanted."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -216,6 +217,21 @@ def _orientation(dataset: Dataset) -> np.ndarray | None:
 def _identity(header: Dataset) -> str:
     who = f"{header.get('PatientID', '')}|{header.get('PatientName', '')}".strip("| ^")
     return sha256(who.encode()).hexdigest()[:8] if who else ""
+
+
+def identifiers(source: Path) -> set[str]:
+    """What names the patient of the first DICOM file in a folder, or of a file: letters and digits, four or more."""
+    files = [source] if source.is_file() else (p for p in source.rglob("*") if p.is_file())
+    for file in files:
+        if is_dicom(file):
+            try:
+                header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            except UNREADABLE:
+                continue
+            words = [str(header.get("PatientID", "")), *re.split(r"[\^\s,]", str(header.get("PatientName", "")))]
+            plain = ("".join(c for c in word.lower() if c.isalnum()) for word in words)
+            return {word for word in plain if len(word) >= 4}
+    return set()
 
 
 def _facts(header: Dataset) -> Patient:

@@ -59,7 +59,7 @@ def _read_nifti(files: Sequence[Path]) -> Cine:
     if shapes[longest][3] > 1:
         voxels, image = read_nifti(longest)
         remarks = [f"{len(files) - 1} other NIfTI files beside it are left out."] if len(files) > 1 else []
-        return _nifti_cine(voxels.reshape(shapes[longest]), image, f"NIfTI, {longest.name}", remarks, longest.parent)
+        return _nifti_cine(voxels.reshape(shapes[longest]), image, "NIfTI", remarks, longest.parent)
     frames = sorted(files, key=_natural)
     odd = [file for file in frames if shapes[file] != shapes[frames[0]]]
     if odd:

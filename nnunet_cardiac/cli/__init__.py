@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from nnunet_cardiac.cli import (
     benchmark,
+    cine,
     convert,
     cost,
     demo,
@@ -27,7 +28,8 @@ from nnunet_cardiac.cli import (
 from nnunet_cardiac.errors import UserError
 
 COMMANDS = (
-    convert, plan_and_preprocess, train, predict, models, evaluate, measure, benchmark, report, cost, env, info, demo,
+    convert, plan_and_preprocess, train, predict, cine, models, evaluate, measure, benchmark, report, cost, env, info,
+    demo,
 )  # fmt: skip
 
 

@@ -5,14 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cc3d
-import numpy as np
 import pandas as pd
-from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.indices import patient_indices
 from nnunet_cardiac.evaluation.segmentation import (
-    Segmentation,
     Structures,
     find_case_table,
     find_segmentations,
@@ -22,8 +19,6 @@ from nnunet_cardiac.evaluation.segmentation import (
 from nnunet_cardiac.evaluation.statistics import agreement
 from nnunet_cardiac.progress import progress
 
-MYOCARDIAL_DENSITY = 1.05
-"""g/mL."""
 PHASE_IN_NAME = re.compile(r"(?P<patient>.+)_(?P<phase>ED|ES)")
 
 
@@ -143,59 +138,6 @@ def _measure_folder(
             continue
         rows[patient] = about[patient] | patient_indices(phases["ED"], phases["ES"], structures)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient"), problems
-
-
-def patient_indices(ed: Segmentation, es: Segmentation, structures: Structures) -> dict[str, float]:
-    """Indices of one patient.
-
-    Args:
-        ed, es: end-diastole and end-systole
-        structures: tells cavities and myocardium by their names
-
-    Returns:
-        for each ventricle that is labelled ``LV_EDV_mL``, ``LV_ESV_mL``, ``LV_SV_mL`` (stroke volume) and
-        ``LV_EF_percent`` (ejection fraction; NaN without a volume at ED); with a myocardium ``LV_mass_g`` and, with the
-        cavity, ``LV_max_wall_thickness_mm``, both at ED
-    """
-    indices: dict[str, float] = {}
-    roles = structures.roles
-    for ventricle in ("LV", "RV"):
-        if ventricle not in roles:
-            continue
-        edv, esv = (structures.mask(s.labels, roles[ventricle]).sum() * s.voxel_volume for s in (ed, es))
-        indices |= {f"{ventricle}_EDV_mL": edv, f"{ventricle}_ESV_mL": esv, f"{ventricle}_SV_mL": edv - esv}
-        indices[f"{ventricle}_EF_percent"] = 100 * (edv - esv) / edv if edv else np.nan
-    if "MYO" in roles:
-        myocardium = structures.mask(ed.labels, roles["MYO"])
-        indices["LV_mass_g"] = MYOCARDIAL_DENSITY * myocardium.sum() * ed.voxel_volume
-        if "LV" in roles:
-            cavity = structures.mask(ed.labels, roles["LV"])
-            indices["LV_max_wall_thickness_mm"] = max_wall_thickness(myocardium, cavity, ed.spacing, ed.slice_axis)
-    return indices
-
-
-def max_wall_thickness(
-    myocardium: np.ndarray, cavity: np.ndarray, spacing: tuple[float, ...], slice_axis: int
-) -> float:
-    """The largest distance, within a slice, from the myocardium's outer border to the cavity, mm.
-
-    Slices without a cavity (the apex) or without myocardium do not count; NaN if that leaves none. The distance is that
-    between the centres of an outermost myocardial pixel and of the nearest pixel of the cavity, which for a wall of n
-    pixels is n pixels. Only the largest component of wall and cavity counts in a slice: a stray island is no wall.
-
-    Args:
-        myocardium, cavity: bool, (Z, Y, X)
-        spacing: mm
-        slice_axis: across the slices
-    """
-    in_plane = [s for axis, s in enumerate(spacing) if axis != slice_axis]
-    thickest = np.nan
-    for wall, hollow in zip(np.moveaxis(myocardium, slice_axis, 0), np.moveaxis(cavity, slice_axis, 0), strict=True):
-        heart = cc3d.largest_k(np.ascontiguousarray(wall | hollow), k=1, connectivity=8) > 0
-        outermost, hollow = wall & heart & ~binary_erosion(heart), hollow & heart
-        if outermost.any() and hollow.any():
-            thickest = np.fmax(thickest, distance_transform_edt(~hollow, sampling=in_plane)[outermost].max())
-    return float(thickest)
 
 
 def write_measurement(measurement: Measurement, output: Path, picture: bool = True) -> None:

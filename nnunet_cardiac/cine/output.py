@@ -1,0 +1,116 @@
+"""The files that a cine ends in."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from nnunet_cardiac.cine.analysis import Analysis
+from nnunet_cardiac.cine.dicom_output import write_measurements, write_segmentations
+from nnunet_cardiac.cine.reference_ranges import reference_range
+from nnunet_cardiac.cine.report import write_report
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.indices import INDICES
+
+REPORT, INDICES_JSON, INDICES_CSV, VOLUMES = "report.html", "indices.json", "indices.csv", "volumes.csv"
+SEGMENTATION, DICOM = "segmentation.nii.gz", "dicom"
+MEASUREMENTS = "measurements.dcm"
+
+
+def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: bool = False) -> None:
+    """Writes everything; ``indices.json`` comes last, so that where it is, all is.
+
+    Args:
+        analysis: of a cine
+        folder: exists
+        key: of the images and the model, by which a later run knows them
+        keep_identifiers: whether the DICOM objects name the patient as their source does
+
+    Raises:
+        UserError: a file cannot be written
+    """
+    patient = analysis.cine.patient
+    ranges = {
+        name: found
+        for name in analysis.indices
+        if (found := reference_range(name, patient.sex, patient.age)) is not None
+    }
+    try:
+        _whole(folder / SEGMENTATION, lambda file: nib.save(_image(analysis), file))
+        _whole(folder / VOLUMES, lambda file: analysis.volumes.to_csv(file, index=False, float_format="%.6g"))
+        _whole(folder / INDICES_CSV, lambda file: index_table(analysis).to_csv(file, index=False, float_format="%.6g"))
+        if analysis.cine.sources is not None:
+            segmentations = write_segmentations(analysis, folder / DICOM, keep_identifiers)
+            write_measurements(analysis, folder / DICOM / MEASUREMENTS, segmentations, keep_identifiers)
+        write_report(analysis, folder / REPORT, ranges)
+        record = json.dumps(as_json(analysis) | {"key": key}, indent=1, allow_nan=False) + "\n"
+        _whole(folder / INDICES_JSON, lambda file: file.write_text(record, encoding="utf-8"))
+    except OSError as e:
+        raise UserError(f"{folder} cannot be written ({e.strerror or e}): is the disk full?") from e
+
+
+def _whole(file: Path, write: Callable[[Path], object]) -> None:
+    """A file is there as a whole or not at all."""
+    partial = file.with_name(f"partial_{file.name}")
+    write(partial)
+    os.replace(partial, file)
+
+
+def _image(analysis: Analysis) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(np.ascontiguousarray(analysis.labels.transpose(3, 2, 1, 0)), analysis.cine.affine)
+    image.header.set_xyzt_units("mm", "msec")
+    times = analysis.cine.times
+    if times is not None and len(times) > 1:
+        image.header["pixdim"][4] = (times[-1] - times[0]) / (len(times) - 1)
+    return image
+
+
+def index_table(analysis: Analysis) -> pd.DataFrame:
+    """A row for each index: name, title, value, unit, and the titles of the flags that it rests on."""
+    return pd.DataFrame(
+        {
+            "index": name,
+            "title": INDICES[name].title,
+            "value": value,
+            "unit": INDICES[name].unit,
+            "flags": "; ".join(flag.title for flag in analysis.flagged(name)),
+        }
+        for name, value in analysis.indices.items()
+    )
+
+
+def as_json(analysis: Analysis) -> dict:
+    """What was found, without the images; NaN is null."""
+
+    def values(numbers: np.ndarray | None) -> list[float | None] | None:
+        return None if numbers is None else [_finite(float(v)) for v in numbers]
+
+    cine = analysis.cine
+    return {
+        "origin": cine.origin,
+        "n_phases": len(cine.voxels),
+        "spacing_mm": list(cine.spacing),
+        "heart_rate": cine.heart_rate,
+        "body_surface_m2": cine.patient.body_surface,
+        "ed_phase": analysis.ed,
+        "es_phase": analysis.es,
+        "indices": {name: _finite(value) for name, value in analysis.indices.items()},
+        "wall_thickness_mm": values(analysis.wall_thickness),
+        "thickening_percent": values(analysis.thickening),
+        "flags": [
+            {"title": f.title, "reason": f.reason, "indices": list(f.indices), "phases": list(f.phases)}
+            for f in analysis.flags
+        ],
+        "remarks": list(cine.remarks),
+        "model": analysis.model,
+        "note": "Research only, not for clinical use. Phases count from 0.",
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

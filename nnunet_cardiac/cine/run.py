@@ -1,0 +1,275 @@
+"""A patient, or a folder of patients, from study to report. What is finished is kept; what was interrupted goes on."""
+
+import html
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nnunet_cardiac.cine.analyse import analyse
+from nnunet_cardiac.cine.cine import Cine
+from nnunet_cardiac.cine.dicom import identifiers
+from nnunet_cardiac.cine.output import INDICES_JSON, REPORT, write_output
+from nnunet_cardiac.cine.read import read_cine, with_size
+from nnunet_cardiac.cine.segment import segment_cine
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.inference.predict import StagePredictor, load_stages
+from nnunet_cardiac.inference.unusual import unusual_image
+from nnunet_cardiac.model import Model, trained_folder
+from nnunet_cardiac.models.saved_model import SavedModel
+from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
+from nnunet_cardiac.progress import progress
+from nnunet_cardiac.system import versions
+
+UNFINISHED = "unfinished"
+"""Folder in the output with the phases that are segmented, until all are."""
+COHORT, COHORT_PAGE = "cohort.csv", "index.html"
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A model that is loaded, and how it is used.
+
+    Args:
+        stages: first stage first
+        words: about the model, for the report
+        identity: of the model and of how it is used; the same for the same results
+        clean_up: see ``nnunet_cardiac.inference.clean_up``
+        training_images: what it has seen; None where that is not known
+        whole: do not look for the heart first
+    """
+
+    stages: Sequence[StagePredictor]
+    words: dict[str, str]
+    identity: str
+    clean_up: bool
+    training_images: TrainingImages | None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for one patient beside the images.
+
+    Args:
+        series: numbers of series to choose from
+        ed, es: phases, from 0; None for those that are found
+        height, weight: m and kg; None for what the files have
+        keep_identifiers: in the DICOM objects, and in the names of a cohort's folders
+        overwrite: replace a report of other images or another model
+    """
+
+    series: Sequence[int] = ()
+    ed: int | None = None
+    es: int | None = None
+    height: float | None = None
+    weight: float | None = None
+    keep_identifiers: bool = False
+    overwrite: bool = False
+
+
+def load_segmenter(
+    model: Model | SavedModel,
+    folds: Sequence[int | str] | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    device: str = "cpu",
+    use_mirroring: bool = True,
+    clean_up: bool | None = None,
+    whole: bool = False,
+) -> Segmenter:
+    """Loads a model once, for any number of patients; arguments and errors as in ``predict``."""
+    stages = load_stages(model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size=0.5)
+    if isinstance(model, SavedModel):
+        words = {"name": model.name, "summary": model.summary, "licence": model.licence, "citation": model.citation}
+        training_images = model.training_images
+        clean_up = model.clean_up if clean_up is None else clean_up
+        identity = sha256((model.folder / "model.json").read_bytes()).hexdigest()
+    else:
+        words = {"name": model.name, "trained on": model.dataset, "folds": str(folds or "all")}
+        training_images = fingerprinted(trained_folder(model))
+        files = sorted(trained_folder(model).glob(f"fold_*/{checkpoint}"))
+        identity = f"{model} {folds} {[(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]}"
+    words |= {"mirrored copies averaged": "yes" if use_mirroring else "no", "cleaned up": "yes" if clean_up else "no"}
+    words |= {f"version of {package}": version for package, version in versions().items()}
+    identity += f" {use_mirroring} {clean_up} {whole}"
+    return Segmenter(stages, words, identity, bool(clean_up), training_images, whole)
+
+
+def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Options = Options()) -> dict:  # noqa: B008
+    """Reads, segments, measures and reports one patient.
+
+    Args:
+        source: see ``nnunet_cardiac.cine.read.read_cine``
+        output: folder, made where it does not exist
+        segmenter: model
+        options: the rest
+
+    Returns:
+        what ``indices.json`` holds
+
+    Raises:
+        UserError: the study cannot be used, or ``output`` holds a report of other images or another model
+    """
+    cine = with_size(read_cine(source, options.series), options.height, options.weight)
+    _check_phases(cine, options)
+    key = _key(cine, segmenter, options)
+    before = _record(output / INDICES_JSON)
+    if before is not None and before.get("key") == key and not options.overwrite:
+        return before
+    if before is not None and not options.overwrite:
+        raise UserError(
+            f"{output} holds a report of other images, options or another model: choose another folder with -o, or use "
+            "--overwrite."
+        )
+    (output / INDICES_JSON).unlink(missing_ok=True)
+    pieces = output / UNFINISHED / sha256(f"{_pixels(cine)} {segmenter.identity}".encode()).hexdigest()[:16]
+    try:
+        pieces.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
+
+    def kept(phase: int) -> np.ndarray | None:
+        try:
+            piece = np.load(pieces / f"{phase}.npy", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return piece if piece.shape == (cine.voxels[phase].size + 1,) else None
+
+    def keep(phase: int, labels: np.ndarray, disagreement: float) -> None:
+        partial = pieces / f"partial_{phase}.npy"
+        try:
+            np.save(partial, np.append(labels.ravel().astype(np.float32), disagreement), allow_pickle=False)
+            partial.replace(pieces / f"{phase}.npy")
+        except OSError as e:
+            raise UserError(f"{pieces} cannot be written ({e.strerror}): is the disk full?") from e
+
+    segmented = segment_cine(cine, segmenter.stages, segmenter.clean_up, segmenter.whole, kept, keep)
+    structures = Structures.named(segmenter.stages[-1].dataset_json["labels"])
+    unusual = unusual_image(cine.voxels[:1], cine.spacing, segmenter.training_images)
+    analysis = analyse(cine, segmented, structures, segmenter.words, options.ed, options.es, unusual)
+    write_output(analysis, output, key, options.keep_identifiers)
+    shutil.rmtree(output / UNFINISHED, ignore_errors=True)
+    record = _record(output / INDICES_JSON)
+    assert record is not None  # it has just been written
+    return record
+
+
+def _check_phases(cine: Cine, options: Options) -> None:
+    n_phases = len(cine.voxels)
+    for name, phase in (("--ed", options.ed), ("--es", options.es)):
+        if phase is not None and not 0 <= phase < n_phases:
+            raise UserError(f"{name} {phase}: the phases are 0 to {n_phases - 1}.")
+
+
+def _pixels(cine: Cine) -> str:
+    return sha256(np.ascontiguousarray(cine.voxels).tobytes() + cine.affine.tobytes()).hexdigest()
+
+
+def _key(cine: Cine, segmenter: Segmenter, options: Options) -> str:
+    asked = (options.ed, options.es, cine.patient, cine.heart_rate, options.keep_identifiers)
+    return sha256(f"{_pixels(cine)} {segmenter.identity} {asked}".encode()).hexdigest()
+
+
+def _record(file: Path) -> dict | None:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Options) -> list[str]:
+    """Every patient in a folder, each in a folder or file of its own; one bad study does not stop the rest.
+
+    Writes ``cohort.csv``, a line for each patient, and ``index.html``, which links the reports; both are there from the
+    first patient on.
+
+    Args:
+        source: folder of patients
+        output: folder, with one for each patient in it
+        segmenter, options: see ``report_patient``
+
+    Returns:
+        problems in sentences, one for each patient without a report
+
+    Raises:
+        UserError: the folder holds no patients
+    """
+    patients = sorted(p for p in source.iterdir() if p.is_dir() or p.name.endswith((".nii", ".nii.gz")))
+    if not patients:
+        raise UserError(f"{source} holds no folder and no NIfTI file: give -i a folder with one for each patient.")
+    rows: list[dict] = []
+    problems: list[str] = []
+    for patient in progress(patients, desc="Patients", unit="patient"):
+        name = folder_name(patient, options.keep_identifiers)
+        row: dict = {"patient": name, "report": "", "problem": ""}
+        try:
+            record = report_patient(patient, output / name, segmenter, options)
+            row |= {"report": f"{name}/{REPORT}", "ed_phase": record["ed_phase"], "es_phase": record["es_phase"]}
+            row |= record["indices"] | {"flags": "; ".join(flag["title"] for flag in record["flags"])}
+        except UserError as e:
+            row["problem"] = str(e).splitlines()[0]
+        except Exception as e:  # one patient never stops the others
+            row["problem"] = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
+        if row["problem"]:
+            problems.append(f"{name}: {row['problem']}")
+        rows.append(row)
+        _write_cohort(rows, output)
+    return problems
+
+
+def folder_name(patient: Path, keep_identifiers: bool) -> str:
+    """What a patient's folder in the output is called: as in the input, or where that names the patient a hash."""
+    name = patient.name.removesuffix(".gz").removesuffix(".nii")
+    if not keep_identifiers:
+        plain = "".join(c for c in name.lower() if c.isalnum())
+        if any(word in plain for word in identifiers(patient)):
+            return f"patient_{sha256(name.encode()).hexdigest()[:8]}"
+    return name
+
+
+def _write_cohort(rows: Sequence[dict], output: Path) -> None:
+    table = pd.DataFrame(rows)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        table.to_csv(output / COHORT, index=False, float_format="%.6g")
+        (output / COHORT_PAGE).write_text(_cohort_page(table), encoding="utf-8")
+    except OSError as e:
+        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
+
+
+SHOWN = {
+    "LV_EDV_mL": "LV EDV mL", "LV_ESV_mL": "LV ESV mL", "LV_EF_percent": "LV EF %", "LV_mass_g": "LV mass g",
+    "RV_EDV_mL": "RV EDV mL", "RV_EF_percent": "RV EF %",
+}  # fmt: skip
+"""Indices in the cohort's page, and their titles there."""
+
+
+def _cohort_page(table: pd.DataFrame) -> str:
+    def cell(row: pd.Series, column: str) -> str:
+        value = row.get(column)
+        return "" if value is None or pd.isna(value) else f"{value:.0f}"
+
+    lines = []
+    for _, row in table.iterrows():
+        name, report = html.escape(row["patient"]), html.escape(row["report"])
+        link = f'<a href="{report}">{name}</a>' if report else name
+        remark = html.escape(str(row["problem"] or row.get("flags") or ""))
+        numbers = "".join(f"<td>{cell(row, column)}</td>" for column in SHOWN)
+        lines.append(f"<tr><td>{link}</td>{numbers}<td>{'' if remark == 'nan' else remark}</td></tr>")
+    titles = "".join(f"<th>{title}</th>" for title in ("patient", *SHOWN.values(), "flags and problems"))
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        "<title>Cohort</title><style>body{font:16px system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}"
+        "table{border-collapse:collapse}td,th{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:left}"
+        f"</style><h1>{len(table)} patients</h1><p>Research only, not for clinical use.</p><table><tr>{titles}</tr>"
+        + "\n".join(lines)
+        + "</table></html>\n"
+    )
