@@ -59,7 +59,8 @@ class Cine:
         origin: where it is from, in words without identifiers, for the report: "DICOM, GE, series 3, 10 slices x 20
             phases"
         sources: by phase and slice; None for a cine that was no DICOM
-        remarks: what was chosen, left out or assumed, in sentences
+        remarks: what was chosen, left out or assumed, in sentences without identifiers
+        problems: files that were left out, in sentences with their paths: for the terminal, not for the report
     """
 
     voxels: np.ndarray
@@ -70,6 +71,7 @@ class Cine:
     origin: str = ""
     sources: tuple[tuple[Source, ...], ...] | None = None
     remarks: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, float, float]:

@@ -16,7 +16,6 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
 from nnunet_cardiac.cine.cine import Patient, Source
-from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.progress import progress
 
 TAGS = (
@@ -255,40 +254,39 @@ def _vendor(manufacturer: str) -> str:
     return ""
 
 
-def read_pixels(frames: Sequence[Frame]) -> list[np.ndarray]:
-    """Pixels of images, (rows, columns) float32 each, rescaled as their files say. Each file is opened once.
+def read_pixels(frames: Sequence[Frame]) -> tuple[dict[Source, np.ndarray], list[str]]:
+    """Pixels of images, rescaled as their files say. Each file is opened once.
 
-    Raises:
-        UserError: a file cannot be decoded
+    Returns:
+        (rows, columns) float32 by source, of images that can be decoded; problems in sentences, of files that cannot
     """
-    wanted: dict[Path, list[int]] = {}
-    for i, frame in enumerate(frames):
-        wanted.setdefault(frame.source.file, []).append(i)
-    pixels: list[np.ndarray] = [np.empty(0)] * len(frames)
-    for file, indices in progress(wanted.items(), desc="Reading images", unit="file", leave=False):
-        stack = _decode(file)
-        for i in indices:
-            number = frames[i].source.frame
-            image = stack if number is None else stack[number - 1]
-            if image.shape != frames[i].shape:
-                raise UserError(f"{file} holds pixels of {image.shape}, not of {frames[i].shape}: get it again.")
-            pixels[i] = image
-    return pixels
+    wanted: dict[Path, list[Frame]] = {}
+    for frame in frames:
+        wanted.setdefault(frame.source.file, []).append(frame)
+    pixels: dict[Source, np.ndarray] = {}
+    problems = []
+    for file, own in progress(wanted.items(), desc="Reading images", unit="file", leave=False):
+        try:
+            stack = _decode(file)
+            images = {f.source: stack if f.source.frame is None else stack[f.source.frame - 1] for f in own}
+            if any(image.shape != f.shape for f, image in zip(own, images.values(), strict=True)):
+                raise ValueError(f"its pixels are {stack.shape}, not {own[0].shape}")
+            pixels |= images
+        except UNREADABLE as e:
+            problems.append(f"{file} cannot be decoded ({reason(e)}): it is left out.")
+    return pixels, problems
 
 
 def _decode(file: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        dicom = pydicom.dcmread(file, force=True)
+        slope, intercept = _rescale(dicom)
         try:
-            dicom = pydicom.dcmread(file, force=True)
-            slope, intercept = _rescale(dicom)
-            try:
-                stored = dicom.pixel_array
-            except (NotImplementedError, RuntimeError, AttributeError, ValueError):
-                stored = _decode_with_gdcm(file)  # JPEG lossless and others, which pydicom needs more packages for
-                slope, intercept = 1, 0
-        except UNREADABLE as e:
-            raise UserError(f"{file} cannot be decoded ({reason(e)}): get it again, uncompressed if you can.") from e
+            stored = dicom.pixel_array
+        except (NotImplementedError, RuntimeError, AttributeError, ValueError):
+            stored = _decode_with_gdcm(file)  # JPEG lossless and others, which pydicom needs more packages for
+            slope, intercept = 1, 0
     return np.asarray(stored, np.float32) * np.float32(slope) + np.float32(intercept)
 
 

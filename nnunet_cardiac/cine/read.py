@@ -137,8 +137,8 @@ def _check_size(n_slices: int, n_phases: int, where: str) -> None:
         raise UserError(f"{where} has {n_phases} phases: the cycle needs at least {LEAST_PHASES}.")
 
 
-def read_study(source: Path) -> tuple[list[Frame], list[str]]:
-    """All images of a DICOM study of one patient, and what is to be said about the rest.
+def read_study(source: Path) -> tuple[list[Frame], list[str], list[str]]:
+    """All images of a DICOM study of one patient; what is to be said about the rest; problems with files' paths.
 
     Raises:
         UserError: there are none, or of several patients
@@ -151,28 +151,32 @@ def read_study(source: Path) -> tuple[list[Frame], list[str]]:
     if len(patients) > 1:
         raise UserError(
             f"{source} holds images of {len(patients)} patients (hashes of their IDs: {', '.join(patients)}): give -i "
-            "one of them, or their folder to do one after the other."
+            "one of them, or their folder with --cohort to do one after the other."
         )
-    remarks = [f"{others} files are no DICOM: they are left out."] if others else []
-    if problems:
-        remarks.append(f"{len(problems)} DICOM files cannot be read: they are left out. The first: {problems[0]}")
-    return frames, remarks
+    return frames, [f"{others} files are no DICOM: they are left out."] if others else [], problems
 
 
 def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
-    frames, remarks = read_study(source)
-    stack = find_short_axis(frames, series)
+    frames, said, problems = read_study(source)
+    while True:  # until all that is wanted can be decoded
+        stack, remarks = find_short_axis(frames, series), list(said)
+        grid = _even_slices(stack, remarks)
+        chosen = [_even_phases(loop, stack.n_phases, number, remarks) for number, loop in enumerate(stack.loops, 1)]
+        wanted = list({frame.source: frame for own in chosen for frame in own}.values())
+        pixels, broken = read_pixels(wanted)
+        problems += broken
+        if not broken:
+            break
+        lost = {frame.source.file for frame in wanted if frame.source not in pixels}
+        frames = [frame for frame in frames if frame.source.file not in lost]
     used = set(stack.series)
     rest = [row for row in table(frames, stack) if row.uid not in used]
     if rest:
         remarks.append(f"{len(rest)} other series of the study are left out; --list shows them.")
+    if problems:
+        remarks.append(f"{len(problems)} DICOM files cannot be read: they are left out.")
     remarks += stack.remarks
-    grid = _even_slices(stack, remarks)
-    chosen = [_even_phases(loop, stack.n_phases, number, remarks) for number, loop in enumerate(stack.loops, 1)]
-    wanted = list({frame.source: frame for own in chosen for frame in own}.values())
-    pixels = dict(zip((frame.source for frame in wanted), read_pixels(wanted), strict=True))
-    columns = [[pixels[frame.source] for frame in own] for own in chosen]
-    voxels = np.stack([[columns[i][t] for i in grid] for t in range(stack.n_phases)])
+    voxels = np.stack([[pixels[chosen[i][t].source] for i in grid] for t in range(stack.n_phases)])
     reference = max(stack.loops, key=lambda loop: (len(loop.frames) == stack.n_phases, loop.has_times))
     times = None
     if reference.has_times and len(reference.frames) == stack.n_phases:
@@ -192,6 +196,7 @@ def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
         f"{stack.n_phases} phases",
         sources=tuple(tuple(chosen[i][t].source for i in grid) for t in range(stack.n_phases)),
         remarks=tuple(remarks),
+        problems=tuple(problems),
     )
 
 

@@ -3,6 +3,7 @@
 import html
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -151,6 +152,8 @@ def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Op
             raise UserError(f"{pieces} cannot be written ({e.strerror}): is the disk full?") from e
 
     segmented = segment_cine(cine, segmenter.stages, segmenter.clean_up, segmenter.whole, kept, keep)
+    for problem in cine.problems:
+        print(f"left out: {problem}", file=sys.stderr)
     structures = Structures.named(segmenter.stages[-1].dataset_json["labels"])
     unusual = unusual_image(cine.voxels[:1], cine.spacing, segmenter.training_images)
     analysis = analyse(cine, segmented, structures, segmenter.words, options.ed, options.es, unusual)
@@ -219,6 +222,7 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
         except Exception as e:  # one patient never stops the others
             row["problem"] = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
         if row["problem"]:
+            row["problem"] = row["problem"].replace(str(patient), name)
             problems.append(f"{name}: {row['problem']}")
         rows.append(row)
         _write_cohort(rows, output)

@@ -173,13 +173,15 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
 def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
     needed = f"a short-axis cine has at least {LEAST_SLICES} parallel slices of at least {LEAST_PHASES} phases."
     magnetic = [frame for frame in frames if frame.modality == "MR"]
-    for what, name in (("orientation", "ImageOrientationPatient"), ("spacing", "PixelSpacing")):
-        if magnetic and all(getattr(frame, what) is None for frame in magnetic):
-            return f"No image has {'an' if what == 'orientation' else 'a'} {what} ({name}), so no stack can be built."
+    for what, name in (
+        ("orientation", "ImageOrientationPatient"), ("position", "ImagePositionPatient"), ("spacing", "PixelSpacing"),
+    ):  # fmt: skip
+        if n := sum(getattr(frame, what) is None for frame in magnetic):
+            return f"{n} of {len(magnetic)} images have no {what} ({name}), so they make no stack; {needed}"
     if stacks:
         largest = max(stacks, key=lambda stack: len(stack.loops))
         if len(largest.loops) >= LEAST_SLICES:
-            return f"The stacks have {largest.n_phases} phase{'s' * (largest.n_phases > 1)} at most; {needed}"
+            return f"The largest stack has {largest.n_phases} phase{'s' * (largest.n_phases > 1)}; {needed}"
         return f"There are no more than {len(largest.loops)} parallel slices; {needed}"
     return f"No short axis was found; {needed}"
 

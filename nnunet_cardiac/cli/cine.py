@@ -111,7 +111,7 @@ def _print_study(source: Path, series: list[int]) -> None:
     from nnunet_cardiac.cine.read import read_study
     from nnunet_cardiac.cine.study import find_short_axis, format_table, table
 
-    frames, remarks = read_study(source)
+    frames, remarks, problems = read_study(source)
     try:
         stack = find_short_axis(frames, series)
     except UserError:
@@ -119,6 +119,7 @@ def _print_study(source: Path, series: list[int]) -> None:
     print(format_table(table(frames, stack)))
     for remark in remarks:
         print(remark)
+    print_problems([], problems)
 
 
 def _summary(record: dict) -> str:

@@ -1,0 +1,277 @@
+"""Reading a patient's cine: what the phantoms wrote is what is read, in every layout and with every fault."""
+
+import re
+import shutil
+import sys
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+
+from nnunet_cardiac.cine.dicom import identifiers, read_frames
+from nnunet_cardiac.cine.read import read_cine, with_size
+from nnunet_cardiac.cine.study import find_short_axis, format_table, table
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.phantom.dicom import LAYOUTS, write_study
+
+SIZE = {"n_slices": 5, "n_phases": 8, "shape": (48, 40), "spacing": 5.0}
+
+
+@pytest.fixture
+def study(tmp_path):
+    def study(layout="ge", *faults, **more):
+        return write_study(tmp_path / "study", layout, faults=faults, **SIZE | more)
+
+    return study
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout(study, layout):
+    """Among long axes, localizers, flow, late enhancement, a map and files that are no DICOM."""
+    written = study(layout)
+    cine = read_cine(written.folder)
+    np.testing.assert_array_equal(cine.voxels, written.images)
+    np.testing.assert_allclose(cine.affine, written.affine, atol=1e-3)
+    np.testing.assert_allclose(cine.times, written.times, atol=0.5)
+    assert cine.heart_rate == pytest.approx(written.heart_rate, rel=0.02)
+    assert cine.patient == written.patient
+    found = {(t, z): source for t, phase in enumerate(cine.sources) for z, source in enumerate(phase)}
+    assert {k: (s.sop_instance, s.frame) for k, s in found.items()} == {
+        k: (s.sop_instance, s.frame) for k, s in written.sources.items()
+    }
+    said = " ".join((cine.origin, *cine.remarks))
+    assert "5 slices x 8 phases" in said and "other series of the study are left out" in said
+    assert "files are no DICOM" in said
+    assert not any(word in said for word in written.identifiers)
+
+
+def test_a_slice_that_was_taken_twice(study):
+    """The later take is the one that the technician wanted."""
+    written = study("ge", "slice_twice")
+    cine = read_cine(written.folder)
+    others = [z for z in range(5) if z != 2]
+    np.testing.assert_array_equal(cine.voxels[:, others], written.images[:, others])
+    first_take = {source.sop_instance for (_, z), source in written.sources.items() if z == 2}
+    assert not first_take & {phase[2].sop_instance for phase in cine.sources}
+    assert "Slice 3 was taken 2 times" in " ".join(cine.remarks)
+
+
+def test_a_slice_with_fewer_phases_gets_the_nearest(study):
+    written = study("siemens", "missing_phase")
+    cine = read_cine(written.folder)
+    missing = [t for t in range(8) if (t, 2) not in written.sources]
+    assert len(missing) == 2
+    for t in range(8):
+        if t in missing:
+            near = [np.array_equal(cine.voxels[t, 2], written.images[(t + d) % 8, 2]) for d in (-1, 1)]
+            assert any(near)
+        else:
+            np.testing.assert_array_equal(cine.voxels[t, 2], written.images[t, 2])
+    assert "Slice 3 has 6 phases where most have 8" in " ".join(cine.remarks)
+
+
+def test_a_slice_of_longer_beats(study):
+    """Its phases are those of the same share of the cycle."""
+    written = study("siemens", "other_trigger_times")
+    cine = read_cine(written.folder)
+    np.testing.assert_array_equal(cine.voxels, written.images)
+    np.testing.assert_allclose(cine.times, written.times, atol=0.5)
+
+
+def test_slices_that_are_out_of_step(study):
+    """Every slice stands for the way to its neighbours."""
+    written = study("ge", "unequal_gaps", n_slices=7)
+    cine = read_cine(written.folder)
+    places = written.positions @ np.cross(*(written.affine[:3, i] / 5 * [-1, -1, 1] for i in (0, 1)))
+    step = np.median(np.diff(places))
+    assert cine.spacing[0] == pytest.approx(step, rel=0.1)
+    for z in range(cine.voxels.shape[1]):
+        place = places[0] + z * cine.spacing[0]
+        nearest = np.flatnonzero(abs(places - place) < abs(places - place).min() + 1e-3)
+        assert any(np.array_equal(cine.voxels[0, z], written.images[0, i]) for i in nearest)
+    assert "mm apart" in " ".join(cine.remarks)
+
+
+@pytest.mark.parametrize("layout", ["ge", "siemens"])
+@pytest.mark.parametrize("fault", ["anonymised", "no_trigger_times"])
+def test_without_times_the_numbers_tell_the_order(study, layout, fault):
+    written = study(layout, fault)
+    cine = read_cine(written.folder)
+    np.testing.assert_array_equal(cine.voxels, written.images)
+    assert cine.times is None and "do not tell their times" in " ".join(cine.remarks)
+
+
+def test_compressed_pixels(study):
+    written = study("ge", "compressed")
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_pixels_that_pydicom_cannot_decode_are_left_to_simpleitk(study, monkeypatch):
+    written = study("ge")
+
+    def none(self):
+        raise NotImplementedError("no decoder")
+
+    monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(none))
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_one_broken_file_costs_one_image(study):
+    written = study("ge", "truncated")
+    cine = read_cine(written.folder)
+    same = (cine.voxels == written.images).all((2, 3))
+    assert np.count_nonzero(~same) == 1
+    assert "1 DICOM files cannot be read" in " ".join(cine.remarks) and len(cine.problems) == 1
+    assert not any(str(written.folder) in remark for remark in cine.remarks)
+
+
+@pytest.mark.parametrize(
+    "layout, fault, because",
+    [
+        ("ge", "missing_spacing", "images have no spacing (PixelSpacing)"),
+        ("siemens", "missing_orientation", "images have no orientation (ImageOrientationPatient)"),
+        ("enhanced", "truncated", "no DICOM image|at least 3 parallel slices"),
+        ("ge", "two_patients", "images of 2 patients (hashes of their IDs: "),
+    ],
+)
+def test_what_cannot_be_used_is_said(study, layout, fault, because):
+    written = study(layout, fault)
+    with pytest.raises(UserError, match="|".join(map(re.escape, because.split("|")))) as error:
+        read_cine(written.folder)
+    assert not any(word in str(error.value) for word in written.identifiers)
+
+
+def test_a_study_without_a_short_axis_lists_what_it_has(study):
+    written = study("ge")
+    frames, _, _ = read_frames(written.folder)
+    for frame in frames:
+        if frame.series in written.series:
+            frame.source.file.unlink(missing_ok=True)
+    with pytest.raises(UserError, match="at least 3 parallel slices") as error:
+        read_cine(written.folder)
+    assert "cine of one plane" in str(error.value) and "What there is:" in str(error.value)
+
+
+def test_series_can_be_chosen(study):
+    written = study("ge")
+    frames, _, _ = read_frames(written.folder)
+    rows = table(frames, find_short_axis(frames))
+    (short,) = [row.number for row in rows if row.what == "short-axis cine"]
+    np.testing.assert_array_equal(read_cine(written.folder, [short]).voxels, written.images)
+    with pytest.raises(UserError, match="at least 3 parallel slices"):
+        read_cine(written.folder, [row.number for row in rows if row.number != short])
+    with pytest.raises(UserError, match="There is no series 99"):
+        read_cine(written.folder, [99])
+    assert "short-axis cine" in format_table(rows)
+
+
+def test_the_table_tells_what_each_series_is(study):
+    frames, _, _ = read_frames(study("siemens").folder)
+    kinds = [row.what for row in table(frames, find_short_axis(frames))]
+    assert kinds.count("short-axis cine") == 5 and kinds.count("cine of one plane") == 3  # two long axes and a flow
+    assert "no orientation" in kinds or any("no MR" in kind for kind in kinds)  # the secondary capture
+
+
+def test_identifiers_are_found(study):
+    written = study("ge")
+    assert any(
+        word in "".join(c for c in "".join(written.identifiers).lower() if c.isalnum())
+        for word in identifiers(written.folder)
+    )
+    assert identifiers(written.folder / "nothing") == set()
+
+
+def nifti(file, voxels, spacing=(1.5, 1.5, 8, 40), unit="msec"):
+    image = nib.Nifti1Image(voxels, np.diag([*spacing[:3], 1]))
+    image.header.set_xyzt_units("mm", unit)
+    if voxels.ndim > 3:
+        image.header["pixdim"][4] = spacing[3]
+    nib.save(image, file)
+    return file
+
+
+VOXELS = np.random.default_rng(0).integers(0, 500, (12, 10, 4, 20)).astype(np.int16)
+
+
+def test_a_4d_nifti(tmp_path):
+    cine = read_cine(nifti(tmp_path / "patient.nii.gz", VOXELS))
+    np.testing.assert_array_equal(cine.voxels, VOXELS.transpose(3, 2, 1, 0))
+    assert cine.spacing == pytest.approx((8, 1.5, 1.5)) and cine.heart_rate == pytest.approx(75)
+    np.testing.assert_allclose(cine.times, 40 * np.arange(20))
+    assert cine.sources is None and "patient" not in cine.origin
+
+
+@pytest.mark.parametrize("step, unit, known", [(0.04, "sec", True), (1, "sec", False), (0, "msec", False)])
+def test_the_time_between_phases_is_believed_where_it_can_be(tmp_path, step, unit, known):
+    cine = read_cine(nifti(tmp_path / "a.nii", VOXELS, (1.5, 1.5, 8, step), unit))
+    assert (cine.times is not None) == known
+    assert ("rates are not known" in " ".join(cine.remarks)) != known
+
+
+def test_a_folder_as_acdc_has_it(tmp_path):
+    """The 4D file is taken, frames and labels are not; height and weight are those of Info.cfg."""
+    nifti(tmp_path / "patient001_4d.nii.gz", VOXELS)
+    for name in ("patient001_frame01.nii.gz", "patient001_frame01_gt.nii.gz"):
+        nifti(tmp_path / name, VOXELS[..., 0])
+    (tmp_path / "Info.cfg").write_text("ED: 1\nES: 12\nGroup: DCM\nHeight: 184.0\nNbFrame: 30\nWeight: 95.0\n")
+    cine = read_cine(tmp_path)
+    assert cine.voxels.shape == (20, 4, 10, 12)
+    assert cine.patient.height == pytest.approx(1.84) and cine.patient.weight == 95
+    assert cine.patient.body_surface == pytest.approx(np.sqrt(184 * 95 / 3600))
+
+
+def test_a_folder_of_frames_in_the_order_of_their_numbers(tmp_path):
+    for t in range(20):
+        nifti(tmp_path / f"frame{t + 1}.nii.gz", VOXELS[..., t])
+    np.testing.assert_array_equal(read_cine(tmp_path).voxels, VOXELS.transpose(3, 2, 1, 0))
+    nifti(tmp_path / "frame3.nii.gz", VOXELS[:-1, ..., 2])
+    with pytest.raises(UserError, match="frame3.nii.gz has 11 x 10 x 4 voxels"):
+        read_cine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "voxels, because",
+    [
+        (VOXELS[..., 0], "one phase only"),
+        (VOXELS[:, :, :2], "has 2 slices"),
+        (VOXELS[..., :3], "has 3 phases"),
+        (VOXELS[:, :, 0, 0], "has 2 dimensions"),
+        (np.stack([VOXELS] * 2, -1), "has 5 dimensions"),
+    ],
+)
+def test_niftis_that_are_no_cine(tmp_path, voxels, because):
+    with pytest.raises(UserError, match=because):
+        read_cine(nifti(tmp_path / "a.nii.gz", voxels))
+
+
+def test_files_that_are_no_images(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"no NIfTI")
+    with pytest.raises(UserError, match="cannot be read as NIfTI"):
+        read_cine(tmp_path)
+    (tmp_path / "a.nii.gz").unlink()
+    (tmp_path / "a.txt").write_text("no image")
+    with pytest.raises(UserError, match="holds no DICOM image and no NIfTI"):
+        read_cine(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        read_cine(tmp_path / "nowhere")
+
+
+def test_height_and_weight_that_are_given_count(tmp_path):
+    cine = read_cine(nifti(tmp_path / "a.nii", VOXELS))
+    assert with_size(cine, 1.8, None).patient.height == 1.8
+    assert with_size(cine, 1.8, 80).patient.body_surface == pytest.approx(2.0)
+    assert cine.patient.body_surface is None
+
+
+def test_a_deep_folder_and_two_thousand_other_files(study, tmp_path):
+    """Files without meaning are passed over by their first bytes."""
+    written = study("ge")
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    shutil.move(written.folder, deep)
+    for i in range(200):
+        (deep / f"{i}.bin").write_bytes(b"\0" * 200)
+    cine = read_cine(tmp_path / "a")
+    np.testing.assert_array_equal(cine.voxels, written.images)
+    assert re.search(r"2\d\d files are no DICOM", " ".join(cine.remarks)), sys.platform
