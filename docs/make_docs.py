@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stdout
@@ -107,7 +108,8 @@ def names() -> Iterator[tuple[str, str, str]]:
 
 
 def draw_demo(demo: Path) -> None:
-    """``docs/demo.png``: the median case of each contender of the demo's benchmark, beside the expert."""
+    """``docs/demo.png``: the median case of each contender of the demo's benchmark, beside the expert; and
+    ``docs/heart.png``, the real heart that it begins with."""
     for variable in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{variable}"] = str(demo.resolve() / f"nnUNet_{variable}")
     from nnunet_cardiac.benchmark.figures import median_cases
@@ -118,7 +120,8 @@ def draw_demo(demo: Path) -> None:
     with own_style():
         benchmark = BenchmarkFolder(demo / "benchmark")
         median_cases(load(benchmark), benchmark).savefig(ROOT / "docs" / "demo.png", dpi=110)
-    print("docs/demo.png", flush=True)
+    shutil.copyfile(demo / "heart" / "heart.png", ROOT / "docs" / "heart.png")
+    print("docs/demo.png, docs/heart.png", flush=True)
 
 
 def collected_curves(results: Path) -> dict:
