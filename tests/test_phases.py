@@ -139,3 +139,11 @@ def test_unknown_times_are_those_of_no_phase():
     table = pd.DataFrame({"time_ms": np.nan, "LV_mL": volume(evenly(25))})
     curve = volume_curves(table, 70)["LV"]
     assert curve.ed == 0 and np.isnan(curve.peak_ejection_rate)
+
+
+def test_of_phases_as_large_the_one_at_the_r_wave_is_ed():
+    """Late in diastole the curve is flat, and which of its phases is the largest is chance."""
+    volumes = np.array([148.0, 130, 100, 75, 60, 70, 95, 115, 125, 130, 132, 135, 140, 146, 149.5, 150.2, 149.8])
+    assert volume_curve(volumes).ed == len(volumes) - 1
+    volumes[-1], volumes[0] = 146, 143
+    assert volume_curve(volumes).ed == len(volumes) - 2

@@ -4,7 +4,8 @@
    curve is closed, phases may be unequally far apart, and phases that went wrong do not pull at it. Those far from a
    first, stiffer curve are left out of the fit.
 2. **Outliers** are the phases that lie far from the curve.
-3. **ED** is the phase where the curve is largest, **ES** where it is smallest; neither is an outlier.
+3. **ED** is the phase where the curve is largest, **ES** where it is smallest; neither is an outlier. Of phases that are
+   as large within what a segmentation can tell, ED is the one nearest to the R wave, with which images begin.
 4. **Peak rates** are the steepest fall and rise of the same curve.
 """
 
@@ -26,6 +27,8 @@ NOISE = 0.03
 """Of the largest volume: how far from the curve good phases lie, at least; without it, a perfect fit has outliers."""
 OUTLIER = 3.5
 """Robust standard deviations from the curve, after Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993."""
+AS_LARGE = 0.99
+"""Of the largest volume: phases as large as that are told apart by the R wave. Late in diastole the curve is flat."""
 FINENESS = 1000
 """Moments of the cycle at which rates are computed."""
 
@@ -37,7 +40,7 @@ class VolumeCurve:
     Args:
         smooth: (T,), mL
         outliers: phases far from the curve, from 0
-        ed, es: phases of the largest and the smallest smooth volume that are no outliers
+        ed, es: phases of end-diastole and end-systole
         peak_ejection_rate, peak_filling_rate: mL/s, positive; NaN where times are unknown or phases too few
     """
 
@@ -118,7 +121,8 @@ def volume_curve(volumes: np.ndarray, times: np.ndarray | None = None, cycle: fl
     smooth = design(moments, most) @ fitted
     outliers = find_outliers(volumes, smooth)
     good = np.setdiff1d(np.arange(n), outliers) if len(outliers) < n - 1 else np.arange(n)
-    ed, es = int(good[smooth[good].argmax()]), int(good[smooth[good].argmin()])
+    largest = good[smooth[good] >= AS_LARGE * smooth[good].max()]
+    ed, es = int(min(largest, key=lambda phase: min(phase, n - phase))), int(good[smooth[good].argmin()])
     if times is None:
         return VolumeCurve(smooth, outliers, ed, es)
     # the curve is known between the first and the last phase; prospective gating leaves out the end of the cycle
