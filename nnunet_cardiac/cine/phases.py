@@ -4,8 +4,8 @@
    curve is closed, phases may be unequally far apart, and phases that went wrong do not pull at it. Those far from a
    first, stiffer curve are left out of the fit.
 2. **Outliers** are the phases that lie far from the curve.
-3. **ED** is the phase where the curve is largest, **ES** where it is smallest; neither is an outlier. Of phases that are
-   as large within what a segmentation can tell, ED is the one nearest to the R wave, with which images begin.
+3. **ED** is the phase where the curve is largest, **ES** where it is smallest; neither is an outlier. Of phases that
+   are as large within what a segmentation can tell, ED is the one nearest to the R wave, with which images begin.
 4. **Peak rates** are the steepest fall and rise of the same curve.
 """
 

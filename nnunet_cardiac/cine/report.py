@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from skimage.measure import find_contours
 
-from nnunet_cardiac.cine.analysis import Analysis
+from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
@@ -52,6 +52,8 @@ QUALITIES = (90, 80, 65, 45, 20)
 """WebP's: the first whose images are small enough is taken."""
 STEPS_PER_PIXEL = 8
 """Points of contours are rounded to this part of a pixel."""
+MOST_LISTED = 6
+"""Indices that a flag names; more are counted."""
 MISSING = "–"
 
 
@@ -151,10 +153,18 @@ def flags(analysis: Analysis) -> list[dict[str, str]]:
     """The flags in words."""
     return [
         {"title": flag.title, "reason": flag.reason}
-        | {"indices": ", ".join(title_and_unit(index)[0] for index in flag.indices)}
+        | {"indices": _listed(flag, analysis)}
         | {"phases": ", ".join(str(phase + 1) for phase in flag.phases)}
         for flag in analysis.flags
     ]
+
+
+def _listed(flag: Flag, analysis: Analysis) -> str:
+    """The indices that rest on a flag, where they are few enough to be read."""
+    measured = [index for index in flag.indices if index in analysis.indices]
+    if len(measured) > MOST_LISTED:
+        return f"{len(measured)} of {len(analysis.indices)} indices, marked below"
+    return ", ".join(title_and_unit(index)[0] for index in measured)
 
 
 def index_table(analysis: Analysis, ranges: Mapping[str, Range]) -> list[dict[str, Any]]:

@@ -100,6 +100,7 @@ def load_segmenter(
     words |= {"mirrored copies averaged": "yes" if use_mirroring else "no", "cleaned up": "yes" if clean_up else "no"}
     words |= {f"version of {package}": version for package, version in versions().items()}
     identity += f" {use_mirroring} {clean_up} {whole}"
+    words = {key: word for key, word in words.items() if word}
     return Segmenter(stages, words, identity, bool(clean_up), training_images, whole)
 
 
