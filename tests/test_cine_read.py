@@ -21,7 +21,7 @@ SIZE = {"n_slices": 5, "n_phases": 8, "shape": (48, 40), "spacing": 5.0}
 @pytest.fixture
 def study(tmp_path):
     def study(layout="ge", *faults, **more):
-        return write_study(tmp_path / "study", layout, faults=faults, **SIZE | more)
+        return write_study(tmp_path / "study", layout, faults=faults, **SIZE | {"others": not faults} | more)
 
     return study
 

@@ -206,16 +206,18 @@ def test_an_empty_segmentation_shows_whole_images(frames, tmp_path):
     assert data["slice"] == 2 and all(not polygons for polygons in data["contours"][0][0])
 
 
-def test_a_large_study_is_small_enough(tmp_path):
+def test_a_large_study_is_small_enough(tmp_path, monkeypatch):
+    """A third of 12 slices of 25 phases, in a third of the bytes: quality is given up for size."""
+    monkeypatch.setattr(report, "MOST_IMAGE_BYTES", report.MOST_IMAGE_BYTES / 3)
     rng = np.random.default_rng(0)
     still = gaussian_filter(rng.normal(size=(1, 1, 256, 256)), (0, 0, 2, 2))
-    voxels = np.float32(still / still.std()) + rng.normal(0, 0.15, (25, 12, 256, 256)).astype(np.float32)
+    voxels = np.float32(still / still.std()) + rng.normal(0, 0.15, (25, 4, 256, 256)).astype(np.float32)
     y, x = np.mgrid[:256, :256]
-    places = [(50 + 14 * z, 206 - 14 * z) for z in range(12)]  # from corner to corner: nothing is cropped
+    places = [(50 + 14 * z, 206 - 14 * z) for z in range(0, 12, 3)]  # from corner to corner: nothing is cropped
     hearts = np.stack([np.digitize(-np.hypot(y - cy, x - cx), (-50, -40, -30)) for cy, cx in places]).astype(np.uint8)
     labels = np.broadcast_to(hearts, voxels.shape)
     write_report(analysis_of(voxels, labels), tmp_path / "report.html")
-    assert (tmp_path / "report.html").stat().st_size < 8e6
+    assert (tmp_path / "report.html").stat().st_size < 8e6 / 3
 
 
 def filled(polygons: list[list[int]], shape: tuple[int, int]) -> np.ndarray:

@@ -51,7 +51,7 @@ def test_there_are_all_commands():
     models = {f"models {action}" for action in ("list", "show", "export", "install", "to_nnunet")}
     assert set(COMMANDS) == data_sets | models | {
         "convert", "plan_and_preprocess", "train", "predict", "evaluate", "measure", "benchmark", "report", "cost",
-        "env", "info", "demo", "models",
+        "env", "info", "demo", "models", "cine",
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -136,12 +137,23 @@ def test_what_was_planned_is_printed(planned, capsys):
 @pytest.mark.parametrize(("size", "width"), [("small", 8), ("half", 16)])
 def test_plans_are_shrunk_to_a_named_size(planned, size, width):
     """Of nnU-Net's planner too: its U-Net begins with 32 channels."""
-    arguments = ["plan_and_preprocess", "-d", "27", "-pl", "ExperimentPlanner", "-overwrite_plans_name"]
-    try:
-        main([*arguments, "nnUNetTestPlans", f"--{size}", "48"])
-        plans = load_json(str(planned / "nnUNetTestPlans.json"))["configurations"]["2d"]
-    finally:
-        (planned / "nnUNetTestPlans.json").unlink(missing_ok=True)
+    name = f"nnUNet{size}Plans"
+    main(
+        [
+            "plan_and_preprocess",
+            "-d",
+            "27",
+            "-pl",
+            "ExperimentPlanner",
+            "-overwrite_plans_name",
+            name,
+            f"--{size}",
+            "48",
+        ]
+    )
+    plans = load_json(str(planned / f"{name}.json"))["configurations"]["2d"]
+    (planned / f"{name}.json").unlink()
+    shutil.rmtree(planned / f"{name}_2d")
     features = plans["architecture"]["arch_kwargs"]["features_per_stage"]
     assert features == [width * 2**stage for stage in range(len(features))] and 2 < len(features) <= 4
     assert plans["patch_size"] == [48, 48] and plans["batch_size"] == 8

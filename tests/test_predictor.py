@@ -45,9 +45,9 @@ def stage(trained_crocnet):
 def test_the_same_logits_whatever_the_batch(stage, configuration):
     folder, data = stage(configuration)
     stock = predictor(nnUNetPredictor, folder, (0, 1)).predict_logits_from_preprocessed_data(data.clone())
-    for memory in (1, 3e6, None):
+    for memory, times in ((1, 1), (3e6, 2)):  # the first time learns what a copy takes
         batched = predictor(BatchedPredictor, folder, (0, 1), memory=memory)
-        for _ in range(2):  # the first time learns what a copy takes
+        for _ in range(times):
             ours = batched.predict_logits_from_preprocessed_data(data.clone())
             torch.testing.assert_close(ours, stock, rtol=1e-2, atol=1e-2)  # sums in half precision
             assert (ours.argmax(0) == stock.argmax(0)).float().mean() > 0.999
