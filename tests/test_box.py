@@ -45,6 +45,6 @@ def test_a_cine_ends_in_a_report(tmp_path):
     nib.save(few, tmp_path / "few.nii.gz")
     main(["cine", "-i", str(tmp_path / "few.nii.gz"), "-o", str(tmp_path / "out"), "-device", "cpu"])
     record = json.loads((tmp_path / "out" / "indices.json").read_text())
-    assert (record["ed_phase"], record["es_phase"]) == (0, 2)
+    assert (record["ed_phase"], record["es_phase"]) == (1, 3)
     assert record["indices"]["LV_EF_percent"] == pytest.approx(21.8, abs=5)  # the experts'
     assert np.isfinite(record["indices"]["RV_EDV_mL"])

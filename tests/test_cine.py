@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
 from conftest import CASCADE, DATASET
@@ -14,10 +15,9 @@ from conftest import CASCADE, DATASET
 from nnunet_cardiac.cine import run as cine_run
 from nnunet_cardiac.cine.read import read_cine
 from nnunet_cardiac.cine.run import Options, Segmenter, folder_name, load_segmenter, report_cohort, report_patient
-from nnunet_cardiac.cine.segment import find_heart, segment_cine
+from nnunet_cardiac.cine.segment import segment_cine
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.phantom.dicom import PhantomStudy, write_study
 
@@ -35,13 +35,21 @@ class Oracle:
             for image, labels in zip(study.images, study.labels, strict=True)
         }
         self.dataset_json = {"channel_names": {"0": "MRI"}, "labels": LABELS, "file_ending": ".nii.gz"}
-        self.configuration = SimpleNamespace(spacing=[1.6, 1.6], patch_size=list(patch), configuration={})
+        self.configuration = SimpleNamespace(spacing=[2.0, 2.0], patch_size=list(patch), configuration={})
+        self.plans = SimpleNamespace(transpose_forward=[0, 1, 2])
         self.network = torch.nn.Identity()
         self.predictor = SimpleNamespace(label_manager=SimpleNamespace(has_regions=False), copies=None)
         self.calls, self.fails_at = [], None
 
     def preprocess(self, image, properties, previous):
-        return torch.from_numpy(self.known[image[0].tobytes()][None].astype(np.float32)), {}
+        labels = self.known[image[0].tobytes()]
+        top = int(image[0, 0, 0, 0]) % 3  # another crop in each phase, as nnU-Net makes where borders are 0
+        properties = {
+            "shape_after_cropping_and_before_resampling": (len(labels), labels.shape[1] - top, labels.shape[2]),
+            "bbox_used_for_cropping": [[0, len(labels)], [top, labels.shape[1]], [0, labels.shape[2]]],
+            "top": top,
+        }
+        return torch.from_numpy(labels[None, :, top:].astype(np.float32)), properties
 
     def logits(self, data):
         if len(self.calls) == self.fails_at:
@@ -52,7 +60,8 @@ class Oracle:
         return torch.stack([(data[0] == value).half() for value in range(4)])
 
     def segment(self, logits, properties, probabilities=False):
-        return logits.argmax(0).numpy().astype(np.uint8), None
+        found = logits.argmax(0).numpy().astype(np.uint8)
+        return np.pad(found, ((0, 0), (properties["top"], 0), (0, 0))), None
 
 
 def segmenter(stage, **more):
@@ -77,43 +86,54 @@ def test_the_heart_is_found_once_and_nothing_is_lost(study):
     cine, stage = read_cine(study.folder), Oracle(study)
     segmented = segment_cine(cine, [stage])
     np.testing.assert_array_equal(segmented.labels, study.labels)
-    rows, columns = segmented.window
-    assert stage.calls[:2] == [(80, 72)] * 2 and len(stage.calls) == 2 + 8
-    assert set(stage.calls[2:]) == {(rows.stop - rows.start, columns.stop - columns.start)} != {(80, 72)}
+    assert all(columns == 72 for _, columns in stage.calls[:2]) and len(stage.calls) == 2 + 8
+    (top, bottom), (left, right) = segmented.box
+    heart = np.argwhere(study.labels.any((0, 1)))
+    assert top < heart[:, 0].min() and bottom > heart[:, 0].max() + 1
+    assert left < heart[:, 1].min() and right > heart[:, 1].max() + 1
+    assert all(abs(rows - (bottom - top)) <= 2 and columns < 72 for rows, columns in stage.calls[2:])
     assert (segmented.disagreement == 0).all()
 
 
-def test_a_window_is_at_least_a_patch_and_inside_the_image(study):
-    cine = read_cine(study.folder)
-    for patch in ((20, 20), (75, 68), (200, 200)):
-        rows, columns = find_heart(cine, [Oracle(study, patch=patch)], Structures.named(LABELS))
-        assert 0 <= rows.start and rows.stop <= 80 and 0 <= columns.start and columns.stop <= 72
-        assert rows.stop - rows.start >= min(patch[0], 80) and columns.stop - columns.start >= min(patch[1], 72)
+@pytest.mark.parametrize("patch", [(20, 20), (75, 68), (200, 200)])
+def test_a_window_is_at_least_a_patch_and_inside_the_image(study, patch):
+    stage = Oracle(study, patch=patch)
+    np.testing.assert_array_equal(segment_cine(read_cine(study.folder), [stage]).labels, study.labels)
+    for rows, columns in stage.calls[2:]:
+        assert min(patch[0], 78) <= rows <= 80 and min(patch[1], 72) <= columns <= 72
+
+
+def test_labels_that_overlap_are_refused(study):
+    stage = Oracle(study)
+    stage.predictor.label_manager.has_regions = True
+    with pytest.raises(UserError, match="regions that overlap"):
+        segment_cine(read_cine(study.folder), [stage])
 
 
 def test_without_a_heart_all_is_looked_at(study):
     stage = Oracle(study)
     stage.known = {image: np.zeros_like(labels) for image, labels in stage.known.items()}
     segmented = segment_cine(read_cine(study.folder), [stage])
-    assert segmented.window is None and not segmented.labels.any()
+    assert segmented.box is None and not segmented.labels.any()
 
 
 def test_a_network_that_must_see_the_whole_image_does(study):
     stage = Oracle(study)
     stage.configuration.configuration["patch_covers_image"] = True
-    assert segment_cine(read_cine(study.folder), [stage]).window is None
+    assert segment_cine(read_cine(study.folder), [stage]).box is None
     stage.network.crop = object()  # it crops by itself, from the stage before
-    assert segment_cine(read_cine(study.folder), [stage]).window is not None
+    assert segment_cine(read_cine(study.folder), [stage]).box is not None
     stage.network.resize = object()
-    assert segment_cine(read_cine(study.folder), [stage]).window is None
+    assert segment_cine(read_cine(study.folder), [stage]).box is None
 
 
 def test_indices_are_those_of_the_phantom(study, reported):
     record, output = reported
     voxel = np.prod(np.linalg.norm(study.affine[:3, :3], axis=0)) / 1000
     lv = (study.labels == 3).sum((1, 2, 3)) * voxel
-    assert abs(record["ed_phase"] - lv.argmax()) in (0, 1, 7) and abs(record["es_phase"] - lv.argmin()) <= 1
-    edv, esv = lv[record["ed_phase"]], lv[record["es_phase"]]
+    ed, es = record["ed_phase"] - 1, record["es_phase"] - 1
+    assert abs(ed - lv.argmax()) in (0, 1, 7) and abs(es - lv.argmin()) <= 1
+    edv, esv = lv[ed], lv[es]
     indices = record["indices"]
     assert indices["LV_EDV_mL"] == pytest.approx(edv) and indices["LV_ESV_mL"] == pytest.approx(esv)
     assert indices["LV_EF_percent"] == pytest.approx(100 * (edv - esv) / edv)
@@ -131,7 +151,7 @@ def test_indices_are_those_of_the_phantom(study, reported):
 def test_everything_is_there(reported):
     _, output = reported
     assert sorted(f.name for f in output.iterdir()) == [
-        "dicom", "indices.csv", "indices.json", "report.html", "segmentation.nii.gz", "volumes.csv",
+        ".lock", "dicom", "indices.csv", "indices.json", "report.html", "segmentation.nii.gz", "volumes.csv",
     ]  # fmt: skip
     assert len(list((output / "dicom").iterdir())) == 8 + 1
     assert "oracle" in (output / "report.html").read_text()
@@ -156,8 +176,8 @@ def test_identifiers_are_kept_where_asked(study, tmp_path):
 
 def test_phases_can_be_chosen(study, tmp_path):
     record = report_patient(study.folder, tmp_path, segmenter(Oracle(study)), Options(ed=3, es=0))
-    assert (record["ed_phase"], record["es_phase"]) == (3, 0)
-    with pytest.raises(UserError, match="--es 8: the phases are 0 to 7"):
+    assert (record["ed_phase"], record["es_phase"]) == (4, 1)
+    with pytest.raises(UserError, match="--es 9: the phases are 1 to 8"):
         report_patient(study.folder, tmp_path / "other", segmenter(Oracle(study)), Options(es=8))
 
 
@@ -167,7 +187,7 @@ def test_what_is_finished_is_kept(study, tmp_path):
     assert report_patient(study.folder, tmp_path, segmenter(idle), Options()) == first and not idle.calls
     with pytest.raises(UserError, match="use --overwrite"):
         report_patient(study.folder, tmp_path, segmenter(idle), Options(ed=1))
-    assert report_patient(study.folder, tmp_path, segmenter(idle), Options(ed=1, overwrite=True))["ed_phase"] == 1
+    assert report_patient(study.folder, tmp_path, segmenter(idle), Options(ed=1, overwrite=True))["ed_phase"] == 2
 
 
 def test_what_was_interrupted_goes_on(study, tmp_path):
@@ -202,22 +222,36 @@ def cohort(tmp_path):
     return tmp_path / "in", (one, two, broken, named), name
 
 
-def test_a_cohort(cohort, tmp_path):
+def test_a_cohort(cohort, tmp_path, capsys):
     source, studies, name = cohort
     stage = Oracle(*studies)
     problems = report_cohort(source, tmp_path / "out", segmenter(stage), Options())
+    names = {patient.name: folder_name(patient, keep_identifiers=False) for patient in source.iterdir()}
+    assert names["empty"] == "empty" and f"one is called {names['one']}" in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "out" / "cohort.csv").set_index("patient")
     assert len(table) == 5 and table["report"].notna().sum() == 3
-    assert len(problems) == 2 and "no spacing" in table.loc["broken", "problem"]
+    assert len(problems) == 2 and "no spacing" in table.loc[names["broken"], "problem"]
     assert "no DICOM image" in table.loc["empty", "problem"] and str(source) not in table.loc["empty", "problem"]
-    assert table.loc["one", "LV_EDV_mL"] > 0
+    assert table.loc[names["one"], "LV_EDV_mL"] > 0
     page = (tmp_path / "out" / "index.html").read_text()
-    assert 'href="one/report.html"' in page and "no spacing" in page
+    assert f'href="{names["one"]}/report.html"' in page and "no spacing" in page
     everything = page + (tmp_path / "out" / "cohort.csv").read_text() + str(list((tmp_path / "out").iterdir()))
     assert name not in everything and not any(w in everything for study in studies for w in study.identifiers)
     n = len(stage.calls)
     report_cohort(source, tmp_path / "out", segmenter(stage), Options())
     assert len(stage.calls) == n, "a second run has nothing to segment"
+    shutil.rmtree(source / "empty")
+    report_cohort(source, tmp_path / "out", segmenter(stage), Options())
+    assert len(pd.read_csv(tmp_path / "out" / "cohort.csv")) == 4
+
+
+def test_a_cohort_that_was_interrupted_keeps_its_lines(cohort, tmp_path, monkeypatch):
+    source, studies, _ = cohort
+    report_cohort(source, tmp_path / "out", segmenter(Oracle(*studies)), Options())
+    monkeypatch.setattr(cine_run, "report_patient", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        report_cohort(source, tmp_path / "out", segmenter(Oracle(*studies)), Options())
+    assert len(pd.read_csv(tmp_path / "out" / "cohort.csv")) == 5
 
 
 def test_a_patient_that_fails_in_an_unforeseen_way_does_not_stop_the_rest(cohort, tmp_path, monkeypatch):
@@ -228,19 +262,65 @@ def test_a_patient_that_fails_in_an_unforeseen_way_does_not_stop_the_rest(cohort
 
     def fails(patient, series):
         if patient.name == "one":
-            raise ZeroDivisionError("a bug")
+            raise ZeroDivisionError("Doe^John")
         return real(patient, series)
 
     monkeypatch.setattr(cine_run, "read_cine", fails)
-    problems = report_cohort(source, tmp_path / "out", segmenter(Oracle(*studies)), Options())
-    assert "one: ZeroDivisionError: a bug" in problems and (tmp_path / "out" / "two" / "report.html").is_file()
+    problems = report_cohort(source, tmp_path / "out", segmenter(Oracle(*studies)), Options(keep_identifiers=True))
+    assert len(problems) == 1 and "ZeroDivisionError: Doe^John" in problems[0]
+    assert (tmp_path / "out" / "two" / "report.html").is_file()
+    assert "Doe" not in (tmp_path / "out" / "cohort.csv").read_text() + (tmp_path / "out" / "index.html").read_text()
 
 
-def test_names_of_folders_are_kept_unless_they_name_the_patient(cohort):
-    source, _, name = cohort
-    assert folder_name(source / "one", keep_identifiers=False) == "one"
-    assert folder_name(source / f"study_{name}", keep_identifiers=False).startswith("patient_")
-    assert folder_name(source / f"study_{name}", keep_identifiers=True) == f"study_{name}"
+def test_paths_in_sentences_name_nobody(cohort):
+    source, _, _ = cohort
+    (source / "one" / "DOE_JOHN").mkdir()
+    (source / "one" / "DOE_JOHN" / "IM1").touch()
+    sentence = f"{source / 'one' / 'DOE_JOHN' / 'IM1'} is cut off; {source / 'one'} too."
+    assert cine_run._without_paths(sentence, source / "one", "p") == "p is cut off; p too."
+
+
+def test_two_runs_at_once(study, tmp_path):
+    """The second says so, and the first is not disturbed."""
+
+    class Second(Oracle):
+        def logits(self, data):
+            if not self.calls:
+                with pytest.raises(UserError, match="Another run is writing to"):
+                    report_patient(study.folder, tmp_path, segmenter(Oracle(study)), Options())
+            return super().logits(data)
+
+    assert report_patient(study.folder, tmp_path, segmenter(Second(study)), Options())["indices"]
+
+
+def test_outputs_do_not_go_into_the_study(study, cohort):
+    for run, source in ((report_patient, study.folder), (report_cohort, cohort[0])):
+        with pytest.raises(UserError, match="is inside"):
+            run(source, source / "out", segmenter(Oracle(study)), Options())
+
+
+def test_another_patients_dicom_objects_do_not_stay(study, cohort, tmp_path):
+    report_patient(study.folder, tmp_path / "out", segmenter(Oracle(study)), Options())
+    source, studies, _ = cohort
+    report_patient(source / "one", tmp_path / "out", segmenter(Oracle(*studies)), Options(overwrite=True))
+    studies_named = {pydicom.dcmread(file).StudyInstanceUID for file in (tmp_path / "out" / "dicom").iterdir()}
+    assert len(studies_named) == 1
+
+
+def test_dicom_objects_that_cannot_be_made_do_not_cost_the_report(study, tmp_path, monkeypatch, capsys):
+    def fails(*arguments):
+        raise ValueError("a header is odd")
+
+    monkeypatch.setattr("nnunet_cardiac.cine.output.write_segmentations", fails)
+    report_patient(study.folder, tmp_path, segmenter(Oracle(study)), Options())
+    assert (tmp_path / "report.html").is_file() and not (tmp_path / "dicom").exists()
+    assert "left out: DICOM objects" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file(study, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(UserError, match="cannot be made"):
+        report_patient(study.folder, tmp_path / "out", segmenter(Oracle(study)), Options())
 
 
 def test_a_trained_cascade_from_the_command_line(trained_crocnet, tmp_path, capsys):
@@ -267,9 +347,10 @@ def test_list(study, capsys):
     "arguments, because",
     [
         (("-i", "nowhere", "-o", "x"), "nowhere does not exist"),
+        (("-i", "nowhere", "--list"), "nowhere does not exist"),
         (("-i", "."), "-o is missing"),
         (("-i", ".", "-o", "x", "--height", "1.8"), "--height is in cm"),
-        (("-i", ".", "-o", "x", "--cohort", "--weight", "80"), "are of one patient"),
+        (("-i", ".", "-o", "x", "--cohort", "--weight", "80"), "is of one patient"),
         (("-i", ".", "-o", "x", "-f", "0"), "-f is for a model that was trained here"),
     ],
 )

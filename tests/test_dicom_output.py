@@ -84,7 +84,7 @@ def shown(file: Path, study) -> np.ndarray:
 
 def test_segmentations_show_the_labels_where_the_images_are(written):
     study, analysis, files, _ = written
-    assert [file.name for file in files] == [f"phase_0{t}.dcm" for t in range(5)]
+    assert [file.name for file in files] == [f"phase_0{t}.dcm" for t in range(1, 6)]
     assert sorted(file.name for file in files[0].parent.iterdir()) == [file.name for file in files]
     for file, labels in zip(files, study.labels, strict=True):
         assert np.array_equal(shown(file, study), labels) and labels.any()
@@ -247,7 +247,7 @@ def test_report_marks_what_is_uncertain_and_what_it_is_for(written):
     dicom = srread(report)
     assert comments(dicom) == [
         "Research only, not for clinical use.",
-        "End-diastole is phase 0, end-systole phase 2, counted from 0.",
+        "End-diastole is phase 1, end-systole phase 3.",
         "Fast heart: 112 beats a minute.",
     ]
     assert dicom.ContentQualification == "RESEARCH" and dicom.VerificationFlag == "UNVERIFIED"

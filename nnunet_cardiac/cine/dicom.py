@@ -1,8 +1,9 @@
 """What DICOM files say about their images, without the pixels; and the pixels of those that are wanted."""
 
 import os
-import re
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -13,21 +14,24 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import ImplicitVRLittleEndian
 
 from nnunet_cardiac.cine.cine import Patient, Source
 from nnunet_cardiac.progress import progress
 
 TAGS = (
-    "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "SeriesDescription", "SeriesInstanceUID",
-    "SeriesNumber", "PatientID", "PatientName", "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "ImageType",
-    "InstanceNumber", "AcquisitionNumber", "AcquisitionTime", "TriggerTime", "NominalInterval", "HeartRate",
+    "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ImageType",
+    "SeriesDescription", "SeriesNumber", "InstanceNumber", "AcquisitionTime", "PatientID", "PatientName", "PatientSex",
+    "PatientAge", "PatientSize", "PatientWeight", "TriggerTime", "NominalInterval", "HeartRate", "NumberOfFrames",
     "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
-    "NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+PER_FRAME = "PerFrameFunctionalGroupsSequence"
 UNREADABLE = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError, RuntimeError,
-    pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException,
+    pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, struct.error, zlib.error,
 )  # fmt: skip
 """What pydicom raises of files that are cut off, compressed in a way it cannot read, or wrong."""
 
@@ -52,6 +56,7 @@ class Frame:
         time: from the R wave, ms
         interval: between R waves, ms
         order: what tells the order of images where time does not: temporal position, acquisition, instance number
+        is_identified: whether it has UIDs of its study and series, by which another object can refer to it
         facts: about the patient, that identify nobody
         vendor: of the scanner
     """
@@ -70,6 +75,7 @@ class Frame:
     time: float | None
     interval: float | None
     order: tuple[int | None, str, int | None]
+    is_identified: bool
     facts: Patient
     vendor: str
 
@@ -126,6 +132,7 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
         "patient": _identity(header),
         "modality": str(header.get("Modality", "")),
         "shape": (int(header.Rows), int(header.Columns)),
+        "is_identified": bool(header.get("StudyInstanceUID") and header.get("SeriesInstanceUID")),
         "facts": _facts(header),
         "vendor": _vendor(str(header.get("Manufacturer", ""))),
     }
@@ -214,23 +221,25 @@ def _orientation(dataset: Dataset) -> np.ndarray | None:
 
 
 def _identity(header: Dataset) -> str:
-    who = f"{header.get('PatientID', '')}|{header.get('PatientName', '')}".strip("| ^")
+    """A hash of the patient's ID, or of the name where there is none."""
+    who = str(header.get("PatientID", "")).strip() or str(header.get("PatientName", "")).strip("^ ").casefold()
     return sha256(who.encode()).hexdigest()[:8] if who else ""
 
 
-def identifiers(source: Path) -> set[str]:
-    """What names the patient of the first DICOM file in a folder, or of a file: letters and digits, four or more."""
-    files = [source] if source.is_file() else (p for p in source.rglob("*") if p.is_file())
+def pseudonym(source: Path) -> str | None:
+    """A name for a study from which nobody can tell the patient: a hash of its UID; None where there is no DICOM."""
+    files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     for file in files:
         if is_dicom(file):
             try:
-                header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+                tags = [tag for keyword in ("StudyInstanceUID", "Modality") if (tag := tag_for_keyword(keyword))]
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
             except UNREADABLE:
                 continue
-            words = [str(header.get("PatientID", "")), *re.split(r"[\^\s,]", str(header.get("PatientName", "")))]
-            plain = ("".join(c for c in word.lower() if c.isalnum()) for word in words)
-            return {word for word in plain if len(word) >= 4}
-    return set()
+            if header.get("Modality") == "MR":
+                who = str(header.get("StudyInstanceUID", "")) or sha256(file.read_bytes()).hexdigest()
+                return f"patient_{sha256(who.encode()).hexdigest()[:8]}"
+    return None
 
 
 def _facts(header: Dataset) -> Patient:
@@ -281,20 +290,38 @@ def _decode(file: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dicom = pydicom.dcmread(file, force=True)
-        slope, intercept = _rescale(dicom)
-        try:
-            stored = dicom.pixel_array
-        except (NotImplementedError, RuntimeError, AttributeError, ValueError):
-            stored = _decode_with_gdcm(file)  # JPEG lossless and others, which pydicom needs more packages for
-            slope, intercept = 1, 0
-    return np.asarray(stored, np.float32) * np.float32(slope) + np.float32(intercept)
+        if not _has_decoder(dicom):  # JPEG lossless and others, which pydicom needs more packages for
+            return np.asarray(_decode_with_gdcm(file), np.float32)
+        stored = dicom.pixel_array.astype(np.float32)
+    slopes, intercepts = np.array([_rescale(group) for group in _rescale_groups(dicom)], np.float32).T
+    if len(slopes) > 1:
+        slopes, intercepts = slopes[:, None, None], intercepts[:, None, None]
+    return stored * slopes + intercepts
 
 
-def _rescale(dicom: Dataset) -> tuple[float, float]:
-    """Slope and intercept, the same for all frames of a multi-frame object."""
+def _has_decoder(dicom: Dataset) -> bool:
+    syntax = dicom.file_meta.get("TransferSyntaxUID") if hasattr(dicom, "file_meta") else None
+    if syntax is None:  # no preamble
+        dicom.file_meta = dicom.file_meta if hasattr(dicom, "file_meta") else FileMetaDataset()
+        dicom.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        return True
+    try:
+        return get_decoder(syntax).is_available if syntax.is_compressed else True
+    except NotImplementedError:
+        return False
+
+
+def _rescale_groups(dicom: Dataset) -> list[Dataset]:
+    """Where slope and intercept stand: for all frames, or for each of a multi-frame object."""
     shared = _first(_first(dicom, "SharedFunctionalGroupsSequence"), "PixelValueTransformationSequence")
-    where = dicom if shared is None else shared
-    slope, intercept = _number(where.get("RescaleSlope")), _number(where.get("RescaleIntercept"))
+    own = [_first(frame, "PixelValueTransformationSequence") for frame in dicom.get(PER_FRAME) or ()]
+    if any(own) and "ImagePositionPatient" not in dicom:
+        return [group or shared or Dataset() for group in own]
+    return [shared or dicom]
+
+
+def _rescale(group: Dataset) -> tuple[float, float]:
+    slope, intercept = _number(group.get("RescaleSlope")), _number(group.get("RescaleIntercept"))
     return slope or 1.0, intercept or 0.0
 
 

@@ -171,7 +171,7 @@ def _identity(header: Dataset, patient: Patient, keep: bool) -> Dataset:
 
 
 def write_segmentations(analysis: Analysis, folder: Path, keep_identifiers: bool = False) -> list[Path]:
-    """Writes a DICOM segmentation for each phase: ``phase_00.dcm`` and so on.
+    """Writes a DICOM segmentation for each phase: ``phase_01.dcm`` and so on.
 
     All are one series of the study. A structure keeps its tracking UID over the phases. A source image that stands at
     several places of the stack, as it does where slices are unevenly spaced, is segmented once, where it was acquired.
@@ -211,12 +211,12 @@ def write_segmentations(analysis: Analysis, folder: Path, keep_identifiers: bool
             series_number=SEGMENTATION_SERIES,
             sop_instance_uid=generate_uid(),
             instance_number=phase + 1,
-            content_label=f"PHASE_{phase:02d}",
-            content_description=f"Phase {phase}{moment}. {RESEARCH_ONLY}",
+            content_label=f"PHASE_{phase + 1:02d}",
+            content_description=f"Phase {phase + 1}{moment}. {RESEARCH_ONLY}",
             **_equipment(analysis, "Segmentation"),
         )
         _refer(segmentation, dict(zip((s.SOPInstanceUID for s in stand_ins), shown, strict=True)))
-        files.append(_save(segmentation, folder / f"phase_{phase:02d}.dcm"))
+        files.append(_save(segmentation, folder / f"phase_{phase + 1:02d}.dcm"))
     return files
 
 
@@ -374,7 +374,7 @@ def write_measurements(
     )
     comments = [
         f"{RESEARCH_ONLY}.",
-        f"End-diastole is phase {analysis.ed}, end-systole phase {analysis.es}, counted from 0.",
+        f"End-diastole is phase {analysis.ed + 1}, end-systole phase {analysis.es + 1}.",
         *(_words(flag) for flag in analysis.flags if not flag.indices),
     ]
     for comment in comments:

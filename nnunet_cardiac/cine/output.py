@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,21 +43,30 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
         if (found := reference_range(name, patient.sex, patient.age)) is not None
     }
     try:
-        _whole(folder / SEGMENTATION, lambda file: nib.save(_image(analysis), file))
-        _whole(folder / VOLUMES, lambda file: analysis.volumes.to_csv(file, index=False, float_format="%.6g"))
-        _whole(folder / INDICES_CSV, lambda file: index_table(analysis).to_csv(file, index=False, float_format="%.6g"))
-        if analysis.cine.sources is not None:
-            segmentations = write_segmentations(analysis, folder / DICOM, keep_identifiers)
-            write_measurements(analysis, folder / DICOM / MEASUREMENTS, segmentations, keep_identifiers)
+        write_whole(folder / SEGMENTATION, lambda file: nib.save(_image(analysis), file))
+        write_whole(
+            folder / VOLUMES, lambda file: volume_table(analysis).to_csv(file, index=False, float_format="%.6g")
+        )
+        write_whole(
+            folder / INDICES_CSV, lambda file: index_table(analysis).to_csv(file, index=False, float_format="%.6g")
+        )
         write_report(analysis, folder / REPORT, ranges)
+        shutil.rmtree(folder / DICOM, ignore_errors=True)
+        if analysis.cine.sources is not None:
+            _write_dicom(analysis, folder / DICOM, keep_identifiers)
         record = json.dumps(as_json(analysis) | {"key": key}, indent=1, allow_nan=False) + "\n"
-        _whole(folder / INDICES_JSON, lambda file: file.write_text(record, encoding="utf-8"))
+        write_whole(folder / INDICES_JSON, lambda file: file.write_text(record, encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{folder} cannot be written ({e.strerror or e}): is the disk full?") from e
 
 
-def _whole(file: Path, write: Callable[[Path], object]) -> None:
-    """A file is there as a whole or not at all."""
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file, which is there as a whole or not at all.
+
+    Args:
+        file: to write
+        write: is given another file in the same folder, which then takes its place
+    """
     partial = file.with_name(f"partial_{file.name}")
     write(partial)
     os.replace(partial, file)
@@ -68,6 +79,24 @@ def _image(analysis: Analysis) -> nib.Nifti1Image:
     if times is not None and len(times) > 1:
         image.header["pixdim"][4] = (times[-1] - times[0]) / (len(times) - 1)
     return image
+
+
+def _write_dicom(analysis: Analysis, folder: Path, keep_identifiers: bool) -> None:
+    """What of it cannot be made is said; the report does without it."""
+    try:
+        segmentations = write_segmentations(analysis, folder, keep_identifiers)
+        write_measurements(analysis, folder / MEASUREMENTS, segmentations, keep_identifiers)
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as e:
+        print(f"left out: DICOM objects, as the study's headers do not allow for them ({e}).", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def volume_table(analysis: Analysis) -> pd.DataFrame:
+    """A row for each phase, from 1: volumes, and the titles of the flags that concern it."""
+    flags = [
+        "; ".join(flag.title for flag in analysis.flags if phase in flag.phases) for phase in analysis.volumes["phase"]
+    ]
+    return analysis.volumes.assign(phase=analysis.volumes["phase"] + 1, flags=flags)
 
 
 def index_table(analysis: Analysis) -> pd.DataFrame:
@@ -97,18 +126,18 @@ def as_json(analysis: Analysis) -> dict:
         "spacing_mm": list(cine.spacing),
         "heart_rate": cine.heart_rate,
         "body_surface_m2": cine.patient.body_surface,
-        "ed_phase": analysis.ed,
-        "es_phase": analysis.es,
+        "ed_phase": analysis.ed + 1,
+        "es_phase": analysis.es + 1,
         "indices": {name: _finite(value) for name, value in analysis.indices.items()},
         "wall_thickness_mm": values(analysis.wall_thickness),
         "thickening_percent": values(analysis.thickening),
         "flags": [
-            {"title": f.title, "reason": f.reason, "indices": list(f.indices), "phases": list(f.phases)}
+            {"title": f.title, "reason": f.reason, "indices": list(f.indices), "phases": [p + 1 for p in f.phases]}
             for f in analysis.flags
         ],
         "remarks": list(cine.remarks),
         "model": analysis.model,
-        "note": "Research only, not for clinical use. Phases count from 0.",
+        "note": "Research only, not for clinical use. Phases count from 1.",
     }
 
 

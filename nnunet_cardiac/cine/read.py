@@ -9,9 +9,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunet_cardiac.cine.cine import Cine, Patient
-from nnunet_cardiac.cine.dicom import Frame, is_dicom, read_frames, read_pixels
-from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, UNEQUAL, Loop, Stack, find_short_axis, table
+from nnunet_cardiac.cine.cine import Cine, Patient, Source
+from nnunet_cardiac.cine.dicom import Frame, read_frames, read_pixels
+from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, UNEQUAL, Loop, Stack, find_short_axis
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import read_nifti
 
@@ -38,17 +38,12 @@ def read_cine(source: Path, series: Sequence[int] = ()) -> Cine:
     return _read_dicom(source, series)
 
 
-def is_patient(folder: Path) -> bool:
-    """Whether a folder itself holds images, rather than folders of patients."""
-    return bool(_niftis(folder)) or any(is_dicom(file) for file in folder.iterdir() if file.is_file())
-
-
 def _niftis(folder: Path) -> list[Path]:
     """NIfTI files of images in a folder, not of labels."""
     if not folder.is_dir():
         return []
     files = [file for file in sorted(folder.iterdir()) if file.name.endswith(NIFTI)]
-    return [file for file in files if not re.search(r"_(gt|seg|label)s?\.nii(\.gz)?$", file.name)]
+    return [file for file in files if not re.search(r"(_gt|_seg|_labels?|segmentation)\.nii(\.gz)?$", file.name)]
 
 
 def _read_nifti(files: Sequence[Path]) -> Cine:
@@ -143,11 +138,13 @@ def read_study(source: Path) -> tuple[list[Frame], list[str], list[str]]:
     Raises:
         UserError: there are none, or of several patients
     """
+    if not source.exists():
+        raise UserError(f"{source} does not exist: give -i a file or a folder.")
     frames, others, problems = read_frames(source)
     if not frames:
         more = f"; {problems[0]}" if problems else ""
-        raise UserError(f"{source} holds no DICOM image and no NIfTI file{more}: give -i a patient's study.")
-    patients = sorted({frame.patient for frame in frames if frame.patient})
+        raise UserError(f"{source} holds no DICOM image{more}: give -i a patient's study.")
+    patients = sorted({frame.patient for frame in frames if frame.patient and frame.modality == "MR"})
     if len(patients) > 1:
         raise UserError(
             f"{source} holds images of {len(patients)} patients (hashes of their IDs: {', '.join(patients)}): give -i "
@@ -158,46 +155,66 @@ def read_study(source: Path) -> tuple[list[Frame], list[str], list[str]]:
 
 def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
     frames, said, problems = read_study(source)
+    pixels: dict[Source, np.ndarray] = {}
+    stack = find_short_axis(frames, series)
+    if series:
+        frames = [frame for frame in frames if frame.series in stack.series]
+    rest = len({frame.series for frame in frames} - set(stack.series))
     while True:  # until all that is wanted can be decoded
-        stack, remarks = find_short_axis(frames, series), list(said)
+        remarks = list(said)
         grid = _even_slices(stack, remarks)
-        chosen = [_even_phases(loop, stack.n_phases, number, remarks) for number, loop in enumerate(stack.loops, 1)]
-        wanted = list({frame.source: frame for own in chosen for frame in own}.values())
-        pixels, broken = read_pixels(wanted)
-        problems += broken
+        chosen = _even_phases(stack, remarks)
+        wanted = {frame.source: frame for own in chosen for frame in own if frame.source not in pixels}
+        decoded, broken = read_pixels(list(wanted.values()))
+        pixels |= decoded
         if not broken:
             break
-        lost = {frame.source.file for frame in wanted if frame.source not in pixels}
+        problems += broken
+        lost = {source.file for source in wanted if source not in decoded}
         frames = [frame for frame in frames if frame.source.file not in lost]
-    used = set(stack.series)
-    rest = [row for row in table(frames, stack) if row.uid not in used]
+        try:
+            stack = find_short_axis(frames)
+        except UserError as e:
+            raise UserError(f"{broken[0]} Without it there is no short axis: {e}") from e
     if rest:
-        remarks.append(f"{len(rest)} other series of the study are left out; --list shows them.")
+        remarks.append(f"{rest} other series of the study are left out; --list shows them.")
     if problems:
         remarks.append(f"{len(problems)} DICOM files cannot be read: they are left out.")
     remarks += stack.remarks
     voxels = np.stack([[pixels[chosen[i][t].source] for i in grid] for t in range(stack.n_phases)])
-    reference = max(stack.loops, key=lambda loop: (len(loop.frames) == stack.n_phases, loop.has_times))
-    times = None
-    if reference.has_times and len(reference.frames) == stack.n_phases:
-        times = np.array([float(frame.time) for frame in reference.frames if frame.time is not None])
-    else:
+    times = _times(_reference(stack))
+    if times is None:
         remarks.append("The images do not tell their times: phases are in the order of their numbers, rates unknown.")
+    heart_rate, derived = _heart_rate(stack, times)
+    if derived:
+        remarks.append("The heart rate is derived from the phases' times, as if they covered the whole cycle.")
+    identified = all(frame.is_identified for own in chosen for frame in own)
+    if not identified:
+        remarks.append("The images have no UIDs of study and series: no DICOM objects can refer to them.")
     first = stack.loops[0].frames[0]
     numbers = sorted({f.series_number for loop in stack.loops for f in loop.frames if f.series_number is not None})
-    named = f"series {', '.join(map(str, numbers))}" if len(numbers) == 1 else f"{len(used)} series"
+    named = f"series {numbers[0]}" if len(numbers) == 1 else f"{len(stack.series)} series"
     return Cine(
-        voxels=voxels.astype(np.float32),
+        voxels=voxels,
         affine=_affine(stack, len(grid)),
         times=times,
-        heart_rate=_heart_rate(stack, times),
+        heart_rate=heart_rate,
         patient=first.facts,
         origin=f"DICOM, {f'{first.vendor}, ' if first.vendor else ''}{named}, {len(stack.loops)} slices x "
         f"{stack.n_phases} phases",
-        sources=tuple(tuple(chosen[i][t].source for i in grid) for t in range(stack.n_phases)),
+        sources=tuple(tuple(chosen[i][t].source for i in grid) for t in range(stack.n_phases)) if identified else None,
         remarks=tuple(remarks),
         problems=tuple(problems),
     )
+
+
+def _reference(stack: Stack) -> Loop:
+    """A slice with as many phases as most, and with times if any has them."""
+    return max(stack.loops, key=lambda loop: (len(loop.frames) == stack.n_phases, loop.has_times))
+
+
+def _times(loop: Loop) -> np.ndarray | None:
+    return np.array([frame.time for frame in loop.frames], float) if loop.has_times else None
 
 
 def _slice_distance(stack: Stack) -> float:
@@ -218,17 +235,37 @@ def _even_slices(stack: Stack, remarks: list[str]) -> list[int]:
     return [int(np.abs(places - place).argmin()) for place in grid]
 
 
-def _even_phases(loop: Loop, n_phases: int, number: int, remarks: list[str]) -> list[Frame]:
-    """A slice's image for each phase: where it has fewer or more than the others, the nearest in the cycle."""
-    n = len(loop.frames)
-    if n == n_phases:
-        return list(loop.frames)
-    remarks.append(f"Slice {number} has {n} phases where most have {n_phases}: the nearest in the cycle are used.")
-    moments = np.arange(n) / n
-    if loop.has_times and (cycle := loop.frames[0].interval):
-        moments = np.array([float(frame.time or 0) for frame in loop.frames]) / cycle
-    nearest = [int(np.abs((moments - t / n_phases + 0.5) % 1 - 0.5).argmin()) for t in range(n_phases)]
-    return [loop.frames[i] for i in nearest]
+def _even_phases(stack: Stack, remarks: list[str]) -> list[list[Frame]]:
+    """Each slice's image for each phase: where a slice has fewer or more than most, the nearest in the cycle."""
+    reference = _reference(stack)
+    targets, cycle = _moments(reference, None)
+    chosen = []
+    for number, loop in enumerate(stack.loops, 1):
+        n = len(loop.frames)
+        if n == stack.n_phases:
+            chosen.append(list(loop.frames))
+            continue
+        remarks.append(
+            f"Slice {number} has {n} phases where most have {stack.n_phases}: the nearest in the cycle are used."
+        )
+        moments, _ = _moments(loop, cycle if reference.has_times else None)
+        apart = np.abs((moments - targets[:, None] + 0.5) % 1 - 0.5)
+        chosen.append([loop.frames[i] for i in apart.argmin(1)])
+    return chosen
+
+
+def _moments(loop: Loop, cycle: float | None) -> tuple[np.ndarray, float | None]:
+    """Each image's share of the cycle, and the cycle's length in ms where times tell it.
+
+    Args:
+        loop: a slice
+        cycle: ms, for a slice that does not tell its own; None where nobody does
+    """
+    times = _times(loop)
+    if times is None:
+        return np.arange(len(loop.frames)) / len(loop.frames), None
+    length = loop.frames[0].interval or cycle or times[-1] - times[0] + float(np.median(np.diff(times)))
+    return times / length, length
 
 
 def _affine(stack: Stack, n_slices: int) -> np.ndarray:
@@ -245,15 +282,15 @@ def _affine(stack: Stack, n_slices: int) -> np.ndarray:
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's left and back to nibabel's right and front
 
 
-def _heart_rate(stack: Stack, times: np.ndarray | None) -> float | None:
-    """Beats a minute: as the files have it, else from the times, which cover one cycle."""
+def _heart_rate(stack: Stack, times: np.ndarray | None) -> tuple[float | None, bool]:
+    """Beats a minute: as the files have it, else from the times; and whether it is from these."""
     intervals = [frame.interval for loop in stack.loops for frame in loop.frames if frame.interval]
     if intervals and SHORTEST_CYCLE <= float(np.median(intervals)) <= LONGEST_CYCLE:
-        return 60000 / float(np.median(intervals))
-    if times is None or len(times) < 2:
-        return None
+        return 60000 / float(np.median(intervals)), False
+    if times is None:
+        return None, False
     cycle = float(times[-1] - times[0]) * len(times) / (len(times) - 1)
-    return 60000 / cycle if SHORTEST_CYCLE <= cycle <= LONGEST_CYCLE else None
+    return (60000 / cycle, True) if SHORTEST_CYCLE <= cycle <= LONGEST_CYCLE else (None, False)
 
 
 def with_size(cine: Cine, height: float | None, weight: float | None) -> Cine:

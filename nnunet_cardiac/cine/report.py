@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 import matplotlib
@@ -19,8 +19,10 @@ from skimage.measure import find_contours
 
 from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Cine
+from nnunet_cardiac.cine.reference_ranges import Range
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
+from nnunet_cardiac.evaluation.segments import SEGMENTS
 from nnunet_cardiac.system import versions
 
 STYLES = {
@@ -36,12 +38,6 @@ MAIN = {
     "Right ventricle": {"RV_EF_percent": "EF", "RV_EDV_mL": "EDV", "RV_ESV_mL": "ESV", "RV_SV_mL": "SV"},
 }  # fmt: skip
 """The numbers that stand large: their short names by index."""
-SEGMENTS = (
-    "basal anterior", "basal anteroseptal", "basal inferoseptal", "basal inferior", "basal inferolateral",
-    "basal anterolateral", "mid anterior", "mid anteroseptal", "mid inferoseptal", "mid inferior", "mid inferolateral",
-    "mid anterolateral", "apical anterior", "apical septal", "apical inferior", "apical lateral",
-)  # fmt: skip
-"""AHA segments 1 to 16: Cerqueira et al., Circulation 105:539, 2002."""
 RINGS = ((6, 112, 78, 60), (6, 78, 44, 60), (4, 44, 14, 45))
 """Of the bull's eye, from base to apex: segments, outer and inner radius, where the anterior one begins (degrees)."""
 MARGIN = 20.0
@@ -55,17 +51,6 @@ STEPS_PER_PIXEL = 8
 MOST_LISTED = 6
 """Indices that a flag names; more are counted."""
 MISSING = "–"
-
-
-class Range(Protocol):
-    """What is usual in healthy people; None where a side is open."""
-
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def source(self) -> str: ...
 
 
 def write_report(analysis: Analysis, file: Path, ranges: Mapping[str, Range] | None = None) -> None:
@@ -199,16 +184,19 @@ def index_table(analysis: Analysis, ranges: Mapping[str, Range]) -> list[dict[st
 def bulls_eyes(analysis: Analysis) -> list[dict[str, Any]]:
     """The AHA segments' wall thickness and thickening, as what is drawn."""
     drawn = []
-    for title, unit, values, low, high in (
-        ("Wall thickness at ED", "mm", analysis.wall_thickness, 4, 16),
-        ("Wall thickening", "%", analysis.thickening, 0, 100),
+    for title, unit, values, low, high, index in (
+        ("Wall thickness at ED", "mm", analysis.wall_thickness, 4, 16, "LV_mean_wall_thickness_mm"),
+        ("Wall thickening", "%", analysis.thickening, 0, 100, "LV_mean_thickening_percent"),
     ):
         if values is not None:
             segments = [
                 _segment(i, value, unit, low, high) for i, value in enumerate(np.asarray(values, float).tolist())
             ]
             key = [_shade((i + 0.5) / 12) for i in range(12)]
-            drawn.append({"title": title, "unit": unit, "segments": segments, "low": low, "high": high, "key": key})
+            drawn.append(
+                {"title": title, "unit": unit, "segments": segments, "low": low, "high": high, "key": key}
+                | {"marks": marks(analysis, index)}
+            )
     return drawn
 
 

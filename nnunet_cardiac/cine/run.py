@@ -4,7 +4,8 @@ import html
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 from nnunet_cardiac.cine.analyse import analyse
 from nnunet_cardiac.cine.cine import Cine
-from nnunet_cardiac.cine.dicom import identifiers
-from nnunet_cardiac.cine.output import INDICES_JSON, REPORT, write_output
-from nnunet_cardiac.cine.read import read_cine, with_size
+from nnunet_cardiac.cine.dicom import is_dicom, pseudonym
+from nnunet_cardiac.cine.output import INDICES_JSON, REPORT, write_output, write_whole
+from nnunet_cardiac.cine.read import NIFTI, read_cine, with_size
 from nnunet_cardiac.cine.segment import segment_cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
@@ -27,8 +29,8 @@ from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.system import versions
 
+LOCK = ".lock"
 UNFINISHED = "unfinished"
 """Folder in the output with the phases that are segmented, until all are."""
 COHORT, COHORT_PAGE = "cohort.csv", "index.html"
@@ -88,7 +90,13 @@ def load_segmenter(
     """Loads a model once, for any number of patients; arguments and errors as in ``predict``."""
     stages = load_stages(model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size=0.5)
     if isinstance(model, SavedModel):
-        words = {"name": model.name, "summary": model.summary, "licence": model.licence, "citation": model.citation}
+        words = {
+            "name": model.name,
+            "version": model.versions.get("nnunet-cardiac", ""),
+            "summary": model.summary,
+            "licence": model.licence,
+            "citation": model.citation,
+        }
         training_images = model.training_images
         clean_up = model.clean_up if clean_up is None else clean_up
         identity = sha256((model.folder / "model.json").read_bytes()).hexdigest()
@@ -98,7 +106,6 @@ def load_segmenter(
         files = sorted(trained_folder(model).glob(f"fold_*/{checkpoint}"))
         identity = f"{model} {folds} {[(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]}"
     words |= {"mirrored copies averaged": "yes" if use_mirroring else "no", "cleaned up": "yes" if clean_up else "no"}
-    words |= {f"version of {package}": version for package, version in versions().items()}
     identity += f" {use_mirroring} {clean_up} {whole}"
     words = {key: word for key, word in words.items() if word}
     return Segmenter(stages, words, identity, bool(clean_up), training_images, whole)
@@ -119,9 +126,38 @@ def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Op
     Raises:
         UserError: the study cannot be used, or ``output`` holds a report of other images or another model
     """
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{output} is inside {source}: choose a folder outside the study with -o.")
     cine = with_size(read_cine(source, options.series), options.height, options.weight)
     _check_phases(cine, options)
-    key = _key(cine, segmenter, options)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{output} cannot be made ({e.strerror}): choose another folder with -o.") from e
+    with _alone(output):
+        return _report(cine, output, segmenter, options)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """While one process writes to a folder, another does not.
+
+    Raises:
+        UserError: another one does
+    """
+    lock = FileLock(output / LOCK)
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout as e:
+        raise UserError(f"Another run is writing to {output}: wait for it, or choose another folder with -o.") from e
+    except OSError as e:
+        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
+
+
+def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) -> dict:
+    pixels = sha256(np.ascontiguousarray(cine.voxels).data).hexdigest()
+    key = _key(cine, pixels, segmenter, options)
     before = _record(output / INDICES_JSON)
     if before is not None and before.get("key") == key and not options.overwrite:
         return before
@@ -130,9 +166,9 @@ def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Op
             f"{output} holds a report of other images, options or another model: choose another folder with -o, or use "
             "--overwrite."
         )
-    (output / INDICES_JSON).unlink(missing_ok=True)
-    pieces = output / UNFINISHED / sha256(f"{_pixels(cine)} {segmenter.identity}".encode()).hexdigest()[:16]
+    pieces = output / UNFINISHED / sha256(f"{pixels} {segmenter.identity}".encode()).hexdigest()[:16]
     try:
+        (output / INDICES_JSON).unlink(missing_ok=True)
         pieces.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
@@ -169,16 +205,13 @@ def _check_phases(cine: Cine, options: Options) -> None:
     n_phases = len(cine.voxels)
     for name, phase in (("--ed", options.ed), ("--es", options.es)):
         if phase is not None and not 0 <= phase < n_phases:
-            raise UserError(f"{name} {phase}: the phases are 0 to {n_phases - 1}.")
+            raise UserError(f"{name} {phase + 1}: the phases are 1 to {n_phases}.")
 
 
-def _pixels(cine: Cine) -> str:
-    return sha256(np.ascontiguousarray(cine.voxels).tobytes() + cine.affine.tobytes()).hexdigest()
-
-
-def _key(cine: Cine, segmenter: Segmenter, options: Options) -> str:
-    asked = (options.ed, options.es, cine.patient, cine.heart_rate, options.keep_identifiers)
-    return sha256(f"{_pixels(cine)} {segmenter.identity} {asked}".encode()).hexdigest()
+def _key(cine: Cine, pixels: str, segmenter: Segmenter, options: Options) -> str:
+    facts = (cine.affine.tolist(), None if cine.times is None else cine.times.tolist(), cine.heart_rate, cine.patient)
+    asked = (options.ed, options.es, options.keep_identifiers)
+    return sha256(f"{pixels} {segmenter.identity} {facts} {asked}".encode()).hexdigest()
 
 
 def _record(file: Path) -> dict | None:
@@ -204,48 +237,68 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
         problems in sentences, one for each patient without a report
 
     Raises:
-        UserError: the folder holds no patients
+        UserError: the folder holds no patients, or two of one name
     """
-    patients = sorted(p for p in source.iterdir() if p.is_dir() or p.name.endswith((".nii", ".nii.gz")))
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{output} is inside {source}: choose a folder outside the patients' with -o.")
+    patients = [p for p in sorted(source.iterdir()) if p.is_dir() or p.name.endswith(NIFTI) or is_dicom(p)]
     if not patients:
-        raise UserError(f"{source} holds no folder and no NIfTI file: give -i a folder with one for each patient.")
-    rows: list[dict] = []
+        raise UserError(f"{source} holds no folder and no image: give -i a folder with one for each patient.")
+    names = {patient: folder_name(patient, options.keep_identifiers) for patient in patients}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
+        raise UserError(f"Two patients in {source} would be called {twice}: rename one, or leave one out.")
+    rows = {row["patient"]: row for row in _earlier(output / COHORT) if row["patient"] in names.values()}
     problems: list[str] = []
-    for patient in progress(patients, desc="Patients", unit="patient"):
-        name = folder_name(patient, options.keep_identifiers)
+    for patient, name in progress(names.items(), desc="Patients", unit="patient"):
+        if name != patient.name:
+            print(f"{patient} is called {name} in the output.", file=sys.stderr)
         row: dict = {"patient": name, "report": "", "problem": ""}
         try:
             record = report_patient(patient, output / name, segmenter, options)
             row |= {"report": f"{name}/{REPORT}", "ed_phase": record["ed_phase"], "es_phase": record["es_phase"]}
             row |= record["indices"] | {"flags": "; ".join(flag["title"] for flag in record["flags"])}
         except UserError as e:
-            row["problem"] = str(e).splitlines()[0]
+            row["problem"] = _without_paths(str(e).splitlines()[0], patient, name)
+            problems.append(f"{patient}: {e}")
         except Exception as e:  # one patient never stops the others
-            row["problem"] = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
-        if row["problem"]:
-            row["problem"] = row["problem"].replace(str(patient), name)
-            problems.append(f"{name}: {row['problem']}")
-        rows.append(row)
-        _write_cohort(rows, output)
+            row["problem"] = f"It failed in a way that nobody foresaw ({type(e).__name__})."
+            problems.append(f"{patient}: {type(e).__name__}: {e}")
+        rows[name] = row
+        _write_cohort([rows[other] for other in names.values() if other in rows], output)
     return problems
 
 
 def folder_name(patient: Path, keep_identifiers: bool) -> str:
-    """What a patient's folder in the output is called: as in the input, or where that names the patient a hash."""
-    name = patient.name.removesuffix(".gz").removesuffix(".nii")
-    if not keep_identifiers:
-        plain = "".join(c for c in name.lower() if c.isalnum())
-        if any(word in plain for word in identifiers(patient)):
-            return f"patient_{sha256(name.encode()).hexdigest()[:8]}"
-    return name
+    """What a patient's folder in the output is called: of DICOM a pseudonym, else as in the input."""
+    found = None if keep_identifiers else pseudonym(patient)
+    return found or patient.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _without_paths(sentence: str, patient: Path, name: str) -> str:
+    """A sentence with the pseudonym in place of every path in the patient's folder."""
+    paths = [patient, *patient.rglob("*")] if patient.is_dir() else [patient]
+    for path in sorted(map(str, paths), key=len, reverse=True):
+        sentence = sentence.replace(path, name)
+    return sentence
+
+
+def _earlier(file: Path) -> list[dict]:
+    try:
+        return [
+            {key: "" if pd.isna(value) else value for key, value in row.items()}
+            for row in pd.read_csv(file).to_dict("records")
+        ]
+    except (OSError, ValueError):
+        return []
 
 
 def _write_cohort(rows: Sequence[dict], output: Path) -> None:
     table = pd.DataFrame(rows)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        table.to_csv(output / COHORT, index=False, float_format="%.6g")
-        (output / COHORT_PAGE).write_text(_cohort_page(table), encoding="utf-8")
+        write_whole(output / COHORT, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
+        write_whole(output / COHORT_PAGE, lambda file: file.write_text(_cohort_page(table), encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
 
@@ -260,7 +313,7 @@ SHOWN = {
 def _cohort_page(table: pd.DataFrame) -> str:
     def cell(row: pd.Series, column: str) -> str:
         value = row.get(column)
-        return "" if value is None or pd.isna(value) else f"{value:.0f}"
+        return "" if value is None or value == "" or pd.isna(value) else f"{float(value):.0f}"
 
     lines = []
     for _, row in table.iterrows():

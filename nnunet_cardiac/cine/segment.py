@@ -22,6 +22,8 @@ from nnunet_cardiac.progress import progress
 
 MARGIN = 25.0
 """mm around the heart of the phases in which it is found: more than it moves over the cycle."""
+Box = tuple[tuple[float, float], tuple[float, float]]
+"""First and last row, first and last column, in pixels of the image; the last are not included."""
 OUTSIDE = 30.0
 """Logit of the background outside the window, and that of everything else below 0: as sure as a network is."""
 
@@ -33,12 +35,12 @@ class SegmentedCine:
         labels: (T, Z, Y, X), uint8
         disagreement: (T,), 1 - Dice of the heart between mirrored copies of the image, mean over their pairs; NaN
             without mirroring
-        window: rows and columns of the model's grid that were looked at; None for all
+        box: around the heart, first and last row and column of the image; None where all was looked at
     """
 
     labels: np.ndarray
     disagreement: np.ndarray
-    window: tuple[slice, slice] | None
+    box: Box | None
 
 
 def segment_cine(
@@ -61,17 +63,19 @@ def segment_cine(
         keep: is given each phase's labels and disagreement as soon as they are there
 
     Raises:
-        UserError: the model wants more than one image of each case
+        UserError: the model wants more than one image of each case, or its labels overlap
     """
     last = stages[-1]
     if len(last.dataset_json["channel_names"]) != 1:
         raise UserError("The model wants several images of each case; a cine gives one.")
+    if last.predictor.label_manager.has_regions:
+        raise UserError("The model's labels are regions that overlap; a cine's report needs one label for each voxel.")
     structures = Structures.named(last.dataset_json["labels"])
     n_phases = len(cine.voxels)
     if whole or not all(_takes_parts(stage) for stage in stages):
-        window = None
+        box = None
     else:
-        window = find_heart(cine, stages, structures)
+        box = find_heart(cine, stages, structures)
     labels = np.zeros(cine.voxels.shape, np.uint8)
     disagreement = np.full(n_phases, np.nan)
     with ThreadPoolExecutor(1) as reading, progress(total=n_phases, desc="Segmenting", unit="phase") as bar:
@@ -88,39 +92,54 @@ def segment_cine(
             image, properties, prepared = ahead.pop().result()
             if i + 1 < len(todo):
                 ahead.append(reading.submit(_preprocess, cine, todo[i + 1], stages[0]))
-            segmentation, disagreement[phase] = _segment(image, properties, prepared, stages, window)
+            segmentation, disagreement[phase] = _segment(image, properties, prepared, stages, box)
             labels[phase] = cleaned_up(segmentation, structures) if clean_up else segmentation
             keep(phase, labels[phase], disagreement[phase])
             bar.update()
-    return SegmentedCine(labels, disagreement, window)
+    return SegmentedCine(labels, disagreement, box)
 
 
-def find_heart(cine: Cine, stages: Sequence[StagePredictor], structures: Structures) -> tuple[slice, slice] | None:
-    """The window around the heart in the first stage's grid, from a phase at the cycle's beginning and one a third
-    later; at least as large as a patch, and None where no heart is found."""
-    first = stages[0]
-    mask = np.zeros(1, bool)
+def find_heart(cine: Cine, stages: Sequence[StagePredictor], structures: Structures) -> Box | None:
+    """The box around the heart, from a phase at the cycle's beginning and one a third later.
+
+    Returns:
+        first and last row and column in the image, the last not included; None where no heart is found
+    """
+    stage = stages[0]
+    lows, highs = [], []
     for phase in (0, len(cine.voxels) // 3):
-        _, _, (data, _) = _preprocess(cine, phase, first)
-        found = first.logits(data).argmax(0).numpy().astype(np.uint8)
-        if not first.predictor.label_manager.has_regions:  # whose islands are left out
-            found = cleaned_up(found, structures)
-        mask = mask | found.any(0)
-    if not mask.any():
+        _, _, (data, shape) = _preprocess(cine, phase, stage)
+        found = cleaned_up(stage.logits(data).argmax(0).numpy().astype(np.uint8), structures)
+        inside = [np.flatnonzero(found.any((0, axis))) for axis in (2, 1)]
+        if len(inside[0]):
+            scale, offset = _grid(data, shape)
+            lows.append([i[0] for i in inside] / scale + offset)
+            highs.append([i[-1] + 1 for i in inside] / scale + offset)
+    if not lows:
         return None
-    spacing = first.configuration.spacing[-2:]
-    patch = first.configuration.patch_size[-2:]
+    margin = MARGIN / np.array(cine.spacing[1:])
+    low, high = np.min(lows, 0) - margin, np.max(highs, 0) + margin
+    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
+
+
+def _grid(data: torch.Tensor, properties: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Of a phase's grid in the model: pixels for each of the image's, and where it begins in the image (Y, X). nnU-Net
+    crops away what is 0, in each phase as it is."""
+    scale = np.array(data.shape[-2:]) / np.array(properties["shape_after_cropping_and_before_resampling"][-2:])
+    return scale, np.array([low for low, _ in properties["bbox_used_for_cropping"][-2:]])
+
+
+def _window(box: Box, data: torch.Tensor, properties: dict, patch: Sequence[int]) -> tuple[slice, slice]:
+    """Rows and columns of a phase's grid in the model: those of the box, at least a patch, inside the grid."""
+    scale, offset = _grid(data, properties)
     sides = []
     for axis in (0, 1):
-        inside = np.flatnonzero(mask.any(1 - axis))
-        margin = round(MARGIN / spacing[axis])
-        low, high = int(inside[0]) - margin, int(inside[-1]) + 1 + margin
+        low, high = (round((edge - offset[axis]) * scale[axis]) for edge in box[axis])
         missing = max(0, patch[axis] - (high - low))
         low, high = low - missing // 2, high + missing - missing // 2
-        n = mask.shape[axis]
-        shift = max(0, -low) - max(0, high - n)  # back into the image, where it is large enough
-        low, high = max(0, low + shift), min(n, high + shift)
-        sides.append(slice(low, high))
+        n = data.shape[-2 + axis]
+        shift = max(0, -low) - max(0, high - n)  # back into the grid, where it is large enough
+        sides.append(slice(max(0, low + shift), min(n, high + shift)))
     return sides[0], sides[1]
 
 
@@ -129,7 +148,8 @@ def _takes_parts(stage: StagePredictor) -> bool:
     wants_all = bool(stage.configuration.configuration.get(WHOLE_IMAGE))
     crops = getattr(stage.network, "crop", None) is not None
     resizes = getattr(stage.network, "resize", None) is not None
-    return not resizes and (crops or not wants_all)
+    turned = list(stage.plans.transpose_forward) != [0, 1, 2]  # rows and columns would be others
+    return not resizes and not turned and (crops or not wants_all)
 
 
 def _preprocess(cine: Cine, phase: int, stage: StagePredictor) -> tuple[np.ndarray, dict, tuple[torch.Tensor, dict]]:
@@ -143,29 +163,30 @@ def _segment(
     properties: dict,
     prepared: tuple[torch.Tensor, dict],
     stages: Sequence[StagePredictor],
-    window: tuple[slice, slice] | None,
+    box: Box | None,
 ) -> tuple[np.ndarray, float]:
     """Labels (Z, Y, X) of one phase, and how far mirrored copies disagree in the last stage."""
     data, shape = prepared
     for stage, following in zip(stages[:-1], stages[1:], strict=True):
-        previous, _ = stage.segment(_logits(stage, data, window), shape)
+        previous, _ = stage.segment(_logits(stage, data, shape, box), shape)
         data, shape = following.preprocess(image, properties, previous)
     last = stages[-1]
     last.predictor.copies = {}
-    logits = _logits(last, data, window)
+    logits = _logits(last, data, shape, box)
     copies, last.predictor.copies = list(last.predictor.copies.values()), None
     segmentation, _ = last.segment(logits, shape)
     return segmentation, _disagreement(copies)
 
 
-def _logits(stage: StagePredictor, data: torch.Tensor, window: tuple[slice, slice] | None) -> torch.Tensor:
-    """Logits (K, Z, Y, X) of the whole grid, of which the network has seen the window."""
-    if window is None:
+def _logits(stage: StagePredictor, data: torch.Tensor, properties: dict, box: Box | None) -> torch.Tensor:
+    """Logits (K, Z, Y, X) of the whole grid, of which the network has seen a window."""
+    if box is None:
         return stage.logits(data)
-    inside = stage.logits(data[:, :, window[0], window[1]].contiguous())
+    rows, columns = _window(box, data, properties, stage.configuration.patch_size[-2:])
+    inside = stage.logits(data[:, :, rows, columns].contiguous())
     logits = torch.full((inside.shape[0], *data.shape[1:]), -OUTSIDE, dtype=inside.dtype, device=inside.device)
     logits[0] = OUTSIDE
-    logits[:, :, window[0], window[1]] = inside
+    logits[:, :, rows, columns] = inside
     return logits
 
 

@@ -1,14 +1,16 @@
 """The short-axis cine in a study, found by geometry and time.
 
-A *loop* is one slice position of one series over time. Loops of one orientation, matrix and pixel size whose positions
-lie behind each other make a *stack*: those of one series where it has several positions (GE, multi-frame objects), else
-those of all series that have one (Siemens). The short axis is the stack with most images; one that lies across the
-heart's usual long axis counts more than another.
+A *loop* is one slice position of one series over time. Loops of one orientation, matrix, pixel size and about as many
+phases make a *stack*, whether one series has them all (GE, multi-frame objects), each has one (Siemens) or each some (a
+breath-hold). A series that lies where another one does is a stack of its own, or where it has a single slice, a second
+take of that slice.
+
+The short axis is the stack with most images, of those that lie across the heart's usual long axis where there are any.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,15 +19,23 @@ from nnunet_cardiac.errors import UserError
 
 LEAST_SLICES, LEAST_PHASES = 3, 5
 """Of a stack from which volumes over the cycle can be measured."""
-LONGEST_CYCLE = 3000
-"""ms: images that are further apart are of several beats, as those of perfusion."""
+LONGEST_CYCLE = 2000
+"""ms: the longest beat, of 30 a minute."""
+OF_ONE_BEAT = 1.3
+"""Of the interval between R waves, that the images of one beat may cover: intervals differ from beat to beat."""
+OF_SEVERAL_BEATS = 0.3
+"""s between the acquisitions of neighbouring images, from which on each is of a beat of its own (perfusion)."""
 SAME_PLACE = 1.0
-"""mm along the normal, within which two loops are of the same slice."""
+"""mm along the normal, within which two loops are of the same slice; in the plane, from where on a shift is told."""
 SAME_DIRECTION = 0.999
 """Cosine between normals that are parallel: 2.6 degrees."""
+ALIKE = 1.6
+"""How many times as many phases a slice may have as another of its stack."""
 LONG_AXIS = np.array([0.63, -0.62, -0.46])
 """From the heart's base to its apex in DICOM's world: to the left, to the front and down. Rounded from the direction of
 published short axes; it only decides between several stacks."""
+ACROSS = 0.5
+"""Squared cosine between a stack's normal and the long axis, from which on it is a short axis: within 45 degrees."""
 UNEQUAL = 0.1
 """Share of the slice distance by which slices may be out of step."""
 
@@ -47,6 +57,28 @@ class Loop:
         times = [f.time for f in self.frames]
         return None not in times and len(set(times)) == len(times)
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether something tells its images' order."""
+        return len({_moment(frame) for frame in self.frames}) == len(self.frames)
+
+    @property
+    def is_of_one_beat(self) -> bool:
+        """Whether its images cover one beat, and not one each of several."""
+        times = [frame.time for frame in self.frames if frame.time is not None]
+        interval = self.frames[0].interval
+        longest = OF_ONE_BEAT * interval if interval else LONGEST_CYCLE
+        if times and max(times) - min(times) > longest:
+            return False
+        clocks = sorted(clock for frame in self.frames if (clock := _seconds(frame.order[1])) is not None)
+        steps = np.diff(clocks)
+        return len(steps) < LEAST_PHASES - 1 or float(np.median(steps)) < OF_SEVERAL_BEATS
+
+    @property
+    def taken(self) -> tuple:
+        """When it was acquired: the later, the larger."""
+        return max(_acquisition(frame) for frame in self.frames)
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -63,21 +95,23 @@ class Stack:
     @property
     def n_phases(self) -> int:
         """That most slices have; of several counts the largest."""
-        counts = Counter(len(loop.frames) for loop in self.loops)
-        return max(counts, key=lambda n: (counts[n], n))
+        return _usual_length(self.loops)
+
+    @property
+    def n_images(self) -> int:
+        """Of all slices and phases."""
+        return sum(len(loop.frames) for loop in self.loops)
 
     @property
     def is_cine(self) -> bool:
         """Whether there are enough slices and phases, of one beat, to measure volumes over the cycle."""
-        times = [frame.time for loop in self.loops for frame in loop.frames if frame.time is not None]
-        of_one_beat = not times or max(times) - min(times) <= LONGEST_CYCLE
-        return len(self.loops) >= LEAST_SLICES and self.n_phases >= LEAST_PHASES and of_one_beat
+        enough = len(self.loops) >= LEAST_SLICES and self.n_phases >= LEAST_PHASES
+        return enough and sum(loop.is_of_one_beat for loop in self.loops) > len(self.loops) / 2
 
     @property
-    def score(self) -> float:
-        """The larger, the more likely it is the short axis."""
-        normal, axis = self.loops[0].frames[0].normal, LONG_AXIS / np.linalg.norm(LONG_AXIS)
-        return sum(len(loop.frames) for loop in self.loops) * (0.25 + float(normal @ axis) ** 2)
+    def lies_across(self) -> bool:
+        """Whether it lies across the heart's usual long axis."""
+        return float(self.loops[0].frames[0].normal @ LONG_AXIS) ** 2 >= ACROSS * float(LONG_AXIS @ LONG_AXIS)
 
     @property
     def series(self) -> list[str]:
@@ -157,7 +191,8 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
         wanted: numbers of series in ``table``, to choose from these alone
 
     Raises:
-        UserError: there is none, with a table of what there is; or a number that the table does not have
+        UserError: there is none, with a table of what there is; its phases cannot be ordered; or a number that the
+            table does not have
     """
     rows = table(frames)
     if unknown := sorted(set(wanted) - {row.number for row in rows}):
@@ -167,7 +202,19 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
     cines = [stack for stack in stacks if stack.is_cine]
     if not cines:
         raise UserError(f"{_why_none(stacks, frames)} What there is:\n{format_table(rows)}")
-    return max(cines, key=lambda stack: stack.score)
+    cines = [stack for stack in cines if stack.lies_across] or cines
+    cines.sort(key=lambda stack: (stack.n_images, max(loop.taken for loop in stack.loops)))
+    chosen = cines.pop()
+    if lost := [number for number, loop in enumerate(chosen.loops, 1) if not loop.is_ordered]:
+        raise UserError(
+            f"The phases of slice {lost[0]} cannot be ordered: its images have no trigger times, temporal positions or "
+            "instance numbers that differ."
+        )
+    others = [row.number for row in rows if any(row.uid in stack.series for stack in cines)]
+    if others:
+        more = f"Series {', '.join(map(str, others))} of --list hold another such stack: it is left out."
+        chosen = replace(chosen, remarks=(*chosen.remarks, more))
+    return chosen
 
 
 def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
@@ -203,24 +250,40 @@ def format_table(rows: Sequence[SeriesRow]) -> str:
 
 def find_stacks(frames: Sequence[Frame]) -> list[Stack]:
     """All stacks of a study, those of single slices among them."""
-    stacks = []
-    for loops in _planes(frames):
-        by_series: dict[str, list[Loop]] = defaultdict(list)
-        for loop in loops:
-            by_series[loop.frames[0].series].append(loop)
-        several = [own for own in by_series.values() if len({round(loop.place) for loop in own}) >= LEAST_SLICES]
-        single = [loop for own in by_series.values() if own not in several for loop in own]
-        stacks += [_stack(own) for own in (*several, single) if own]
+    return [_stack(loops) for plane in _planes(frames) for loops in _joined(plane)]
+
+
+def _joined(loops: Sequence[Loop]) -> list[list[Loop]]:
+    """Loops of parallel planes, those of one stack together."""
+    by_series: dict[str, list[Loop]] = defaultdict(list)
+    for loop in loops:
+        by_series[loop.frames[0].series].append(loop)
+    stacks: list[list[Loop]] = []
+    for own in sorted(by_series.values(), key=len, reverse=True):
+        alike = (s for s in stacks if 1 / ALIKE <= _usual_length(own) / _usual_length(s) <= ALIKE)
+        n_places = len({round(loop.place) for loop in own})
+        for stack in alike:
+            again = sum(any(abs(loop.place - other.place) <= SAME_PLACE for other in stack) for loop in own)
+            if again == 0 or n_places == 1:
+                stack += own
+                break
+        else:
+            stacks.append(own)
     return stacks
 
 
+def _usual_length(loops: Sequence[Loop]) -> int:
+    counts = Counter(len(loop.frames) for loop in loops)
+    return max(counts, key=lambda n: (counts[n], n))
+
+
 def _planes(frames: Sequence[Frame]) -> list[list[Loop]]:
-    """Loops, those of one orientation, matrix and pixel size together."""
+    """Loops, those of one orientation, matrix and pixel size together; a file that is there twice counts once."""
     groups: list[tuple[Frame, list[Frame]]] = []
-    for frame in frames:
+    for frame in {(frame.source.sop_instance, frame.source.frame): frame for frame in frames}.values():
         if frame.modality != "MR" or frame.orientation is None or frame.position is None or frame.spacing is None:
             continue
-        if "P" in frame.image_type[2:3]:  # phase images: velocities
+        if {"P", "VELOCITY", "PHASE MAP"} & set(frame.image_type[2:]):  # velocities, not anatomy
             continue
         for first, group in groups:
             if _same_plane(first, frame):
@@ -248,10 +311,13 @@ def _loops(frames: Sequence[Frame]) -> list[Loop]:
         places[-1].append(frame)
     loops = []
     for own in places:
+        if len({frame.time for frame in own}) == 1:  # as anonymisers write it: nothing
+            own = [replace(frame, time=None) for frame in own]
         takes: list[list[Frame]] = []
         for frame in sorted(own, key=_acquisition):
+            moment = frame.time if frame.time is not None else frame.order[0]
             for take in takes:  # the first that has no image of that moment yet
-                if frame.time is None or all(frame.time != other.time for other in take):
+                if moment is None or all(moment != (o.time if o.time is not None else o.order[0]) for o in take):
                     take.append(frame)
                     break
             else:
@@ -281,18 +347,36 @@ def _moment(frame: Frame) -> tuple:
     )
 
 
+def _seconds(clock: str) -> float | None:
+    """Of DICOM's time of day, HHMMSS.FFFFFF."""
+    try:
+        return int(clock[:2]) * 3600 + int(clock[2:4]) * 60 + float(clock[4:])
+    except ValueError:
+        return None
+
+
 def _stack(loops: Sequence[Loop]) -> Stack:
-    """One loop for each place: of several the longest, of equally long ones the last that was taken."""
+    """One loop for each place: of several those as long as most others, of these the last that was taken."""
+    usual = _usual_length(loops)
     places: list[list[Loop]] = []
     for loop in sorted(loops, key=lambda loop: loop.place):
         if places and loop.place - places[-1][0].place <= SAME_PLACE:
             places[-1].append(loop)
         else:
             places.append([loop])
-    remarks = []
-    chosen = []
+    remarks, chosen = [], []
     for number, same in enumerate(places, 1):
-        chosen.append(max(same, key=lambda loop: (len(loop.frames), max(_acquisition(f) for f in loop.frames))))
+        chosen.append(max(same, key=lambda loop: (-abs(len(loop.frames) - usual), loop.taken)))
         if len(same) > 1:
             remarks.append(f"Slice {number} was taken {len(same)} times: the last complete take is used.")
+    first = chosen[0].frames[0]
+    shifts = [_in_plane(loop.frames[0]) - _in_plane(first) for loop in chosen]
+    if (farthest := max(float(np.linalg.norm(shift)) for shift in shifts)) > SAME_PLACE:
+        remarks.append(f"Slices are shifted by up to {farthest:.0f} mm in their plane; in the NIfTI file they are not.")
     return Stack(tuple(chosen), tuple(remarks))
+
+
+def _in_plane(frame: Frame) -> np.ndarray:
+    """Where the first pixel is, without the way along the normal, mm."""
+    assert frame.position is not None
+    return frame.position - _place(frame) * frame.normal

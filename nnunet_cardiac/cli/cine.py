@@ -14,7 +14,6 @@ from nnunet_cardiac.cli.options import (
     chosen_device,
     print_problems,
     whole_number,
-    whole_number_or_0,
 )
 from nnunet_cardiac.errors import UserError
 
@@ -45,8 +44,8 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     p.add_argument("--cohort", action="store_true", help="IN is a folder of patients, each in a folder or file")
     add_any_model_options(p)
-    p.add_argument("--ed", type=whole_number_or_0, metavar="PHASE", help="end-diastole, from 0; default as found")
-    p.add_argument("--es", type=whole_number_or_0, metavar="PHASE", help="end-systole, from 0; default as found")
+    p.add_argument("--ed", type=whole_number, metavar="PHASE", help="end-diastole, from 1; default as found")
+    p.add_argument("--es", type=whole_number, metavar="PHASE", help="end-systole, from 1; default as found")
     p.add_argument("--height", type=above_0, metavar="CM", help="of the patient; default as in the files")
     p.add_argument("--weight", type=above_0, metavar="KG", help="of the patient; default as in the files")
     p.add_argument("--whole", action="store_true", help="segment whole slices, without finding the heart first: slower")
@@ -61,19 +60,20 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> bool | None:
     warnings.filterwarnings("ignore", module="pydicom")  # of values that do not follow the standard
+    if not options.i.exists():
+        raise UserError(f"{options.i} does not exist: give -i a file or a folder.")
     if options.list:
         _print_study(options.i, options.series)
         return None
     if options.o is None:
         raise UserError("-o is missing: name a folder for the report, or use --list to look at the study.")
-    if not options.i.exists():
-        raise UserError(f"{options.i} does not exist: give -i a file or a folder.")
     if options.height is not None and not 30 < options.height < 250:
         raise UserError(f"--height is in cm; got {options.height:g}.")
     if options.cohort and not options.i.is_dir():
         raise UserError(f"{options.i} is no folder: --cohort wants a folder of patients.")
-    if options.cohort and (options.height or options.weight or options.series):
-        raise UserError("--height, --weight and --series are of one patient: leave them out, or --cohort.")
+    of_one = [name for name in ("height", "weight", "series", "ed", "es") if getattr(options, name)]
+    if options.cohort and of_one:
+        raise UserError(f"--{of_one[0]} is of one patient: leave it out, or --cohort.")
     model = any_model(options)
     from nnunet_cardiac.cine.output import REPORT
     from nnunet_cardiac.cine.run import COHORT_PAGE, Options, load_segmenter, report_cohort, report_patient
@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> bool | None:
     )
     asked = Options(
         series=options.series,
-        ed=options.ed,
-        es=options.es,
+        ed=options.ed and options.ed - 1,
+        es=options.es and options.es - 1,
         height=options.height and options.height / 100,
         weight=options.weight,
         keep_identifiers=options.keep_identifiers,
