@@ -406,10 +406,16 @@ def _measurements(analysis: Analysis) -> list[tuple[str, Code, list[Measurement]
         groups.append((ventricle, site, own))
     thickening = _private("wall_thickening_percent", "Wall thickening from end-diastole to end-systole")
     wall = CodedConcept.from_code(codes.DCM.WallThickness)
-    for what, unit, values in ((wall, "mm", analysis.wall_thickness), (thickening, "%", analysis.thickening)):
+    for what, unit, values, mean in (
+        (wall, "mm", analysis.wall_thickness, "LV_mean_wall_thickness_mm"),
+        (thickening, "%", analysis.thickening, "LV_mean_thickening_percent"),
+    ):
         if values is not None:
             own = [
-                Measurement(name=what, value=float(value), unit=_unit(unit), finding_sites=[FindingSite(segment)])
+                _flagged(
+                    Measurement(name=what, value=float(value), unit=_unit(unit), finding_sites=[FindingSite(segment)]),
+                    analysis.flagged(mean),
+                )
                 for segment, value in zip(AHA, values, strict=True)
                 if np.isfinite(value)
             ]
