@@ -8,20 +8,70 @@ from scipy import stats
 from nnunet_cardiac.evaluation.statistics import agreement, compare, describe, rank_biserial
 
 
-def test_interval_covers_the_true_mean_about_as_often_as_it_says():
+@pytest.fixture
+def few_draws(monkeypatch):
+    """For tests that bootstrap often."""
+    monkeypatch.setattr("nnunet_cardiac.evaluation.statistics.DRAWS", 200)
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says(few_draws):
     random = np.random.default_rng(0)
     hits = 0
     for i in range(200):
-        result = describe(random.normal(0.8, 0.1, 40), seed=i)
+        result = describe(pd.Series(random.normal(0.8, 0.1, 40)), seed=i)
         assert result["ci_lower"] < result["mean"] < result["ci_upper"]
         hits += result["ci_lower"] < 0.8 < result["ci_upper"]
     assert 0.89 < hits / 200 < 0.99
 
 
 def test_missing_values_are_left_out_and_counted():
-    assert describe([1.0, math.nan, 3.0])["n"] == 2
-    assert describe([1.0, math.nan, 3.0])["mean"] == 2
-    assert math.isnan(describe([])["mean"]) and math.isnan(describe([1.0])["sd"])
+    assert describe(pd.Series([1.0, math.nan, 3.0]))["n"] == 2
+    assert describe(pd.Series([1.0, math.nan, 3.0]))["mean"] == 2
+    assert math.isnan(describe(pd.Series([], dtype=float))["mean"]) and math.isnan(describe(pd.Series([1.0]))["sd"])
+
+
+def patients_and_cases(n, within, between, seed):
+    """Two cases of each of ``n`` patients."""
+    random = np.random.default_rng(seed)
+    cases = [f"{i}_{phase}" for i in range(n) for phase in ("ED", "ES")]
+    values = np.repeat(random.normal(0, between, n), 2) + random.normal(0, within, 2 * n)
+    return pd.Series(values, cases), pd.Series([case.split("_")[0] for case in cases], cases)
+
+
+def test_intervals_are_those_of_patients(few_draws):
+    """Where cases of a patient are alike, twice as many of them are not twice as much evidence."""
+    hits = {"patients": 0, "cases": 0}
+    for i in range(100):
+        values, patients = patients_and_cases(30, 0.01, 0.1, i)
+        for unit, given in (("patients", patients), ("cases", None)):
+            result = describe(values, given, seed=i)
+            hits[unit] += result["ci_lower"] < 0 < result["ci_upper"]
+        assert describe(values, patients)["patients"] == 30 and describe(values, patients)["n"] == 60
+    assert hits["patients"] / 100 > 0.89 > hits["cases"] / 100
+
+
+def test_tests_are_those_of_patients(few_draws):
+    """Between equals, one in twenty is significant, and not more because every patient has two cases."""
+    found = {"patients": 0, "cases": 0}
+    for i in range(100):
+        differences, patients = patients_and_cases(20, 0.01, 0.1, i)
+        baseline = pd.Series(0.8, differences.index)
+        for unit, given in (("patients", patients), ("cases", None)):
+            found[unit] += compare({"x": baseline + differences}, baseline, given).loc["x", "p"] < 0.05
+    assert found["patients"] / 100 < 0.1 < found["cases"] / 100
+
+
+def test_equivalence_and_what_can_be_seen():
+    random = np.random.default_rng(0)
+    baseline = pd.Series(random.normal(0.85, 0.05, 40))
+    near, far = (baseline + shift + random.normal(0, 0.01, 40) for shift in (0.001, 0.02))
+    table = compare({"near": near, "far": far}, baseline, margin=0.01)
+    assert table.loc["near", "p_equivalent"] < 0.01 < 0.9 < table.loc["far", "p_equivalent"]
+    assert table["ci_lower"].lt(table["difference"]).all() and table["ci_upper"].gt(table["difference"]).all()
+    # for 40 pairs, 80 % and 5 %: 0.45 standard deviations (Cohen's tables)
+    sd = (far - baseline).std()
+    assert table.loc["far", "detectable"] == pytest.approx(0.454 * sd, rel=0.01)
+    assert compare({"far": far}, baseline)["p_equivalent"].isna().all()
 
 
 def test_comparison_pairs_by_case_and_corrects_by_holm():

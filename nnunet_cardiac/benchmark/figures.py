@@ -22,7 +22,7 @@ def dice_against_parameters(results: Results) -> Figure:
     for i, c in enumerate(results.contenders):
         if np.isnan(c.cost["parameters"]):
             continue
-        mean = describe(c.by_case("dice"))
+        mean = describe(c.by_case("dice"), c.patients)
         x, y = c.cost["parameters"] / 1e6, mean["mean"]
         interval = [[y - mean["ci_lower"]], [mean["ci_upper"] - y]]
         ax.errorbar(x, y, yerr=interval, fmt="o", color=colour(i), capsize=3, label=c.name)

@@ -44,13 +44,16 @@ class Report:
     problems: list[str]
 
 
-def write_report(benchmark: Path, output: Path | None = None, baseline: str | None = None) -> Report:
+def write_report(
+    benchmark: Path, output: Path | None = None, baseline: str | None = None, margin: float = tables.DICE_MARGIN
+) -> Report:
     """Writes the report on whatever a benchmark has finished.
 
     Args:
         benchmark: its folder
         output: folder for the report; None for ``report`` in the benchmark's
         baseline: contender that the others are tested against; None for the benchmark's own
+        margin: difference of Dice that means nothing, for the tests of equivalence
 
     Raises:
         UserError: no benchmark, nothing finished, an unknown baseline, or a folder that cannot be written
@@ -68,7 +71,7 @@ def write_report(benchmark: Path, output: Path | None = None, baseline: str | No
         problems.append(f"The baseline {baseline} has no finished fold: nothing is tested against it.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        content, text = _content(results, place, by_name.get(baseline), baseline, output)
+        content, text = _content(results, place, by_name.get(baseline), baseline, output, margin)
         page = output / "index.html"
         partial = output / ".index.html.partial"
         partial.write_text(_template().render(problems=problems, today=date.today().isoformat(), **content), "utf-8")
@@ -84,10 +87,13 @@ def _content(
     baseline: ContenderResults | None,
     baseline_name: str,
     output: Path,
+    margin: float,
 ) -> tuple[dict, str]:
     """What the page is filled with, and the main table as text; also writes the tables."""
     full = tables.full_table(results)
-    tests = tables.test_table(results, baseline) if baseline is not None and len(results.contenders) > 1 else None
+    tests = (
+        tables.test_table(results, baseline, margin) if baseline is not None and len(results.contenders) > 1 else None
+    )
     shown = {
         "summary": tables.summary_table(results, full, tests, baseline_name),
         "tests": pd.DataFrame() if tests is None else tables.readable_tests(tests),
@@ -133,7 +139,8 @@ def _content(
         "figures": figures, "bland_altman": agreement, "overlays": cases, "published": published,
         "structure_colours": list(keys), "circumstances": _circumstances(results), "titles": TABLES,
         "n_cases": max(c.metrics["case"].nunique() for c in results.contenders),
-        "command": _command(results), "remarks": results.remarks,
+        "command": _command(results), "remarks": results.remarks, "margin": margin,
+        "n_patients": max(c.patients.nunique() for c in results.contenders),
     }  # fmt: skip
     return content, shown["summary"].to_string(index=False)
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from nnunet_cardiac.architectures.architecture import Contender
@@ -46,6 +47,13 @@ class ContenderResults:
     @property
     def name(self) -> str:
         return self.contender.name
+
+    @property
+    def patients(self) -> pd.Series:
+        """By case, who it is of; where nothing tells, every case is a patient."""
+        cases = self.metrics.drop_duplicates("case").set_index("case")
+        named = cases["patient"].replace("", np.nan) if "patient" in cases else pd.Series(np.nan, cases.index)
+        return named.fillna(pd.Series(cases.index, cases.index)).astype(str)
 
     def by_case(self, metric: str, structure: str = "mean") -> pd.Series:
         """A metric by case, of one structure, or the mean of those that the case has."""

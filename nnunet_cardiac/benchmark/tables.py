@@ -7,8 +7,10 @@ import pandas as pd
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.evaluation.evaluate import METRICS, STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
-from nnunet_cardiac.evaluation.statistics import compare, describe
+from nnunet_cardiac.evaluation.statistics import COMPARED, compare, describe
 
+DICE_MARGIN = 0.01
+"""A choice: less than a hundredth is not what anybody would change a method for."""
 TESTED = ("dice", "hausdorff95_mm")
 ANATOMY = ("implausible_slices", "slices")
 
@@ -23,20 +25,27 @@ def full_table(results: Results) -> pd.DataFrame:
             states = {state: int((part["state"] == state).sum()) for state in STATES}
             for metric in METRICS:
                 row = {"contender": contender.name, "structure": structure, "metric": metric}
-                rows.append(row | describe(contender.by_case(metric, structure)) | states)
+                rows.append(row | describe(contender.by_case(metric, structure), contender.patients) | states)
     return pd.DataFrame(rows)
 
 
-def test_table(results: Results, baseline: ContenderResults) -> pd.DataFrame:
-    """Every contender against the baseline: Dice and HD95, of each structure and of their mean."""
+def test_table(results: Results, baseline: ContenderResults, margin: float = DICE_MARGIN) -> pd.DataFrame:
+    """Every contender against the baseline: Dice and HD95, of each structure and of their mean, see ``compare``.
+
+    Args:
+        results: of all contenders
+        baseline: one of them
+        margin: difference of Dice that means nothing
+    """
     tables = []
     for metric in TESTED:
         for structure in ["mean", *results.structures]:
             others = {c.name: c.by_case(metric, structure) for c in results.contenders if c is not baseline}
-            table = compare(others, baseline.by_case(metric, structure)).rename_axis("contender").reset_index()
-            tables.append(table.assign(metric=metric, structure=structure))
-    order = ["metric", "structure", "contender", "n", "difference", "p", "p_holm", "effect_size"]
-    return pd.concat(tables)[order]
+            table = compare(
+                others, baseline.by_case(metric, structure), baseline.patients, margin if metric == "dice" else None
+            )
+            tables.append(table.rename_axis("contender").reset_index().assign(metric=metric, structure=structure))
+    return pd.concat(tables)[["metric", "structure", "contender", *COMPARED]]
 
 
 def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | None, baseline: str) -> pd.DataFrame:
@@ -44,7 +53,7 @@ def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | No
     rows = []
     for contender in results.contenders:
         own = full[full["contender"] == contender.name].set_index(["metric", "structure"])
-        row = {"contender": contender.name, "cases": contender.metrics["case"].nunique()}
+        row = {"contender": contender.name, "patients": contender.patients.nunique()}
         for structure in results.structures:
             row[f"Dice {structure}"] = _mean_sd(own.loc["dice", structure], 3)
         mean = own.loc["dice", "mean"]
@@ -78,11 +87,17 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
             "metric": tests["metric"].map(TITLES),
             "structure": tests["structure"],
             "contender": tests["contender"],
-            "cases": tests["n"],
+            "patients": tests["n"],
             "difference": [_number(v, "+.3f") for v in tests["difference"]],
+            "95 % interval": [
+                "-" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"
+                for low, high in zip(tests["ci_lower"], tests["ci_upper"], strict=True)
+            ],
             "p": [_number(v, ".2g") for v in tests["p"]],
             "p (Holm)": [_number(v, ".2g") for v in tests["p_holm"]],
             "effect size": [_number(v, "+.2f") for v in tests["effect_size"]],
+            "p, equivalent": [_number(v, ".2g") for v in tests["p_equivalent"]],
+            "detectable": [_number(v, ".3f") for v in tests["detectable"]],
         }
     )
 

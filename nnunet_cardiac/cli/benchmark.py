@@ -14,7 +14,7 @@ from nnunet_cardiac.cli.options import (
     print_problems,
     whole_number,
 )
-from nnunet_cardiac.cli.report import print_report
+from nnunet_cardiac.cli.report import add_margin_option, print_report
 from nnunet_cardiac.environment import dataset_name, folder
 from nnunet_cardiac.errors import UserError
 
@@ -45,6 +45,7 @@ def add_parser(commands) -> None:
         help="YAML with more: 'NAME: {planner: ..., plans: ..., configuration: ..., trainer: ...}'",
     )  # fmt: skip
     p.add_argument("--baseline", metavar="NAME", help="contender that the others are compared with, default nnunet_2d")
+    add_margin_option(p)
     p.add_argument("-f", nargs="+", type=int, metavar="FOLD", help="folds, default all")
     p.add_argument("-o", type=Path, default=Path("benchmark"), metavar="FOLDER", help="default benchmark")
     p.add_argument("--budget", type=whole_number, metavar="STEPS", help="optimiser steps of every training alike")
@@ -104,5 +105,5 @@ def run(options: argparse.Namespace) -> bool:
     if options.dry_run:
         return False
     print_problems([], problems)
-    failed = print_report(benchmark=options.o, output=None, baseline=options.baseline)
+    failed = print_report(options.o, None, options.baseline, options.margin)
     return failed or bool(problems)

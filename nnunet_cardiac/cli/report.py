@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_cardiac.cli.options import add_command, print_problems
+from nnunet_cardiac.cli.options import above_0, add_command, print_problems
 
 
 def add_parser(commands) -> None:
@@ -31,17 +31,26 @@ def add_parser(commands) -> None:
     p.add_argument(
         "--baseline", metavar="NAME", help="contender that the others are compared with, default the benchmark's"
     )
+    add_margin_option(p)
 
 
 def run(options: argparse.Namespace) -> bool:
-    return print_report(benchmark=options.i, output=options.o, baseline=options.baseline)
+    return print_report(options.i, options.o, options.baseline, options.margin)
 
 
-def print_report(benchmark: Path, output: Path | None, baseline: str | None) -> bool:
+def add_margin_option(p) -> None:
+    """``--margin``"""
+    p.add_argument(
+        "--margin", type=above_0, default=0.01, metavar="DICE",
+        help="difference of Dice that means nothing, for the tests of equivalence, default 0.01",
+    )  # fmt: skip
+
+
+def print_report(benchmark: Path, output: Path | None, baseline: str | None, margin: float) -> bool:
     """Writes a report and prints its main table; returns whether something is missing in it."""
     from nnunet_cardiac.benchmark.report import write_report
 
-    result = write_report(benchmark=benchmark, output=output, baseline=baseline)
+    result = write_report(benchmark=benchmark, output=output, baseline=baseline, margin=margin)
     print(result.text)
     print_problems([], result.problems)
     print(f"Report: {result.page}")

@@ -1,71 +1,136 @@
-"""Statistics of comparisons: what a mean is worth, and whether a difference is more than chance."""
+"""Statistics of comparisons: what a mean is worth, and whether a difference is more than chance.
+
+The patient is the unit: cases of one patient (ED and ES) are alike, so they are drawn together and tested by their
+mean.
+"""
 
 import math
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
 
 CONFIDENCE = 0.95
+DRAWS = 2000
+"""Of a bootstrap."""
+SIGNIFICANCE, POWER = 0.05, 0.8
+"""Of the smallest difference that can be shown."""
 
 
-def describe(values: Sequence[float], seed: int = 0) -> dict[str, float]:
+def describe(values: pd.Series, patients: pd.Series | None = None, seed: int = 0) -> dict[str, float]:
     """Mean, standard deviation and the mean's bootstrap interval of values that are not NaN.
 
+    Args:
+        values: by case
+        patients: by case, who it is of; None where every case is a patient
+        seed: of the bootstrap
+
     Returns:
-        ``n``, ``mean``, ``sd``, ``ci_lower`` and ``ci_upper`` (95 %, percentile bootstrap over cases, 2,000 draws)
+        ``n`` cases, ``patients``, ``mean`` and ``sd`` over cases, ``ci_lower`` and ``ci_upper`` (95 %, percentile
+        bootstrap over patients, each with all its cases)
     """
-    known = np.asarray(values, float)
-    known = known[~np.isnan(known)]
+    known = values.dropna()
+    groups = known.groupby(_patients_of(known, patients))
+    sums, counts = groups.sum().to_numpy(float), groups.count().to_numpy(float)
     n = len(known)
     result = {
         "n": n,
+        "patients": len(sums),
         "mean": known.mean() if n else math.nan,
         "sd": known.std(ddof=1) if n > 1 else math.nan,
         "ci_lower": math.nan,
         "ci_upper": math.nan,
     }
-    if n > 1:
+    if len(sums) > 1:
         interval = stats.bootstrap(
-            (known,), np.mean, n_resamples=2000, confidence_level=CONFIDENCE, method="percentile",
-            rng=np.random.default_rng(seed),
+            (sums, counts), lambda s, c, axis: s.sum(axis) / c.sum(axis), n_resamples=DRAWS, paired=True,
+            confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(seed),
         ).confidence_interval  # fmt: skip
         result |= {"ci_lower": float(interval.low), "ci_upper": float(interval.high)}
     return result
 
 
-def compare(contenders: dict[str, pd.Series], baseline: pd.Series) -> pd.DataFrame:
-    """Every contender against the baseline, paired by case: Wilcoxon's signed-rank test, two-sided, Holm-corrected.
+def _patients_of(values: pd.Series, patients: pd.Series | None) -> pd.Series:
+    if patients is None:
+        return pd.Series(values.index, index=values.index)
+    return patients.reindex(values.index)
+
+
+def compare(
+    contenders: dict[str, pd.Series],
+    baseline: pd.Series,
+    patients: pd.Series | None = None,
+    margin: float | None = None,
+) -> pd.DataFrame:
+    """Every contender against the baseline, paired by patient: Wilcoxon's signed-rank test, two-sided, Holm-corrected.
 
     Args:
         contenders: by name, a metric indexed by case
         baseline: the same metric of the baseline
+        patients: by case, who it is of; None where every case is a patient
+        margin: largest difference that means nothing, in the metric's unit; None to ask for no equivalence
 
     Returns:
-        by contender: ``n`` paired cases, ``difference`` (mean, contender - baseline), ``p`` (as it is), ``p_holm``
-        (corrected for the number of contenders), ``effect_size``: the matched-pairs rank-biserial correlation, from -1
-        (the baseline's value is larger in every case) to 1 (the contender's is)
+        by contender: ``n`` paired patients, ``difference`` (mean, contender - baseline) with its interval ``ci_lower``
+        and ``ci_upper``, ``p`` (as it is), ``p_holm`` (corrected for the number of contenders), ``effect_size``: the
+        matched-pairs rank-biserial correlation, from -1 (the baseline's value is larger in every patient) to 1 (the
+        contender's is); ``p_equivalent``: of two one-sided paired t tests, small where the difference is within
+        ``margin``; ``detectable``: the smallest difference that a paired t test with so many patients shows at 5 % with
+        a power of 80 %, given how much the differences scatter
     """
     rows = {}
     for name, values in contenders.items():
         pairs = pd.concat([values, baseline], axis=1, keys=["contender", "baseline"]).dropna()
-        differences = (pairs["contender"] - pairs["baseline"]).to_numpy()
+        means = pairs.groupby(_patients_of(pairs["baseline"], patients)).mean()
+        differences = (means["contender"] - means["baseline"]).to_numpy()
         untied = differences[differences != 0]
         p = float(stats.wilcoxon(untied).pvalue) if len(untied) else 1.0 if len(differences) else math.nan
+        spread = describe(pd.Series(differences))
         rows[name] = {
             "n": len(differences),
-            "difference": differences.mean() if len(differences) else math.nan,
+            "difference": spread["mean"],
+            "ci_lower": spread["ci_lower"],
+            "ci_upper": spread["ci_upper"],
             "p": p,
+            "p_holm": math.nan,
             "effect_size": rank_biserial(differences),
+            "p_equivalent": _equivalence(means, margin),
+            "detectable": _detectable(spread["sd"], len(differences)),
         }
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["n", "difference", "p", "effect_size"])
-    table.insert(3, "p_holm", math.nan)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=COMPARED)
     tested = table["p"].notna()
     if tested.any():
         table.loc[tested, "p_holm"] = multipletests(table.loc[tested, "p"], method="holm")[1]
     return table
+
+
+COMPARED = [
+    "n", "difference", "ci_lower", "ci_upper", "p", "p_holm", "effect_size", "p_equivalent", "detectable",
+]  # fmt: skip
+"""Columns of ``compare``'s table."""
+
+
+def _equivalence(means: pd.DataFrame, margin: float | None) -> float:
+    if margin is None or len(means) < 2:
+        return math.nan
+    differences = means["contender"] - means["baseline"]
+    if differences.std() == 0:
+        return 0.0 if abs(differences.iloc[0]) < margin else 1.0
+    return float(ttost_paired(means["contender"], means["baseline"], -margin, margin)[0])
+
+
+def _detectable(sd: float, n: int) -> float:
+    return math.nan if n < 3 or math.isnan(sd) else sd * _detectable_effect(n)
+
+
+@lru_cache
+def _detectable_effect(n: int) -> float:
+    """In standard deviations of the differences."""
+    return float(TTestPower().solve_power(nobs=n, alpha=SIGNIFICANCE, power=POWER, alternative="two-sided"))
 
 
 def rank_biserial(differences: np.ndarray) -> float:
