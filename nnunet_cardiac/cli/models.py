@@ -88,8 +88,6 @@ def list_models(options: argparse.Namespace) -> bool:
         stages = " -> ".join(f"{stage.configuration} ({len(stage.weights)})" for stage in model.stages)
         print(f"{name}: {model.summary or 'no summary'}")
         print(textwrap.indent(f"stages (networks): {stages}; licence: {model.licence or 'not given'}", "  "))
-    if not installed_folders():
-        print("No model is installed: nnunet_cardiac models install FILE installs one.")
     return damaged
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
@@ -18,7 +18,9 @@ from nnunet_cardiac.models.saved_model import (
     PLANS,
     SavedModel,
     SavedStage,
+    build_network,
     check_name,
+    own_tensors,
     write_description,
 )
 from nnunet_cardiac.models.store import pack
@@ -69,7 +71,9 @@ def export(
             (CARD, card or f"# {name}\n\nNo card was written for this model.\n"),
         ):
             (folder / file).write_text(text, encoding="utf-8")
-        stages = tuple(_export_stage(stage, folds, folder) for stage in model.stages(previous_stages(plans)))
+        stages = tuple(
+            _export_stage(stage, folds, folder, plans, dataset_json) for stage in model.stages(previous_stages(plans))
+        )
         seen = fingerprinted(trained_folder(model))
         write_description(
             SavedModel(
@@ -78,18 +82,14 @@ def export(
         )
         saved = SavedModel.load(folder, known_as=target)
         for stage in stages:
-            try:
-                saved.build_networks(stage)
-            except UserError as e:
-                raise UserError(
-                    f"{stage.trainer} trains another network than the one in the plans, so that it cannot be passed on "
-                    f"without the trainer: {e}"
-                ) from e
+            saved.build_networks(stage)  # as whoever gets the file will
         pack(saved, target)
     return saved
 
 
-def _export_stage(stage: Model, folds: Sequence[int | str] | None, folder: Path) -> SavedStage:
+def _export_stage(
+    stage: Model, folds: Sequence[int | str] | None, folder: Path, plans: dict, dataset_json: dict
+) -> SavedStage:
     found = trained_folds(trained_folder(stage), CHECKPOINT) if folds is None else list(folds)
     missing = [str(fold) for fold in found if not (stage.fold_folder(fold) / CHECKPOINT).is_file()]
     if missing or not found:
@@ -103,9 +103,15 @@ def _export_stage(stage: Model, folds: Sequence[int | str] | None, folder: Path)
         checkpoint = torch.load(stage.fold_folder(fold) / CHECKPOINT, map_location="cpu", weights_only=False)
         axes.append(checkpoint.get("inference_allowed_mirroring_axes"))
         file = f"{stage.configuration}/fold_{fold}.safetensors"
-        save_file(
-            {key: value.contiguous().clone() for key, value in checkpoint["network_weights"].items()}, folder / file
-        )
+        network = build_network(plans, dataset_json, stage.configuration)
+        try:
+            network.load_state_dict(checkpoint["network_weights"])
+        except RuntimeError as e:
+            raise UserError(
+                f"{stage.trainer} trains another network than the one in the plans, so that it cannot be passed on "
+                f"without the trainer ({' '.join(str(e).split())[:200]})."
+            ) from e
+        save_file(own_tensors(network), folder / file)
         weights.append(file)
     return SavedStage(stage.configuration, stage.trainer, tuple(axes[0] or ()), tuple(weights))  # nnU-Net's choice
 
@@ -130,11 +136,11 @@ def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
             raise UserError(f"{results / stage.dataset / stage.name} exists already: move it away.")
     for stage, saved in zip(stages, model.stages, strict=True):
         folder = results / stage.dataset / stage.name
-        for weights in saved.weights:
+        for weights, network in zip(saved.weights, model.build_networks(saved), strict=True):
             fold = folder / Path(weights).stem
             fold.mkdir(parents=True)
             checkpoint = {
-                "network_weights": load_file(model.folder / weights), "trainer_name": stage.trainer,
+                "network_weights": network.state_dict(), "trainer_name": stage.trainer,
                 "init_args": {"configuration": stage.configuration},
                 "inference_allowed_mirroring_axes": saved.mirroring_axes,
             }  # fmt: skip

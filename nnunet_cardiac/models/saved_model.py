@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from safetensors import SafetensorError
@@ -156,21 +157,37 @@ class SavedModel:
         Raises:
             UserError: the weights are not those of the network that the plans describe
         """
-        manager = PlansManager(self.plans)
-        configuration = manager.get_configuration(stage.configuration)
-        channels = determine_num_input_channels(manager, configuration, self.dataset_json)
-        heads = manager.get_label_manager(self.dataset_json).num_segmentation_heads
         networks = []
         for name in stage.weights:
             try:
-                network = PlannedNetwork.of(configuration).build(channels, heads)
-                network.load_state_dict(load_file(self.folder / name))
+                network = build_network(self.plans, self.dataset_json, stage.configuration)
+                weights = load_file(self.folder / name)
+                if weights.keys() != own_tensors(network).keys():
+                    raise KeyError(f"other tensors: {min(weights.keys() ^ own_tensors(network).keys())}")
+                network.load_state_dict(weights, strict=False)  # the names left out are those of tensors that are there
             except SafetensorError as e:
                 raise UserError(f"{self.folder / name} holds no weights ({_reason(e)}): get the model again.") from e
             except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError) as e:
                 raise UserError(f"{self.folder / name} does not fit the network of {PLANS} ({_reason(e)}).") from e
             networks.append(network)
         return networks
+
+
+def build_network(plans: dict, dataset_json: dict, configuration_name: str) -> nn.Module:
+    """The network of a configuration of nnU-Net's plans, without weights."""
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(configuration_name)
+    channels = determine_num_input_channels(manager, configuration, dataset_json)
+    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
+    return PlannedNetwork.of(configuration).build(channels, heads)
+
+
+def own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """A network's parameters and buffers, each under the first of its names: nnU-Net's modules share many."""
+    named: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        named.setdefault(id(tensor), (name, tensor))
+    return {name: tensor.detach() for name, tensor in named.values()}
 
 
 def write_description(model: SavedModel) -> None:

@@ -50,7 +50,7 @@ def find_model(name: str) -> SavedModel:
     """
     folders = installed_folders()
     if name not in folders:
-        known = f"installed are {', '.join(folders)}" if folders else "none is installed"
+        known = f"there are {', '.join(folders)}"
         raise UserError(f"There is no model '{name}': {known}; nnunet_cardiac models install FILE installs one.")
     return SavedModel.load(folders[name])
 
