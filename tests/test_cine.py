@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -38,7 +39,9 @@ class Oracle:
         self.configuration = SimpleNamespace(spacing=[2.0, 2.0], patch_size=list(patch), configuration={})
         self.plans = SimpleNamespace(transpose_forward=[0, 1, 2])
         self.network = torch.nn.Identity()
-        self.predictor = SimpleNamespace(label_manager=SimpleNamespace(has_regions=False), copies=None)
+        self.predictor = SimpleNamespace(
+            label_manager=SimpleNamespace(has_regions=False), copies=None, unmirrored=nullcontext
+        )
         self.calls, self.fails_at = [], None
 
     def preprocess(self, image, properties, previous):

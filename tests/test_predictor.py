@@ -71,6 +71,15 @@ def sizes_of_batches(batched, data):
     return sizes
 
 
+def test_a_look_without_mirrored_copies(stage):
+    folder, data = stage("2d")
+    batched = predictor(BatchedPredictor, folder, (0,), memory=1e9)
+    all_copies = sum(sizes_of_batches(batched, data))
+    with batched.unmirrored():
+        assert sum(sizes_of_batches(batched, data)) == all_copies / 4
+    assert sum(sizes_of_batches(batched, data)) == all_copies
+
+
 def test_batches_keep_within_the_memory(stage):
     folder, data = stage("2d")
     batched = predictor(BatchedPredictor, folder, (0,), memory=1e9)

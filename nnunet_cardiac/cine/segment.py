@@ -109,7 +109,9 @@ def find_heart(cine: Cine, stages: Sequence[StagePredictor], structures: Structu
     lows, highs = [], []
     for phase in (0, len(cine.voxels) // 3):
         _, _, (data, shape) = _preprocess(cine, phase, stage)
-        found = cleaned_up(stage.logits(data).argmax(0).numpy().astype(np.uint8), structures)
+        with stage.predictor.unmirrored():  # to know where it is, once is enough
+            logits = stage.logits(data)
+        found = cleaned_up(logits.argmax(0).numpy().astype(np.uint8), structures)
         inside = [np.flatnonzero(found.any((0, axis))) for axis in (2, 1)]
         if len(inside[0]):
             scale, offset = _grid(data, shape)

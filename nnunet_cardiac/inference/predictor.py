@@ -1,6 +1,7 @@
 """nnU-Net's sliding window, with tiles and their mirrored copies in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import combinations
 from typing import cast
@@ -36,6 +37,7 @@ class BatchedPredictor(nnUNetPredictor):
     are put into it, by the axes that it is mirrored along; those of the last fold, where there are several.
     """
 
+    use_mirroring: bool
     network: torch.nn.Module
     networks: list[torch.nn.Module]
     list_of_parameters: list[dict]
@@ -73,6 +75,15 @@ class BatchedPredictor(nnUNetPredictor):
             network.load_state_dict(parameters)
             self.networks.append(cast(torch.nn.Module, torch.compile(network)) if compiled else network)
         self.network, self.list_of_parameters = self.networks[0], []
+
+    @contextmanager
+    def unmirrored(self) -> Iterator[None]:
+        """Predicts without mirrored copies, for what need not be exact."""
+        before, self.use_mirroring = self.use_mirroring, False
+        try:
+            yield
+        finally:
+            self.use_mirroring = before
 
     @torch.inference_mode()
     def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
