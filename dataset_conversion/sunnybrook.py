@@ -16,6 +16,7 @@ import pydicom
 from PIL import Image, ImageDraw
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, Volume, write_dataset
+from nnunet_cardiac.dicom import UNREADABLE, reason
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.progress import progress
 
@@ -26,11 +27,6 @@ CONTOUR = re.compile(r"IM-\d+-(\d+)-([io])contour-manual\.txt")
 HEADER = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "Manufacturer")
 SUBPIXELS = 16
 """Along each side of a pixel, to measure its share inside a contour."""
-UNREADABLE = (
-    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError,
-    pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException,
-)  # fmt: skip
-"""What pydicom raises of files that are cut off, compressed in a way it cannot read, or no DICOM."""
 
 
 @dataclass
@@ -203,7 +199,7 @@ def _choose_series(
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(HEADER))
                 series[str(header.SeriesInstanceUID)][int(header.InstanceNumber)].append((file, header))
         except UNREADABLE as e:
-            problems.append(f"{file} cannot be read as DICOM ({_reason(e)}): get it again.")
+            problems.append(f"{file} cannot be read as DICOM ({reason(e)}): get it again.")
     if not series:
         return
     wanted = found.contours.keys()
@@ -298,7 +294,7 @@ def _read(case: Case, unknown: int | None) -> Volume:
             pixels = np.asarray(dicom.pixel_array, np.float32)
             affine = dicom_affine(dicom)
     except UNREADABLE as e:
-        raise UserError(f"{case.image} cannot be read as DICOM ({_reason(e)}): get it again, uncompressed.") from e
+        raise UserError(f"{case.image} cannot be read as DICOM ({reason(e)}): get it again, uncompressed.") from e
     if pixels.ndim != 2:
         raise UserError(f"{case.image} has {pixels.ndim} dimensions where a frame has 2.")
     assert case.label is not None  # frames without a contour of the cavity are no cases
@@ -345,7 +341,3 @@ def dicom_affine(dicom: pydicom.Dataset) -> np.ndarray:
     affine[:3, :3] = np.stack([along_x * columns, along_y * rows, np.cross(along_x, along_y) * thickness], 1)
     affine[:3, 3] = np.array(dicom.get("ImagePositionPatient", [0, 0, 0]), float)
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's left and back to nibabel's right and front
-
-
-def _reason(e: Exception) -> str:
-    return " ".join(str(e).split())[:160] or type(e).__name__

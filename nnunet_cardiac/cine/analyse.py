@@ -40,7 +40,8 @@ def analyse(
     """
     roles = structures.roles
     if not {"LV", "RV"} & roles.keys():
-        raise UserError("The model segments no ventricle: its labels are " + ", ".join(structures.values) + ".")
+        labels = ", ".join(structures.values)
+        raise UserError(f"The model segments no ventricle, but {labels}: choose another with -m or -d.")
     volumes = _volumes(cine, segmented, structures)
     curves = volume_curves(volumes, cine.heart_rate)
     for role, curve in curves.items():

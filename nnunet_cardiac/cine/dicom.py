@@ -1,9 +1,7 @@
 """What DICOM files say about their images, without the pixels; and the pixels of those that are wanted."""
 
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,22 +17,18 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import ImplicitVRLittleEndian
 
 from nnunet_cardiac.cine.cine import Patient, Source
+from nnunet_cardiac.dicom import UNREADABLE, reason
 from nnunet_cardiac.progress import progress
 
+SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+"""Of multi-frame objects: what holds for all frames, and for each."""
 TAGS = (
     "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ImageType",
     "SeriesDescription", "SeriesNumber", "InstanceNumber", "AcquisitionTime", "PatientID", "PatientName", "PatientSex",
-    "PatientAge", "PatientSize", "PatientWeight", "TriggerTime", "NominalInterval", "HeartRate", "NumberOfFrames",
+    "PatientAge", "PatientSize", "PatientWeight", "TriggerTime", "NominalInterval", "HeartRate",
     "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    SHARED, PER_FRAME,
 )  # fmt: skip
-PER_FRAME = "PerFrameFunctionalGroupsSequence"
-UNREADABLE = (
-    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError, RuntimeError,
-    pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, struct.error, zlib.error,
-)  # fmt: skip
-"""What pydicom raises of files that are cut off, compressed in a way it cannot read, or wrong."""
-
 FIRST_ELEMENTS = (b"\x00\x00", b"\x05\x00", b"\x08\x00")
 """Of group 8, with one of which a file without the preamble begins."""
 
@@ -123,8 +117,8 @@ def is_dicom(file: Path) -> bool:
 def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
     if "Rows" not in header or "SOPInstanceUID" not in header:
         return  # no image: a report, a directory
-    shared = _first(header, "SharedFunctionalGroupsSequence")
-    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    shared = _first(header, SHARED)
+    per_frame = header.get(PER_FRAME)
     common: dict[str, Any] = {
         "series": str(header.get("SeriesInstanceUID", "")),
         "series_number": _integer(header.get("SeriesNumber")),
@@ -313,7 +307,7 @@ def _has_decoder(dicom: Dataset) -> bool:
 
 def _rescale_groups(dicom: Dataset) -> list[Dataset]:
     """Where slope and intercept stand: for all frames, or for each of a multi-frame object."""
-    shared = _first(_first(dicom, "SharedFunctionalGroupsSequence"), "PixelValueTransformationSequence")
+    shared = _first(_first(dicom, SHARED), "PixelValueTransformationSequence")
     own = [_first(frame, "PixelValueTransformationSequence") for frame in dicom.get(PER_FRAME) or ()]
     if any(own) and "ImagePositionPatient" not in dicom:
         return [group or shared or Dataset() for group in own]
@@ -329,8 +323,3 @@ def _decode_with_gdcm(file: Path) -> np.ndarray:
     """What SimpleITK reads, already rescaled: (rows, columns), or (frames, rows, columns)."""
     voxels = sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(file)))
     return voxels[0] if voxels.shape[0] == 1 else voxels
-
-
-def reason(e: BaseException) -> str:
-    """An exception's text, in one line of at most 160 characters."""
-    return " ".join(str(e).split())[:160] or type(e).__name__

@@ -11,13 +11,13 @@ import numpy as np
 
 from nnunet_cardiac.cine.cine import Cine, Patient, Source
 from nnunet_cardiac.cine.dicom import Frame, read_frames, read_pixels
-from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, UNEQUAL, Loop, Stack, find_short_axis
+from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, LONGEST_CYCLE, UNEQUAL, Loop, Stack, find_short_axis
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import read_nifti
 
 NIFTI = (".nii", ".nii.gz")
-SHORTEST_CYCLE, LONGEST_CYCLE = 300, 3000
-"""ms; where a file's times make a cycle out of these, they are something else."""
+SHORTEST_CYCLE = 300
+"""ms; where a file's times make a shorter cycle, or one longer than ``LONGEST_CYCLE``, they are something else."""
 
 
 def read_cine(source: Path, series: Sequence[int] = ()) -> Cine:

@@ -67,9 +67,11 @@ def segment_cine(
     """
     last = stages[-1]
     if len(last.dataset_json["channel_names"]) != 1:
-        raise UserError("The model wants several images of each case; a cine gives one.")
+        raise UserError("The model wants several images of each case, a cine gives one: choose another with -m or -d.")
     if last.predictor.label_manager.has_regions:
-        raise UserError("The model's labels are regions that overlap; a cine's report needs one label for each voxel.")
+        raise UserError(
+            "The model's labels are regions that overlap: choose one with a label for each voxel, with -m or -d."
+        )
     structures = Structures.named(last.dataset_json["labels"])
     n_phases = len(cine.voxels)
     if whole or not all(_takes_parts(stage) for stage in stages):
@@ -111,7 +113,7 @@ def find_heart(cine: Cine, stages: Sequence[StagePredictor], structures: Structu
         _, _, (data, shape) = _preprocess(cine, phase, stage)
         with stage.predictor.unmirrored():  # to know where it is, once is enough
             logits = stage.logits(data)
-        found = cleaned_up(logits.argmax(0).numpy().astype(np.uint8), structures)
+        found = cleaned_up(logits.argmax(0).cpu().numpy().astype(np.uint8), structures)
         inside = [np.flatnonzero(found.any((0, axis))) for axis in (2, 1)]
         if len(inside[0]):
             scale, offset = _grid(data, shape)

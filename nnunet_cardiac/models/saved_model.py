@@ -168,7 +168,9 @@ class SavedModel:
             except SafetensorError as e:
                 raise UserError(f"{self.folder / name} holds no weights ({_reason(e)}): get the model again.") from e
             except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError) as e:
-                raise UserError(f"{self.folder / name} does not fit the network of {PLANS} ({_reason(e)}).") from e
+                raise UserError(
+                    f"{self.folder / name} does not fit the network of {PLANS} ({_reason(e)}): get it again."
+                ) from e
             networks.append(network)
         return networks
 

@@ -78,7 +78,10 @@ def install(source: Path, overwrite: bool = False) -> SavedModel:
         UserError: no such file, no model, damaged, hostile, or installed already
     """
     place = installation_folder()
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{place} cannot be made ({e.strerror}): choose another folder with {FOLDER_VARIABLE}.") from e
     with tempfile.TemporaryDirectory(dir=place, prefix=".installing_") as temporary:
         folder = Path(temporary) / "model"
         unpack(source, folder)
@@ -106,7 +109,9 @@ def unpack(source: Path, folder: Path) -> None:
         with zipfile.ZipFile(source) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]
             if len(members) > MOST_FILES or sum(m.file_size for m in members) > LARGEST_MODEL:
-                raise UserError(f"{source} unpacks to more than a model has: it is not installed.")
+                raise UserError(
+                    f"{source} unpacks to more than a model has ({LARGEST_MODEL / 1e9:g} GB, {MOST_FILES} files): not installed."
+                )
             for member in members:
                 check_path(member.filename, source)
                 if stat.S_ISLNK(member.external_attr >> 16):
@@ -119,4 +124,4 @@ def unpack(source: Path, folder: Path) -> None:
     except NO_ZIP as e:
         raise UserError(f"{source} is no model's file, or is cut off ({e}): get it again.") from e
     except OSError as e:
-        raise UserError(f"{source} cannot be unpacked ({e.strerror or e}).") from e
+        raise UserError(f"{source} cannot be unpacked to {folder.parent} ({e.strerror or e}): check both.") from e
