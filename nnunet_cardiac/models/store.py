@@ -110,8 +110,8 @@ def unpack(source: Path, folder: Path) -> None:
             members = [m for m in archive.infolist() if not m.is_dir()]
             if len(members) > MOST_FILES or sum(m.file_size for m in members) > LARGEST_MODEL:
                 raise UserError(
-                    f"{source} unpacks to more than a model has ({LARGEST_MODEL / 1e9:g} GB, {MOST_FILES} files): it is "
-                    "not installed."
+                    f"{source} unpacks to more than a model has ({LARGEST_MODEL / 1e9:g} GB, {MOST_FILES} files): it "
+                    "is not installed."
                 )
             for member in members:
                 check_path(member.filename, source)
