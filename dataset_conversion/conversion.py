@@ -7,7 +7,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
@@ -114,43 +116,44 @@ def write_dataset(
     result = Conversion(dataset_folder(dataset_id, name))
     cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
-    try:
-        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
-            (result.folder / part).mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
+    with locked(result.folder, "check nnUNet_raw"):
+        try:
+            for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
+                (result.folder / part).mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
 
-    done: list[Case] = []
-    volumes: dict[Case, np.ndarray] = {}
-    with ProcessPoolExecutor(n_processes) as pool:
-        how = (labels, source_labels or labels, read or read_pair)
-        jobs = {pool.submit(_convert_case, case, result.folder, *how): case for case in cases}
-        for job in progress(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
-            try:
-                converted, remarks, repairs, volume = job.result()
-            except UserError as e:
-                result.problems.append(str(e))
-                continue
-            done.append(jobs[job])
-            result.warnings += remarks + repairs
-            result.repaired += bool(repairs)
-            if converted:
-                result.converted += 1
-                volumes[jobs[job]] = volume
-            else:
-                result.kept += 1
-    shutil.rmtree(result.folder / PARTIAL, ignore_errors=True)
-    done.sort(key=lambda case: case.case)
-    result.problems.sort()
-    training = [case for case in done if case.split == "train"]
-    if not training:
-        raise UserError(f"No training case could be converted; the first reason: {result.problems[0]}")
+        done: list[Case] = []
+        volumes: dict[Case, np.ndarray] = {}
+        with worker_processes(n_processes) as pool:
+            how = (labels, source_labels or labels, read or read_pair)
+            jobs = {pool.submit(_convert_case, case, result.folder, *how): case for case in cases}
+            for job in progress(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
+                try:
+                    converted, remarks, repairs, volume = job.result()
+                except UserError as e:
+                    result.problems.append(str(e))
+                    continue
+                done.append(jobs[job])
+                result.warnings += remarks + repairs
+                result.repaired += bool(repairs)
+                if converted:
+                    result.converted += 1
+                    volumes[jobs[job]] = volume
+                else:
+                    result.kept += 1
+        shutil.rmtree(result.folder / PARTIAL, ignore_errors=True)
+        done.sort(key=lambda case: case.case)
+        result.problems.sort()
+        training = [case for case in done if case.split == "train"]
+        if not training:
+            raise UserError(f"No training case could be converted; the first reason: {result.problems[0]}")
 
-    result.warnings += _swapped_phases(volumes, labels)
-    try:
-        _describe(result.folder, done, training, name, labels, reference, n_folds)
-    except OSError as e:
-        raise UserError(f"{e.filename or result.folder} cannot be written ({e.strerror}): is the disk full?") from e
+        result.warnings += _swapped_phases(volumes, labels)
+        try:
+            _describe(result.folder, done, training, name, labels, reference, n_folds)
+        except OSError as e:
+            raise UserError(f"{e.filename or result.folder} cannot be written ({e.strerror}): is the disk full?") from e
     return result
 
 
@@ -340,14 +343,14 @@ def _cases_csv(cases: Sequence[Case]) -> str:
 
 def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
     """The rows of a converted data set's ``cases.csv``."""
-    with open(dataset / name, newline="") as f:
+    with open(dataset / name, newline="", encoding="utf-8") as f:
         return list(csv.DictReader(f))
 
 
 def _write_text(path: Path, text: str) -> None:
     """Replaces ``path`` in one step, and only if its text changes."""
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

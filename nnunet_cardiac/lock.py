@@ -32,25 +32,22 @@ def waiting(wait: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def locked(
-    target: Path, way_out: str = "choose another folder with -o", is_file: bool = False, name: str = LOCK
-) -> Iterator[None]:
+def locked(target: Path, way_out: str = "choose another folder with -o", is_file: bool = False) -> Iterator[None]:
     """Keeps other processes from writing to a folder, or file, in the meantime.
 
     Where the file system has no locks, this is said, and the work is done all the same.
 
     Args:
-        target: a folder, which is made where it does not exist, or a file
+        target: a folder, which is made where it does not exist and does not stay empty, or a file
         way_out: what else a user can do, for the messages
         is_file: the target is a file; its lock is beside it
-        name: of a folder's lock, where more than one thing is written to it
 
     Raises:
         UserError: another process holds it and ``waiting`` does not say to wait, or it cannot be written
     """
-    file = target.with_name(f".{target.name}{LOCK}") if is_file else target / name
+    file = target.with_name(f".{target.name}{LOCK}") if is_file else target / LOCK
     lock = FileLock(file, fallback_to_soft=False)
-    is_new = not is_file and not target.exists()
+    made = [folder for folder in file.parents if not folder.exists()]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -74,9 +71,9 @@ def locked(
             with suppress(OSError):  # Windows deletes it by itself, after it is let go of
                 file.unlink()
             lock.release()
-        if is_new:
-            with suppress(OSError):  # it is not empty
-                target.rmdir()
+        with suppress(OSError):  # they are not empty
+            for folder in made:
+                folder.rmdir()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -61,10 +62,16 @@ def stopped_by_signals() -> Iterator[None]:
 def _stop(number: int, frame: object) -> None:
     for other in SIGNALS:
         signal.signal(other, lambda again, _: _kill_all(128 + again))
-    timer = threading.Timer(GRACE, _kill_all, [128 + number])
+    stopped = Stopped(number)
+
+    def insist() -> None:
+        print(f"nnunet_cardiac: {stopped}", file=sys.stderr, flush=True)
+        _kill_all(stopped.exit_status)
+
+    timer = threading.Timer(GRACE, insist)
     timer.daemon = True
     timer.start()
-    raise Stopped(number)
+    raise stopped
 
 
 def end_with_parent() -> None:
@@ -84,13 +91,32 @@ def end_with_parent() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+@contextmanager
+def worker_processes(n: int, start_method: str | None = None) -> Iterator[ProcessPoolExecutor]:
+    """A pool that ends with this process. When it is left by an exception, its workers are killed.
+
+    Args:
+        n: processes
+        start_method: of ``multiprocessing``; None for the system's own
+    """
+    before = multiprocessing.active_children()
+    with ProcessPoolExecutor(n, multiprocessing.get_context(start_method), initializer=end_with_parent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                if worker not in before:
+                    worker.kill()
+            raise
+
+
 def _kill_all(exit_status: int) -> None:
     kill_children()
     os._exit(exit_status)
 
 
-def kill(processes: list[psutil.Process]) -> None:
-    """Kills processes and all that they have started. None of them sees another one end.
+def _kill(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Kills processes and all that they have started, which it returns. None of them sees another one end.
 
     Python's resource trackers clean up behind them and end by themselves.
     """
@@ -105,7 +131,7 @@ def kill(processes: list[psutil.Process]) -> None:
     for process in stopped:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(stopped, timeout=5)
+    return stopped
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
@@ -120,13 +146,13 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 def kill_children() -> None:
     """Kills all that this process has started, and what that has started."""
-    kill(_children(psutil.Process()))
+    psutil.wait_procs(_kill(_children(psutil.Process())), timeout=5)
 
 
 def kill_started(process: subprocess.Popen) -> None:
     """Kills a process and all that it has started."""
     with suppress(psutil.NoSuchProcess):
-        kill([psutil.Process(process.pid)])
+        _kill([psutil.Process(process.pid)])
     process.wait()
 
 

@@ -137,7 +137,7 @@ class BenchmarkFolder:
 
     def failure(self, job: Job) -> str | None:
         """Why a job failed; None for one that did not."""
-        return self.failed(job).read_text() if self.failed(job).is_file() else None
+        return self.failed(job).read_text(encoding="utf-8") if self.failed(job).is_file() else None
 
     def failed_in_this_call(self, job: Job) -> bool:
         """Whether a job has failed since the latest call began: both times are of the same file system."""
@@ -171,7 +171,12 @@ class BenchmarkFolder:
                     if (changed := file.stat().st_mtime) >= began:
                         name, *fold = file.relative_to(jobs / kind).with_name(file.name[: -len(file.suffix)]).parts
                         job = Job(kind, name, int(fold[0].removeprefix("fold_")) if fold else None)
-                        yield changed, EVENTS[file.suffix], job, file.read_text() if file.suffix == ".failed" else ""
+                        yield (
+                            changed,
+                            EVENTS[file.suffix],
+                            job,
+                            file.read_text(encoding="utf-8") if file.suffix == ".failed" else "",
+                        )
 
     def set_running(self, job: Job | None) -> None:
         """Notes which job the worker is at, for whoever finds that it has died."""
@@ -254,5 +259,5 @@ def _write(content: dict, file: Path) -> None:
 def _write_text(text: str, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, file)

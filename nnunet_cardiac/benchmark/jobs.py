@@ -20,7 +20,8 @@ from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import check_trainer, folder, load_plans
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.errors import UserError, sentence
+from nnunet_cardiac.lock import waiting
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
 
@@ -165,7 +166,7 @@ def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False) -> b
             record = JOBS[job.kind](benchmark, benchmark.read_settings(), job)
         except Exception as e:
             traceback.print_exc()
-            benchmark.fail(job, str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}")
+            benchmark.fail(job, sentence(e) or f"{type(e).__name__}: {e}")
             return False
         benchmark.finish(job, record)
     return True
@@ -235,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
     benchmark = BenchmarkFolder(Path.cwd())
     benchmark.use_results(benchmark.read_settings())
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), waiting():  # for a training of the same fold by hand, say
             if options.job == "ready":
                 run_ready(benchmark)
                 return

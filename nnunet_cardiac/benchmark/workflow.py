@@ -128,7 +128,7 @@ def _list_jobs(jobs: Sequence[Job]) -> None:
 
 def _let_snakemake_list_jobs(benchmark: BenchmarkFolder, command: Sequence[str]) -> None:
     command = [*SNAKEMAKE, *command, "--dry-run", "--quiet", "host", "reason"]
-    subprocess.run(command, cwd=benchmark.path, env=_environment())
+    subprocess.Popen(command, stdin=subprocess.PIPE, cwd=benchmark.path, env=_environment()).wait()
 
 
 def _snakemake_command(benchmark: BenchmarkFolder, cores: int, gpus: int | None, profile: str | None) -> list[str]:
@@ -237,7 +237,7 @@ class _Work:
 
 
 def _stopped(what: str, log: Path) -> str:
-    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"The {what} stopped: {lines[-1] if lines else 'it said nothing'} (all that it printed: {log})"
 
 

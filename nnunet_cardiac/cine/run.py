@@ -4,8 +4,7 @@ import html
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 
 from nnunet_cardiac.cine.analyse import analyse
 from nnunet_cardiac.cine.cine import Cine
@@ -25,12 +23,12 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.inference.predict import StagePredictor, load_stages
 from nnunet_cardiac.inference.unusual import unusual_image
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
 from nnunet_cardiac.progress import progress
 
-LOCK = ".lock"
 UNFINISHED = "unfinished"
 """Folder in the output with the phases that are segmented, until all are."""
 COHORT, COHORT_PAGE = "cohort.csv", "index.html"
@@ -130,29 +128,8 @@ def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Op
         raise UserError(f"{output} is inside {source}: choose a folder outside the study with -o.")
     cine = with_size(read_cine(source, options.series), options.height, options.weight)
     _check_phases(cine, options)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{output} cannot be made ({e.strerror}): choose another folder with -o.") from e
-    with _alone(output):
+    with locked(output):
         return _report(cine, output, segmenter, options)
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """While one process writes to a folder, another does not.
-
-    Raises:
-        UserError: another one does
-    """
-    lock = FileLock(output / LOCK)
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout as e:
-        raise UserError(f"Another run is writing to {output}: wait for it, or choose another folder with -o.") from e
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
 
 
 def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) -> dict:

@@ -25,7 +25,8 @@ from nnunet_cardiac.cli import (
     report,
     train,
 )
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.errors import sentence
+from nnunet_cardiac.lock import waiting
 from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
 
 COMMANDS = (
@@ -40,10 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     options = parser().parse_args(arguments)
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), waiting(getattr(options, "wait", False)):
             failures = options.run(options)
-    except UserError as e:
-        sys.exit(f"nnunet_cardiac: error: {e}")
+    except Exception as e:
+        if (said := sentence(e)) is None:
+            raise
+        sys.exit(f"nnunet_cardiac: error: {said}")
     except Stopped as e:
         kill_children()
         print(f"nnunet_cardiac: {e}", file=sys.stderr)

@@ -17,6 +17,7 @@ from nnunet_cardiac.cli.options import (
 from nnunet_cardiac.cli.report import add_margin_option, print_report
 from nnunet_cardiac.environment import dataset_name, folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.lock import waiting
 
 
 def add_parser(commands) -> None:
@@ -105,5 +106,6 @@ def run(options: argparse.Namespace) -> bool:
     if options.dry_run:
         return False
     print_problems([], problems)
-    failed = print_report(options.o, None, options.baseline, options.margin)
+    with waiting():  # nnunet_cardiac report may look at it too, for seconds
+        failed = print_report(options.o, None, options.baseline, options.margin)
     return failed or bool(problems)

@@ -16,6 +16,7 @@ from nnunet_cardiac.cli.options import (
     whole_number,
 )
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.lock import locked
 
 
 def add_parser(commands) -> None:
@@ -96,7 +97,8 @@ def run(options: argparse.Namespace) -> bool | None:
         overwrite=options.overwrite,
     )
     if options.cohort:
-        problems = report_cohort(options.i, options.o, segmenter, asked)
+        with locked(options.o):
+            problems = report_cohort(options.i, options.o, segmenter, asked)
         print_problems([], problems)
         print(f"{options.o / COHORT_PAGE}: {len(problems)} without a report.")
         return bool(problems)

@@ -59,6 +59,8 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.set_defaults(run=run)
+    if run is not None and writes is not None and name != "demo":  # which wants a folder of its own
+        p.add_argument("--wait", action="store_true", help="wait where another process writes to the same place")
     return p
 
 

@@ -2,10 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +18,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     find_structures,
     read_segmentation,
 )
+from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 
 METRICS = (
@@ -85,8 +84,7 @@ def evaluate(
         mapped: Callable = map
         if n_processes > 1 and len(jobs) > 1:
             # spawned, because a forked process would miss the threads that PyTorch has started
-            pool = ProcessPoolExecutor(min(n_processes, len(jobs)), mp_context=get_context("spawn"))
-            mapped = stack.enter_context(pool).map
+            mapped = stack.enter_context(worker_processes(min(n_processes, len(jobs)), "spawn")).map
         results = progress(mapped(_evaluate_case, jobs), total=len(jobs), desc="Evaluating", unit="case")
         for (case, *_), result in zip(jobs, results, strict=True):
             if isinstance(result, str):

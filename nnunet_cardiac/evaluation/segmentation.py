@@ -119,7 +119,7 @@ class Structures:
             UserError: it does not exist, or names no structures
         """
         try:
-            description = json.loads(dataset_json.read_text())
+            description = json.loads(dataset_json.read_text(encoding="utf-8"))
             return cls.named(description["labels"], description.get("file_ending", ".nii.gz"))
         except (OSError, ValueError, KeyError, AttributeError) as e:
             raise UserError(

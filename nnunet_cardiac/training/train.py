@@ -9,9 +9,10 @@ import os
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from os.path import isdir, isfile, join
+from pathlib import Path
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -21,6 +22,8 @@ from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import is_json, set_aside, write_json
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.training.compilation import compiled_on_cpu
@@ -81,28 +84,45 @@ def train(
     jobs += [(last, fold) for fold in folds or all_folds]
     for i, (stage, fold) in enumerate(jobs, 1):
         what = f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}"
-        if is_finished(stage, fold, manager):
-            print(f"{what}: finished already")
-            continue
-        print(f"{what}: training", flush=True)
-        if num_gpus > 1:
-            trained = (stage.fold_folder(fold) / "checkpoint_final.pth").is_file()
-            run_training(
-                stage.dataset, stage.configuration, fold, stage.trainer, stage.plans, num_gpus=num_gpus,
-                continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
-                device=torch.device(device),
-            )  # fmt: skip
-        else:
-            trainer = _get_trainer(stage, fold, torch.device(device))
-            compiled = compiled_on_cpu(trainer) if compile_on_cpu else nullcontext()
-            if initial_lr is not None:
-                trainer.initial_lr = initial_lr
-            settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
-            settings |= {"initial_lr": trainer.initial_lr}
-            with compiled:
-                if budget is not None:
-                    limit_steps(trainer, budget, scale_schedule)
-                _train_fold(trainer, npz, settings)
+        if not is_finished(stage, fold, manager):
+            with locked(stage.fold_folder(fold), "train another fold with -f"):
+                if not is_finished(stage, fold, manager):  # by another process, which was waited for
+                    print(f"{what}: training", flush=True)
+                    _train(stage, fold, device, num_gpus, budget, scale_schedule, initial_lr, npz, compile_on_cpu)
+                    continue
+        print(f"{what}: finished already")
+
+
+def _train(
+    model: Model,
+    fold: int | str,
+    device: str,
+    num_gpus: int,
+    budget: int | None,
+    scale_schedule: bool,
+    initial_lr: float | None,
+    npz: bool,
+    compile_on_cpu: bool,
+) -> None:
+    """One fold of one stage; arguments as of ``train``."""
+    if num_gpus > 1:
+        trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+        run_training(
+            model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=num_gpus,
+            continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
+            device=torch.device(device),
+        )  # fmt: skip
+        return
+    trainer = _get_trainer(model, fold, torch.device(device))
+    compiled = compiled_on_cpu(trainer) if compile_on_cpu else nullcontext()
+    if initial_lr is not None:
+        trainer.initial_lr = initial_lr
+    settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
+    settings |= {"initial_lr": trainer.initial_lr}
+    with compiled:
+        if budget is not None:
+            limit_steps(trainer, budget, scale_schedule)
+        _train_fold(trainer, npz, settings)
 
 
 def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:
@@ -121,7 +141,7 @@ def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> lis
     if not isfile(file):
         dataset_class = infer_dataset_class(join(preprocessed, identifier))
         cases = sorted(dataset_class.get_identifiers(join(preprocessed, identifier)))
-        save_json(generate_crossval_split(cases, seed=12345, n_splits=5), file)
+        write_json(generate_crossval_split(cases, seed=12345, n_splits=5), Path(file))
     return load_json(file)
 
 
@@ -133,7 +153,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
         manager: the model's plans
     """
     place = model.fold_folder(fold)
-    if not all((place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json")):
+    if not (place / "checkpoint_final.pth").is_file() or not is_json(place / "validation" / "summary.json"):
         return False
     if fold == "all":
         return True
@@ -165,13 +185,15 @@ def _train_fold(trainer, npz: bool, settings: dict) -> None:
     """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
     _set_unreadable_checkpoints_aside(trainer.output_folder)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    cost_file = Path(trainer.output_folder) / COST_FILE
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
+        write_json(settings | {"seed": _seed(trainer)}, cost_file)  # what a kill at the very end must not lose
         seed_everything(_seed(trainer), trainer.fold, trainer.current_epoch - 1)
         with _progress_bar(trainer):
             trainer.run_training()
+    if cost_file.is_file() and "steps" not in (settings := load_json(cost_file)):
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
-        cost = training_cost(trainer) | settings | {"seed": _seed(trainer)}
-        save_json(cost, join(trainer.output_folder, COST_FILE), sort_keys=False)
+        write_json(training_cost(trainer) | settings, cost_file)
     trainer.perform_actual_validation(npz)
 
 
@@ -229,5 +251,4 @@ def _set_unreadable_checkpoints_aside(folder: str) -> None:
             try:
                 torch.load(file, map_location="cpu", weights_only=False)
             except Exception as e:  # torch raises many kinds for a cut-off file
-                os.replace(file, file + ".unreadable")
-                print(f"{file} cannot be read ({type(e).__name__}) and was set aside as {name}.unreadable.")
+                set_aside(Path(file), type(e).__name__)

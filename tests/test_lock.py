@@ -1,0 +1,93 @@
+"""Two processes at one target, file systems without locks, folders that cannot be written."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import filelock
+import pytest
+
+from nnunet_cardiac import lock
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.lock import held, locked, waiting
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from nnunet_cardiac.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process, which holds ``tmp_path / "target"``."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "target"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_second_says_who_holds_it_and_a_kill_lets_go_of_it(holder, tmp_path, capsys):
+    target = tmp_path / "target"
+    said = f"target is being written by process {holder.pid} on .+ since 20..-..-.. ..:..:..: wait for it with --wait, "
+    with pytest.raises(UserError, match=said + "or choose another folder with -o"), locked(target):
+        pytest.fail("it is held")
+    done = []
+
+    def wait() -> None:
+        with waiting(), locked(target):
+            done.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(0.3)
+    assert not done
+    holder.kill()
+    thread.join(10)
+    assert done and f"is being written by process {holder.pid} on" in capsys.readouterr().err
+    assert not target.exists() or not any(target.iterdir())
+
+
+def test_nothing_stays_of_a_lock(tmp_path):
+    with locked(tmp_path / "new" / "target"):
+        assert [file.name for file in (tmp_path / "new" / "target").iterdir()] == [".lock"]
+    assert not any(tmp_path.iterdir())
+    with locked(tmp_path / "a" / "table.csv", is_file=True):
+        (tmp_path / "a" / "table.csv").touch()
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["table.csv"]
+    (tmp_path / "a" / ".lock").write_text("left by a kill, and longer than what is written now" * 10)
+    with locked(tmp_path / "a"), pytest.raises(UserError, match=f"process {os.getpid()} on"), locked(tmp_path / "a"):
+        pytest.fail("it is held")
+
+
+def test_a_target_that_vanishes_or_cannot_be_made(tmp_path):
+    with locked(tmp_path / "target"):
+        (tmp_path / "target" / ".lock").unlink()
+        (tmp_path / "target").rmdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"target cannot be written \(Not a directory\): choose another folder with -o"):
+        with locked(tmp_path / "file" / "target"):
+            pytest.fail("it is no folder")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_the_work_is_done(number, tmp_path, monkeypatch, capsys):
+    def acquire(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock.FileLock, "acquire", acquire)
+    with locked(tmp_path / "target"), held(tmp_path / "other"):
+        Path(tmp_path / "target" / "done").touch()
+    assert "on a file system without locks: let no other process write to it." in capsys.readouterr().err
+
+
+def test_the_library_leaves_what_the_holder_has_written():
+    """Since 3.30; before, whoever tried emptied the file."""
+    assert tuple(map(int, filelock.__version__.split(".")[:2])) >= (3, 30)
