@@ -116,7 +116,7 @@ def write_dataset(
     result = Conversion(dataset_folder(dataset_id, name))
     cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
-    with locked(result.folder, "check nnUNet_raw"):
+    with locked(result.folder, "choose another ID with -d"):
         try:
             for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
                 (result.folder / part).mkdir(parents=True, exist_ok=True)

@@ -33,8 +33,8 @@ def sentence(error: BaseException) -> str | None:
             "A worker process was killed, most likely because memory ran out, or failed as is written above: use fewer "
             f"(-np, nnUNet_def_n_proc, nnUNet_n_proc_DA); {FINISHED_STAYS}."
         )
-    if "PytorchStreamWriter failed" in text or "inline_container" in text:
-        return f"A checkpoint cannot be written: make room on the disk; {FINISHED_STAYS}."
+    if "PytorchStreamWriter failed" in text or "Error while creating the NDArray" in text:  # PyTorch's and blosc2's
+        return f"A checkpoint or preprocessed image cannot be written: make room on the disk; {FINISHED_STAYS}."
     if isinstance(error, OSError) and error.errno in WAYS_OUT:
         name = error.filename if isinstance(error.filename, str) else "A file"
         return f"{name} cannot be written or read ({error.strerror}): {WAYS_OUT[error.errno]}; {FINISHED_STAYS}."

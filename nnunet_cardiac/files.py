@@ -2,14 +2,25 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write_json(content: object, file: Path) -> None:
-    """Replaces a file in one step."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=4), encoding="utf-8")
+def write_whole(file: Path, write: Callable[..., object], **options) -> None:
+    """Writes a file, which is there as a whole or not at all.
+
+    Args:
+        file: to write
+        write: is given another file in the same folder, which then takes its place, and ``options``
+    """
+    partial = file.with_name(f"partial_{file.name}")
+    write(partial, **options)
     os.replace(partial, file)
+
+
+def write_json(content: object, file: Path) -> None:
+    """Writes a whole file."""
+    write_whole(file, lambda partial: partial.write_text(json.dumps(content, indent=4), encoding="utf-8"))
 
 
 def set_aside(file: Path, why: str) -> None:

@@ -60,7 +60,7 @@ def locked(target: Path, way_out: str = "choose another folder with -o", is_file
             lock.acquire()
     except OSError as e:
         if e.errno not in NO_LOCKS:
-            raise UserError(f"{target} cannot be written ({e.strerror}): {way_out}.") from e
+            raise UserError(f"{target} cannot be written ({e.strerror}): check its folder, or {way_out}.") from e
         print(f"{target} is on a file system without locks: let no other process write to it.", file=sys.stderr)
     try:
         if lock.is_locked:

@@ -17,9 +17,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import psutil
-import torch
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import ext_trainer
@@ -34,7 +32,6 @@ MODULES = [f"nnunet_cardiac.{name}" for name in (
     "cost.table", "dataset_conversion.acdc",
 )]  # fmt: skip
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(MODULES)
 PATIENCE = 15.0
 """Seconds that child processes have to end."""
 PASSING = (".lock", ".partial", ".unreadable", ".png", ".log", ".begun", ".failed")
@@ -109,6 +106,7 @@ COMMANDS = {
 
 def run_command(command: Command, root: Path) -> None:
     """In a process of its own: what the console script does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a script's background jobs ignore
     log = os.open(root / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -127,6 +125,7 @@ def run_command(command: Command, root: Path) -> None:
 
 
 def start(command: Command, root: Path):
+    (root / "output.log").touch()
     process = CONTEXT.Process(target=run_command, args=(command, root))
     process.start()
     return process
@@ -195,18 +194,22 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def contents(target: Path) -> dict[str, object]:
-    """All results in a folder, or a file, in a form in which those of two runs are the same."""
+    """All results in a folder, or a file, in a form in which those of two runs are the same, if the paths of their
+    roots are of the same length."""
     files = [target] if target.is_file() else [file for file in sorted(target.rglob("*")) if file.is_file()]
     found: dict[str, object] = {}
     for file in files:
         name = file.relative_to(target.parent).as_posix()
         if not (file.name.endswith(PASSING) or ".snakemake/" in name or file.name.startswith("training_log")):
-            found[name] = content(file, name)
+            found[name] = content(file, name, target.parent)
     return found
 
 
-def content(file: Path, name: str) -> object:
+def content(file: Path, name: str, root: Path) -> object:
     """What is to be the same in every run; True where there are times in it."""
+    import pandas as pd
+    import torch
+
     if file.suffix == ".pth":
         weights = torch.load(file, map_location="cpu", weights_only=False)["network_weights"]
         return {key: value.numpy().tobytes() for key, value in weights.items()}
@@ -218,10 +221,7 @@ def content(file: Path, name: str) -> object:
         return table[[column for column in table if "second" not in column and "GB" not in column]].to_csv()
     if file.name in TIMED or "/jobs/" in name or "/logs/" in name or file.suffix in (".html", ".md", ".tex"):
         return True
-    if file.name == "summary.json":
-        text = json.loads(file.read_text())
-        return json.dumps(text).replace(str(file.parents[5]), "")
-    return file.read_bytes().replace(str(file.parents[0]).encode(), b"")
+    return file.read_bytes().replace(str(root).encode(), b"")
 
 
 def differences(found: dict, expected: dict) -> list[str]:
@@ -263,6 +263,10 @@ def main_of_kills() -> None:
     parser.add_argument("--base", type=Path, help="folder to keep what the commands need, for another time")
     options = parser.parse_args()
     began = time.monotonic()
+    CONTEXT.set_forkserver_preload(MODULES)
+    first = CONTEXT.Process(target=int)  # waits for the imports
+    first.start()
+    first.join()
     failures, done = [], 0
     with tempfile.TemporaryDirectory(prefix="kills_") as folder:
         place = Path(folder)
@@ -272,7 +276,7 @@ def main_of_kills() -> None:
             build(base)
         expected, lasted = {}, {}
         for name in options.commands:
-            root = fresh(base, place / f"undisturbed_{name}", COMMANDS[name])
+            root = fresh(base, place / f"u{len(expected):02d}", COMMANDS[name])
             started = time.monotonic()
             finish(COMMANDS[name], root)
             lasted[name] = time.monotonic() - started
@@ -285,7 +289,7 @@ def main_of_kills() -> None:
             after = rng.uniform(0, lasted[name])
             if time.monotonic() - began > 60 * options.minutes:
                 break
-            root = fresh(base, place / f"{i}", COMMANDS[name])
+            root = fresh(base, place / f"{i:03d}", COMMANDS[name])
             try:
                 how = kill(COMMANDS[name], root, after, number)
                 finish(COMMANDS[name], root)

@@ -109,7 +109,7 @@ def test_a_full_target_is_said_and_nothing_half_written_stays(source, tmp_path):
 def test_a_target_that_cannot_be_written(source, tmp_path, monkeypatch):
     (tmp_path / "Dataset032_MnM2_LA").write_text("a file in the way")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
-    with pytest.raises(UserError, match="cannot be written .*: check nnUNet_raw"):
+    with pytest.raises(UserError, match="cannot be written .*: check its folder, or choose another ID with -d"):
         mnms2.convert(source, n_folds=2)
 
 

@@ -28,7 +28,7 @@ SENTENCES = {
     "or use fewer processes (-np": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
     "A worker process was killed, most likely because memory ran out": BrokenProcessPool("A process in the pool was"),
     "use fewer (-np, nnUNet_def_n_proc": RuntimeError(NNUNET_WORKER),
-    "A checkpoint cannot be written: make room on the disk": RuntimeError(CHECKPOINT),
+    "A checkpoint or preprocessed image cannot be written: make room": RuntimeError(CHECKPOINT),
     "OUT/file cannot be written or read (No space left on device): make room": os_error(errno.ENOSPC),
     "(File too large): make room": os_error(errno.EFBIG),
     "(Read-only file system): check its permissions": os_error(errno.EROFS),

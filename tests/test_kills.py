@@ -1,39 +1,32 @@
-"""Commands killed in their work and run again; ``make kills`` does this to all commands, many times."""
+"""Conversions that are stopped or killed and run again; ``make kills`` does this to all commands, many times."""
 
+import random
 import shutil
 import signal
 import time
-from pathlib import Path
 
-import pytest
-from kills import COMMANDS, Command, contents, differences, finish, kill
+from kills import COMMANDS, CONTEXT, contents, differences, finish, kill
 
+from nnunet_cardiac.phantom.acdc import write_patients
 
-@pytest.fixture
-def root(tmp_path, dataset, planned) -> Path:
-    """What a training needs; the plans are those of all tests."""
-    (tmp_path / "out").mkdir()
-    for name, folder in (("raw", dataset), ("preprocessed", planned)):
-        shutil.copytree(folder, tmp_path / name / folder.name)
-    return tmp_path
+CONTEXT.set_forkserver_preload(["nnunet_cardiac.cli", "nnunet_cardiac.dataset_conversion.mnms2"])  # test_conversion's
 
 
-def test_a_training_with_workers_that_is_stopped_and_killed_ends_as_an_undisturbed_one(root, tmp_path):
-    training = Command(
-        "train -d 27 -tr nnUNetTrainerDADU -p nnUNetDADUPlans -c 2d -f 0 -device cpu --budget 40", "results", workers=2
-    )
+def test_what_is_stopped_or_killed_ends_with_its_workers_and_the_next_run_finishes_it(tmp_path):
+    write_patients(tmp_path / "source" / "training", range(1, 5), shape=(64, 56), spacing=4.2, n_slices=4)
+    convert = COMMANDS["convert"]
+    finish(convert, tmp_path)  # the first one waits for imports
+    expected = contents(tmp_path / "raw")
+    assert len(expected) == 19
+    shutil.rmtree(tmp_path / "raw")
     began = time.monotonic()
-    finish(training, root)
+    finish(convert, tmp_path)
     seconds = time.monotonic() - began
-    expected = contents(root / "results")
-    shutil.rmtree(root / "results")
-    for share, number in ((0.3, signal.SIGKILL), (0.5, signal.SIGTERM)):
-        how = kill(training, root, share * seconds, number)
-        assert "children" in how
-    finish(training, root)
-    assert differences(contents(root / "results"), expected) == []
-    assert any(name.endswith(".pth") for name in expected)
-
-
-def test_a_prediction():
-    assert COMMANDS
+    rng = random.Random(0)
+    caught = []
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGTERM):
+        shutil.rmtree(tmp_path / "raw")
+        caught.append(kill(convert, tmp_path, rng.uniform(0.3, 1) * seconds, number))
+        finish(convert, tmp_path)
+        assert differences(contents(tmp_path / "raw"), expected) == []
+    assert any(how.startswith("-9") for how in caught) and any(how.startswith("1") for how in caught), caught

@@ -72,7 +72,7 @@ def test_a_target_that_vanishes_or_cannot_be_made(tmp_path):
         (tmp_path / "target" / ".lock").unlink()
         (tmp_path / "target").rmdir()
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"target cannot be written \(Not a directory\): choose another folder with -o"):
+    with pytest.raises(UserError, match=r"target cannot be written \(Not a directory\): check its folder, or choose"):
         with locked(tmp_path / "file" / "target"):
             pytest.fail("it is no folder")
 

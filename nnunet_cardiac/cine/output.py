@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +16,7 @@ from nnunet_cardiac.cine.reference_ranges import reference_range
 from nnunet_cardiac.cine.report import write_report
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
+from nnunet_cardiac.files import write_whole
 
 REPORT, INDICES_JSON, INDICES_CSV, VOLUMES = "report.html", "indices.json", "indices.csv", "volumes.csv"
 SEGMENTATION, DICOM = "segmentation.nii.gz", "dicom"
@@ -58,18 +57,6 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
         write_whole(folder / INDICES_JSON, lambda file: file.write_text(record, encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{folder} cannot be written ({e.strerror or e}): is the disk full?") from e
-
-
-def write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file, which is there as a whole or not at all.
-
-    Args:
-        file: to write
-        write: is given another file in the same folder, which then takes its place
-    """
-    partial = file.with_name(f"partial_{file.name}")
-    write(partial)
-    os.replace(partial, file)
 
 
 def _image(analysis: Analysis) -> nib.Nifti1Image:

@@ -16,11 +16,12 @@ import torch
 from nnunet_cardiac.cine.analyse import analyse
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.dicom import is_dicom, pseudonym
-from nnunet_cardiac.cine.output import INDICES_JSON, REPORT, write_output, write_whole
+from nnunet_cardiac.cine.output import INDICES_JSON, REPORT, write_output
 from nnunet_cardiac.cine.read import NIFTI, read_cine, with_size
 from nnunet_cardiac.cine.segment import segment_cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.files import write_whole
 from nnunet_cardiac.inference.predict import StagePredictor, load_stages
 from nnunet_cardiac.inference.unusual import unusual_image
 from nnunet_cardiac.lock import locked

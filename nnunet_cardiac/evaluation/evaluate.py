@@ -18,6 +18,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     find_structures,
     read_segmentation,
 )
+from nnunet_cardiac.files import write_whole
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 
@@ -179,15 +180,15 @@ def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True)
     summary = summarise(evaluation.metrics)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        evaluation.metrics.to_csv(output / "metrics.csv", index=False, float_format="%.7g")
-        evaluation.anatomy.to_csv(output / "anatomy.csv", index=False)
-        summary.to_csv(output / "summary.csv", index=False, float_format="%.7g")
+        tables = {"metrics": evaluation.metrics, "anatomy": evaluation.anatomy, "summary": summary}
+        for name, table in tables.items():
+            write_whole(output / f"{name}.csv", table.to_csv, index=False, float_format="%.7g")
         if picture:
             from nnunet_cardiac.evaluation.figures import distributions, own_style
 
             with own_style():
                 figure = distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm"))
-                figure.savefig(output / "metrics.png", dpi=110)
+                write_whole(output / "metrics.png", figure.savefig, dpi=110)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return summary

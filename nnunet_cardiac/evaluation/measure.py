@@ -17,6 +17,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     read_segmentation,
 )
 from nnunet_cardiac.evaluation.statistics import agreement
+from nnunet_cardiac.files import write_whole
 from nnunet_cardiac.progress import progress
 
 PHASE_IN_NAME = re.compile(r"(?P<patient>.+)_(?P<phase>ED|ES)")
@@ -148,16 +149,17 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        measurement.indices.to_csv(output / "indices.csv", float_format="%.6g")
+        tables = {"indices": measurement.indices}
         if measurement.reference is not None:
             statistics = measurement.agreement()
-            measurement.reference.to_csv(output / "reference.csv", float_format="%.6g")
-            statistics.to_csv(output / "agreement.csv", float_format="%.6g")
-            if picture:
-                from nnunet_cardiac.evaluation.figures import bland_altman, own_style
+            tables |= {"reference": measurement.reference, "agreement": statistics}
+        for name, table in tables.items():
+            write_whole(output / f"{name}.csv", table.to_csv, float_format="%.6g")
+        if measurement.reference is not None and picture:
+            from nnunet_cardiac.evaluation.figures import bland_altman, own_style
 
-                with own_style():
-                    figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
-                    figure.savefig(output / "bland_altman.png", dpi=130)
+            with own_style():
+                figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
+                write_whole(output / "bland_altman.png", figure.savefig, dpi=130)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
