@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 
 import psutil
 
@@ -47,7 +48,7 @@ def stopped_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) == _stop:
         yield
         return
-    multiprocessing.util.register_after_fork(end_with_parent, lambda end: end())
+    _tell_children()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if handler != signal.SIG_IGN:
@@ -57,6 +58,12 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@cache
+def _tell_children() -> None:
+    """Once, that processes of ``multiprocessing`` end with this one; those that are forked, whoever starts them."""
+    multiprocessing.util.register_after_fork(end_with_parent, lambda end: end())
 
 
 def _stop(number: int, frame: object) -> None:

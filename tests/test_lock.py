@@ -9,8 +9,10 @@ from pathlib import Path
 
 import filelock
 import pytest
+from conftest import DADU, DATASET
 
 from nnunet_cardiac import lock
+from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.lock import held, locked, waiting
 
@@ -91,3 +93,40 @@ def test_a_file_system_without_locks_is_said_and_the_work_is_done(number, tmp_pa
 def test_the_library_leaves_what_the_holder_has_written():
     """Since 3.30; before, whoever tried emptied the file."""
     assert tuple(map(int, filelock.__version__.split(".")[:2])) >= (3, 30)
+
+
+COMMANDS = {
+    "convert acdc -i ACDC --folds 2": f"raw/{DATASET}",
+    "plan_and_preprocess -d 27 --small": f"preprocessed/{DATASET}",
+    f"train {' '.join(DADU)} -f 0 -device cpu": f"results/{DATASET}/nnUNetTrainerDADU__nnUNetDADUPlans__2d/fold_0",
+    "predict -i IN -o OUT": "OUT",
+    "evaluate -i IN -g IN -o OUT": "OUT",
+    "measure -i IN -o OUT": "OUT",
+    "cine -i IN -o OUT --cohort": "OUT",
+    "report -i IN -o OUT": "OUT",
+    "benchmark -d 27 --contenders nnunet_2d -device cpu -o OUT": "OUT",
+    "cost -d 27 -o table.csv": "table.csv",
+    "models export -d 27 -c 2d --name a -o a.zip": "a.zip",
+    "models install a.zip": "models",
+    "models to_nnunet cardiac": f"results/{DATASET}",
+}
+"""Every command that writes, and what it writes."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_says_who_writes_to_the_same_place(command, phantom_acdc, dataset, planned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (("raw", dataset.parent), ("preprocessed", planned.parent), ("ACDC", phantom_acdc)):
+        (tmp_path / name).symlink_to(folder)
+    (tmp_path / "results" / DATASET).mkdir(parents=True)
+    (tmp_path / "IN").mkdir()
+    monkeypatch.setenv("nnUNet_results", "results")
+    monkeypatch.setenv("nnUNet_raw", "raw")
+    monkeypatch.setenv("nnUNet_preprocessed", "preprocessed")
+    monkeypatch.setenv("NNUNET_CARDIAC_MODELS", "models")
+    target = Path(COMMANDS[command])
+    with locked(target, is_file=bool(target.suffix)), pytest.raises(SystemExit) as exit_status:
+        main(command.split())
+    said = exit_status.value.code
+    assert said.startswith("nnunet_cardiac: error: ") and said.count("\n") == 0
+    assert f"{target} is being written by process {os.getpid()} on " in said and ": wait for it with --wait, or" in said

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"nnunet_cardiac: error: {said}")
     except Stopped as e:
         kill_children()
-        print(f"nnunet_cardiac: {e}", file=sys.stderr)
+        print(f"nnunet_cardiac: {e}", file=sys.__stderr__)  # the demo sends the other one to a file
         sys.exit(e.exit_status)
     if failures:
         sys.exit(1)
