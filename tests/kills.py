@@ -4,6 +4,7 @@
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ MODULES = [f"nnunet_cardiac.{name}" for name in (
     "cost.table", "dataset_conversion.acdc",
 )]  # fmt: skip
 CONTEXT = multiprocessing.get_context("forkserver")
+TOO_LATE = "had ended"
 PATIENCE = 15.0
 """Seconds that child processes have to end."""
 PASSING = (".lock", ".partial", ".unreadable", ".png", ".log", ".begun", ".failed")
@@ -170,7 +172,8 @@ def kill(command: Command, root: Path, after: float, number: int) -> str:
     process = start(command, root)
     process.join(after)
     if process.exitcode is not None:
-        return f"had ended with {process.exitcode}"
+        assert process.exitcode == 0, f"{command.arguments} ended with {process.exitcode}\n{end_of_output(root)}"
+        return TOO_LATE
     children = psutil.Process(process.pid).children(recursive=True)
     os.kill(process.pid, number)
     began = time.monotonic()
@@ -283,25 +286,25 @@ def main_of_kills() -> None:
             expected[name] = contents(root / COMMANDS[name].target)
             print(f"{name:<10}undisturbed {lasted[name]:.1f} s, {len(expected[name])} files", flush=True)
         rng = random.Random(options.seed)
-        for i in range(options.kills):
+        for i in itertools.count():
             name = options.commands[i % len(options.commands)]
             number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
             after = rng.uniform(0, lasted[name])
-            if time.monotonic() - began > 60 * options.minutes:
+            if done == options.kills or time.monotonic() - began > 60 * options.minutes:
                 break
             root = fresh(base, place / f"{i:03d}", COMMANDS[name])
             try:
                 how = kill(COMMANDS[name], root, after, number)
-                finish(COMMANDS[name], root)
+                if how != TOO_LATE:
+                    done += 1
+                    finish(COMMANDS[name], root)
                 different = differences(contents(root / COMMANDS[name].target), expected[name])
                 assert not different, f"{name} differs in {different}"
             except AssertionError as e:
                 failures.append(f"{i} {name}: {e}")
                 how = f"FAILED: {e}"
-            else:
-                shutil.rmtree(root)
-            done += 1
-            print(f"{i:>3} {name:<10}{signal.Signals(number).name} after {after:.1f} s: {how}", flush=True)
+            shutil.rmtree(root)
+            print(f"{done:>3} {name:<10}{signal.Signals(number).name} after {after:.1f} s: {how}", flush=True)
         print(f"{done} kills, {len(failures)} failures, {(time.monotonic() - began) / 60:.0f} minutes")
     sys.exit(bool(failures))
 

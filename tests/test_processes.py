@@ -51,8 +51,8 @@ def survivors(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_command_with_all_its_children(number, command, tmp_path):
-    children = psutil.Process(command.pid).children(recursive=True)
-    assert len(children) >= 5
+    while len(children := psutil.Process(command.pid).children(recursive=True)) < 5:
+        time.sleep(0.01)
     command.send_signal(number)
     assert command.wait(15) == 128 + number
     assert survivors(children) == []

@@ -136,9 +136,10 @@ def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
         for stage in stages:
             if (results / stage.dataset / stage.name).exists():
                 raise UserError(f"{results / stage.dataset / stage.name} exists already: move it away.")
+        written = {}
         for stage, saved in zip(stages, model.stages, strict=True):
             folder = results / stage.dataset / stage.name
-            partial = folder.with_name(f".{folder.name}.partial")
+            partial = written[folder] = folder.with_name(f".{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             for weights, network in zip(saved.weights, model.build_networks(saved), strict=True):
                 fold = partial / Path(weights).stem
@@ -151,5 +152,6 @@ def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
                 torch.save(checkpoint, fold / CHECKPOINT)
             for file in (PLANS, DATASET):
                 shutil.copyfile(model.folder / file, partial / file)
+        for folder, partial in written.items():
             partial.rename(folder)
     return stages
