@@ -35,6 +35,8 @@ def sentence(error: BaseException) -> str | None:
         )
     if "PytorchStreamWriter failed" in text or "Error while creating the NDArray" in text:  # PyTorch's and blosc2's
         return f"A checkpoint or preprocessed image cannot be written: make room on the disk; {FINISHED_STAYS}."
+    if isinstance(error, OSError) and "requested and" in text:  # NumPy's, of a file that got fewer bytes
+        error = OSError(errno.ENOSPC, text)
     if isinstance(error, OSError) and error.errno in WAYS_OUT:
         name = error.filename if isinstance(error.filename, str) else "A file"
         return f"{name} cannot be written or read ({error.strerror}): {WAYS_OUT[error.errno]}; {FINISHED_STAYS}."

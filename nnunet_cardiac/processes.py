@@ -50,9 +50,9 @@ def stopped_by_signals() -> Iterator[None]:
         return
     _tell_children()
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:
-            signal.signal(number, _stop)
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, _stop)
     try:
         yield
     finally:
@@ -68,7 +68,8 @@ def _tell_children() -> None:
 
 def _stop(number: int, frame: object) -> None:
     for other in SIGNALS:
-        signal.signal(other, lambda again, _: _kill_all(128 + again))
+        if signal.getsignal(other) == _stop:
+            signal.signal(other, lambda again, _: _kill_all(128 + again))
     stopped = Stopped(number)
 
     def insist() -> None:

@@ -30,6 +30,7 @@ SENTENCES = {
     "use fewer (-np, nnUNet_def_n_proc": RuntimeError(NNUNET_WORKER),
     "A checkpoint or preprocessed image cannot be written: make room": RuntimeError(CHECKPOINT),
     "OUT/file cannot be written or read (No space left on device): make room": os_error(errno.ENOSPC),
+    "make room on the disk; what is finished stays": OSError("1000 requested and 0 written"),
     "(File too large): make room": os_error(errno.EFBIG),
     "(Read-only file system): check its permissions": os_error(errno.EROFS),
     "(No such file or directory): check whether its folder": os_error(errno.ENOENT),

@@ -164,7 +164,7 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
             np.save(partial, np.append(labels.ravel().astype(np.float32), disagreement), allow_pickle=False)
             partial.replace(pieces / f"{phase}.npy")
         except OSError as e:
-            raise UserError(f"{pieces} cannot be written ({e.strerror}): is the disk full?") from e
+            raise UserError(f"{pieces} cannot be written ({e.strerror or e}): is the disk full?") from e
 
     segmented = segment_cine(cine, segmenter.stages, segmenter.clean_up, segmenter.whole, kept, keep)
     for problem in cine.problems:
