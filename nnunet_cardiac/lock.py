@@ -53,11 +53,14 @@ def locked(target: Path, way_out: str = "choose another folder with -o", is_file
         try:
             lock.acquire(timeout=0)
         except Timeout as e:
-            held = f"{target} is being written by {_holder(file)}"
+            occupied = f"{target} is being written by {_holder(file)}"
             if not _waiting.get():
-                raise UserError(f"{held}: wait for it with --wait, or {way_out}.") from e
-            print(f"{held}: waiting for it.", file=sys.stderr, flush=True)
-            lock.acquire()
+                raise UserError(f"{occupied}: wait for it with --wait, or {way_out}.") from e
+            print(f"{occupied}: waiting for it.", file=sys.stderr, flush=True)
+            while not lock.is_locked:
+                file.parent.mkdir(parents=True, exist_ok=True)  # the other one deletes it, if it is empty
+                with suppress(FileNotFoundError):
+                    lock.acquire()
     except OSError as e:
         if e.errno not in NO_LOCKS:
             raise UserError(f"{target} cannot be written ({e.strerror}): check its folder, or {way_out}.") from e

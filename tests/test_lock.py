@@ -57,6 +57,19 @@ def test_the_second_says_who_holds_it_and_a_kill_lets_go_of_it(holder, tmp_path,
     assert not target.exists() or not any(target.iterdir())
 
 
+def test_a_folder_that_the_first_takes_away_again_is_made_by_the_second(tmp_path):
+    def wait() -> None:
+        with waiting(), locked(tmp_path / "target"):
+            (tmp_path / "target" / "done").touch()
+
+    thread = threading.Thread(target=wait)
+    with locked(tmp_path / "target"):
+        thread.start()
+        thread.join(0.3)
+    thread.join(10)
+    assert [file.name for file in (tmp_path / "target").iterdir()] == ["done"]
+
+
 def test_nothing_stays_of_a_lock(tmp_path):
     with locked(tmp_path / "new" / "target"):
         assert [file.name for file in (tmp_path / "new" / "target").iterdir()] == [".lock"]

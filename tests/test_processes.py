@@ -1,6 +1,7 @@
 """Signals, and processes whose parent is gone."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -80,12 +81,28 @@ def test_a_guarded_module_ends_with_whoever_started_it_and_as_it_ends():
     quick = subprocess.Popen([*GUARDED, "platform"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert quick.wait() == 0 and quick.stdout.read()
     assert subprocess.Popen([*GUARDED, "no_such_module"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL).wait() == 1
-    server = subprocess.Popen([*GUARDED, "http.server", "0"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    while not (children := psutil.Process(server.pid).children()):
-        time.sleep(0.01)
+    server = serve()
+    children = psutil.Process(server.pid).children()
     server.stdin.close()  # as it is when this process dies
     server.wait(10)
-    assert survivors(children) == []
+    assert len(children) == 1 and survivors(children) == []
+
+
+def test_a_guarded_module_is_asked_to_end_by_ctrl_c():
+    """As Snakemake is, which then takes back its jobs on a cluster; this server ends well."""
+    server = serve()
+    server.send_signal(signal.SIGINT)
+    assert server.wait(10) == 0 and "Keyboard interrupt received" in server.stdout.read()
+
+
+def serve() -> subprocess.Popen:
+    """A module that is guarded and runs until it is ended."""
+    server = subprocess.Popen(
+        [*GUARDED, "http.server", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"}, text=True,
+    )  # fmt: skip
+    assert server.stdout.readline().startswith("Serving")
+    return server
 
 
 def test_a_started_process_is_killed_with_all_that_it_has_started():
