@@ -38,6 +38,9 @@ class Stopped(KeyboardInterrupt):
         self.exit_status = 128 + number
 
 
+_received: list[Stopped] = []
+
+
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Inside, a signal raises ``Stopped`` in the main thread. What has not ended after ``GRACE``, or when another
@@ -51,10 +54,15 @@ def stopped_by_signals() -> Iterator[None]:
     _tell_children()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    _received.clear()
     for number in before:
         signal.signal(number, _stop)
     try:
         yield
+    except Exception as e:
+        if _received:  # of which a library has made an error of its own, as Matplotlib does
+            raise _received[0] from e
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -71,6 +79,7 @@ def _stop(number: int, frame: object) -> None:
         if signal.getsignal(other) == _stop:
             signal.signal(other, lambda again, _: _kill_all(128 + again))
     stopped = Stopped(number)
+    _received.append(stopped)
 
     def insist() -> None:
         print(f"nnunet_cardiac: {stopped}", file=sys.stderr, flush=True)

@@ -38,17 +38,8 @@ PATIENCE = 15.0
 """Seconds that child processes have to end."""
 PASSING = (".lock", ".partial", ".unreadable", ".png", ".log", ".begun", ".failed")
 """Endings of files that are no result."""
-TIMED = (
-    "training_log",
-    "debug.json",
-    "training_cost.json",
-    "cost",
-    "workflow.json",
-    "snakemake",
-    ".snakemake",
-    "fold_",
-)
-"""How files begin in which there are times."""
+TIMED = ("debug.json", "training_cost.json", "cost.csv", "workflow.json")
+"""Files in which there are times, and nothing else to compare."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +217,9 @@ def content(file: Path, name: str, root: Path) -> object:
         return blosc2.open(urlpath=str(file), mode="r")[:].tobytes()
     if name == "cost.csv":
         table = pd.read_csv(file)
-        return table[[column for column in table if "second" not in column and "GB" not in column]].to_csv()
+        return table.drop(columns=["s per step", "images per s", "measured GB"]).to_csv()
+    if file.name == "indices.json" and "key" in (record := json.loads(file.read_text())):
+        return record | {"key": None}  # of the model's path and time
     if file.name in TIMED or "/jobs/" in name or "/logs/" in name or file.suffix in (".html", ".md", ".tex"):
         return True
     return file.read_bytes().replace(str(root).encode(), b"")

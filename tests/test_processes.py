@@ -61,6 +61,26 @@ def test_a_signal_ends_a_command_with_all_its_children(number, command, tmp_path
     assert not (tmp_path / "target").exists()
 
 
+SWALLOWED = """
+import os, signal
+from nnunet_cardiac import cli
+
+def run(options):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        raise ValueError("Invalid bounding box") from None
+
+cli.env.run = run
+cli.main(["env"])
+"""
+
+
+def test_an_error_that_a_library_makes_of_a_signal_is_the_signal():
+    command = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert command.returncode == 143 and command.stderr == "nnunet_cardiac: It was stopped by SIGTERM.\n"
+
+
 def test_workers_end_with_a_process_that_is_killed(command):
     children = psutil.Process(command.pid).children()
     workers = [child for child in children if child.name().startswith("python")]
