@@ -132,52 +132,52 @@ def _kill_all(exit_status: int) -> None:
     os._exit(exit_status)
 
 
-def _kill(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Kills processes and all that they have started, which it returns. None of them sees another one end.
-
-    Python's resource trackers clean up behind them and end by themselves.
-    """
-    stopped: list[psutil.Process] = []
-    found = processes
-    while found:  # what is stopped starts nothing more
-        for process in found:
-            with suppress(psutil.Error):
-                process.suspend()
-        stopped += found
-        found = [child for process in found for child in _children(process) if child not in stopped]
-    for process in stopped:
-        with suppress(psutil.Error):
-            process.kill()
-    return stopped
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    children = []
-    with suppress(psutil.Error):
-        for child in process.children():
-            with suppress(psutil.Error):  # it has ended
-                if "resource_tracker" not in " ".join(child.cmdline()):
-                    children.append(child)
-    return children
-
-
 def kill_children() -> None:
     """Kills all that this process has started, and what that has started."""
-    psutil.wait_procs(_kill(_children(psutil.Process())), timeout=5)
+    psutil.wait_procs(_kill(psutil.Process(), _descendants(psutil.Process())), timeout=5)
 
 
 def kill_started(process: subprocess.Popen) -> None:
     """Kills a process and all that it has started."""
     with suppress(psutil.NoSuchProcess):
-        _kill([psutil.Process(process.pid)])
+        started = psutil.Process(process.pid)
+        _kill(started, [started])
     process.wait()
+
+
+def _kill(root: psutil.Process, victims: list[psutil.Process]) -> list[psutil.Process]:
+    """Kills what a process has started, and ``victims`` with it; returns all of them. None sees another one end.
+
+    Python's resource trackers clean up behind them and end by themselves.
+    """
+    stopped: list[psutil.Process] = []
+    while victims:  # what is stopped starts nothing more
+        for victim in victims:
+            with suppress(psutil.Error):
+                victim.suspend()
+        stopped += victims
+        victims = [child for child in _descendants(root) if child not in stopped]
+    for victim in stopped:
+        with suppress(psutil.Error):
+            victim.kill()
+    return stopped
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    found = []
+    with suppress(psutil.Error):
+        for child in process.children(recursive=True):
+            with suppress(psutil.Error):  # it has ended
+                if "resource_tracker" not in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
 
 
 def main() -> None:
     """Runs the module that is named by the arguments, and ends as it ends."""
-    process = subprocess.Popen([sys.executable, "-m", *sys.argv[1:]], stdin=subprocess.DEVNULL)
     signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
     signal.signal(signal.SIGTERM, lambda *_: kill_started(process))
+    process = subprocess.Popen([sys.executable, "-m", *sys.argv[1:]], stdin=subprocess.DEVNULL)
 
     def follow() -> None:
         os.read(0, 1)  # not sys.stdin, which Python could not close at its end

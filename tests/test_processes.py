@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -97,32 +98,43 @@ def kill_tree(process: psutil.Process) -> None:
             child.kill()
 
 
-def test_a_guarded_module_ends_with_whoever_started_it_and_as_it_ends():
+def test_a_guarded_module_ends_with_whoever_started_it_and_as_it_ends(tmp_path):
     quick = subprocess.Popen([*GUARDED, "platform"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert quick.wait() == 0 and quick.stdout.read()
     assert subprocess.Popen([*GUARDED, "no_such_module"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL).wait() == 1
-    server = serve()
-    children = psutil.Process(server.pid).children()
-    server.stdin.close()  # as it is when this process dies
-    server.wait(10)
+    module = patient(tmp_path)
+    children = psutil.Process(module.pid).children()
+    module.stdin.close()  # as it is when this process dies
+    module.wait(10)
     assert len(children) == 1 and survivors(children) == []
 
 
-def test_a_guarded_module_is_asked_to_end_by_ctrl_c():
-    """As Snakemake is, which then takes back its jobs on a cluster; this server ends well."""
-    server = serve()
-    server.send_signal(signal.SIGINT)
-    assert server.wait(10) == 0 and "Keyboard interrupt received" in server.stdout.read()
+def test_a_guarded_module_is_asked_to_end_by_ctrl_c(tmp_path):
+    """As Snakemake is, which then takes back its jobs on a cluster."""
+    module = patient(tmp_path)
+    module.send_signal(signal.SIGINT)
+    assert module.wait(10) == 7
 
 
-def serve() -> subprocess.Popen:
-    """A module that is guarded and runs until it is ended."""
-    server = subprocess.Popen(
-        [*GUARDED, "http.server", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"}, text=True,
+PATIENT = """
+import sys, time
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+def patient(folder: Path) -> subprocess.Popen:
+    """A module that is guarded and waits to be ended."""
+    (folder / "patient_module.py").write_text(PATIENT)
+    module = subprocess.Popen(
+        [*GUARDED, "patient_module"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
     )  # fmt: skip
-    assert server.stdout.readline().startswith("Serving")
-    return server
+    assert module.stdout.readline() == "ready\n"
+    return module
 
 
 def test_a_started_process_is_killed_with_all_that_it_has_started():
