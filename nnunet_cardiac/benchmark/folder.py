@@ -5,7 +5,8 @@ FOLDER/workflow.json     what its latest call is asked to do
 FOLDER/jobs/             for each job a record when it is done (.json), the reason when it failed (.failed), a lock
 FOLDER/logs/             what the jobs printed
 FOLDER/evaluation/       tables by model and fold
-FOLDER/nnUNet_results/   models trained with a budget; without one they are in $nnUNet_results
+FOLDER/nnUNet_results/   models trained with a budget or another learning rate; others are in $nnUNet_results
+FOLDER/search/           short runs that look for a learning rate
 FOLDER/gpus/             a lock for each GPU
 FOLDER/report/           the page and its tables
 """
@@ -22,7 +23,7 @@ from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 
-KINDS = ("plan", "train", "evaluate", "cost")
+KINDS = ("plan", "tune", "train", "evaluate", "cost")
 SETTINGS = "settings.json"
 EVENTS = {".lock": "started", ".json": "done", ".failed": "failed"}
 """What a file beside a job's record says about the job."""
@@ -35,7 +36,7 @@ class Job:
     Args:
         kind: one of ``KINDS``
         name: of the plans (to "plan") or of the model
-        fold: of "train" and "evaluate"
+        fold: of "tune", "train" and "evaluate"
     """
 
     kind: str
@@ -131,7 +132,7 @@ class BenchmarkFolder:
 
     def fail(self, job: Job, reason: str) -> None:
         """Notes why a job failed, in one step."""
-        _write_text(reason, self.failed(job))
+        write_text(reason, self.failed(job))
 
     def failure(self, job: Job) -> str | None:
         """Why a job failed; None for one that did not."""
@@ -244,7 +245,7 @@ class BenchmarkFolder:
 
     def results(self, settings: Settings) -> Path:
         """Where the models are: ``nnUNet_results`` in the sense of nnU-Net."""
-        return self.path.resolve() / "nnUNet_results" if settings.budget else folder("nnUNet_results")
+        return self.path.resolve() / "nnUNet_results" if settings.has_own_models else folder("nnUNet_results")
 
     def use_results(self, settings: Settings) -> None:
         """Sends nnU-Net there; to be called before it is imported."""
@@ -253,6 +254,10 @@ class BenchmarkFolder:
     def fold_folder(self, settings: Settings, model: Model, fold: int) -> Path:
         """Checkpoints and validation of one fold."""
         return self.results(settings) / model.dataset / model.name / f"fold_{fold}"
+
+    def search(self, model: Model, fold: int) -> Path:
+        """Short runs that look for a learning rate."""
+        return self.path.resolve() / "search" / model.name / f"fold_{fold}"
 
     def evaluation(self, model: Model, fold: int) -> Path:
         """Tables of one fold."""
@@ -265,10 +270,11 @@ class BenchmarkFolder:
 
 
 def _write(content: dict, file: Path) -> None:
-    _write_text(json.dumps(content, indent=2), file)
+    write_text(json.dumps(content, indent=2), file)
 
 
-def _write_text(text: str, file: Path) -> None:
+def write_text(text: str, file: Path) -> None:
+    """In one step."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     partial.write_text(text)

@@ -13,9 +13,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
-from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job
+from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job, write_text
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
@@ -31,17 +32,20 @@ def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """Plans and preprocessed data; what exists is kept. Records configurations, and every stage before another."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
+    from nnunet_cardiac.planners.plan_and_preprocess import follows_paper, plan_and_preprocess
 
+    started = time.monotonic()
+    if original := settings.copied_plans().get(job.name):
+        return _copy_plans(settings.dataset, original, job.name) | (benchmark.read_record(Job("plan", original)) or {})
     members = [c for c in settings.contenders.values() if settings.plans_name(c.plans) == job.name]
     configurations = sorted({c.configuration for c in members})
-    started = time.monotonic()
     wrong = {}
     for configuration in configurations:
         try:
             plan_and_preprocess(
                 settings.dataset, members[0].planner, [configuration], settings.gpu_memory_target,
-                size=settings.size, plans_name=job.name, n_processes=default_num_processes, keep_plans=True,
+                paper=settings.paper and follows_paper(members[0].planner), size=settings.size, plans_name=job.name,
+                n_processes=default_num_processes, keep_plans=True,
             )  # fmt: skip
         except UserError as e:  # the configuration's own training will fail by it, the others go on
             wrong[configuration] = e
@@ -55,6 +59,52 @@ def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     }
 
 
+def _copy_plans(dataset: str, original: str, copy: str) -> dict:
+    """Plans under another name: of the same preprocessed images, and for models of their own."""
+    place = folder("nnUNet_preprocessed") / dataset
+    plans = json.loads((place / f"{original}.json").read_text()) | {"plans_name": copy}
+    write_text(json.dumps(plans, indent=4), place / f"{copy}.json")
+    return {"copy_of": original}
+
+
+def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
+    """Short runs of one fold of one stage, on a part of its training cases. Records every rate's Dice and the best."""
+    from nnunet_cardiac.training.learning_rate_search import search_learning_rate
+    from nnunet_cardiac.training.training_cost import COST_FILE
+
+    model, fold = job.model_and_fold(settings.dataset)
+    load_plans(model.dataset, model.plans, model.configuration)
+    check_trainer(model.trainer)
+    place = benchmark.search(model, fold)
+    dice = search_learning_rate(
+        model, fold, _inner_split(settings.dataset, fold), settings.lr_factors, settings.search_steps, place,
+        settings.device, settings.seed_of(model.plans), settings.compile_on_cpu,
+    )  # fmt: skip
+    costs = [json.loads(file.read_text()) for file in place.rglob(COST_FILE)]
+    for file in place.rglob("checkpoint_*.pth"):
+        file.unlink()
+    return {
+        "initial_lr": max(dice, key=lambda rate: dice[rate]),
+        "dice": {f"{rate:g}": round(value, 4) for rate, value in dice.items()},
+        "steps": settings.search_steps * len(dice),
+        "seconds": round(sum(cost["seconds"] for cost in costs), 1),
+    }
+
+
+def _inner_split(dataset: str, fold: int) -> tuple[list[str], list[str]]:
+    """Of a fold's training cases four fifths and one, no patient in both."""
+    from sklearn.model_selection import GroupKFold
+
+    from nnunet_cardiac.evaluation.segmentation import find_case_table
+
+    raw, preprocessed = (folder(f"nnUNet_{name}") / dataset for name in ("raw", "preprocessed"))
+    cases = json.loads((preprocessed / "splits_final.json").read_text())[fold]["train"]
+    known = find_case_table(None, [raw])
+    patients = [known.get(case, {}).get("patient") or case for case in cases]
+    train, val = next(GroupKFold(min(5, len(set(patients)))).split(cases, groups=patients))
+    return [cases[i] for i in train], [cases[i] for i in val]
+
+
 def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """One fold of one stage. Records what it cost, and its learning curve."""
     from nnunet_cardiac.training import train as training
@@ -63,7 +113,14 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     model, fold = job.model_and_fold(settings.dataset)
     load_plans(model.dataset, model.plans, model.configuration)
     check_trainer(model.trainer)
-    training.train(model, [fold], settings.device, budget=settings.budget, compile_on_cpu=settings.compile_on_cpu)
+    seed, rate = settings.seed_of(model.plans), settings.initial_lr
+    if settings.lr_factors:
+        first = replace(model, plans=settings.copied_plans().get(model.plans, model.plans))
+        rate = (benchmark.read_record(Job("tune", first.name, fold)) or {})["initial_lr"]
+    training.train(
+        model, [fold], settings.device, budget=settings.budget, scale_schedule=settings.scale_schedule, initial_lr=rate,
+        compile_on_cpu=settings.compile_on_cpu, seed=seed,
+    )  # fmt: skip
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
     cost = json.loads(cost_file.read_text()) if cost_file.is_file() else {}
@@ -137,7 +194,7 @@ def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
 
 JOBS: dict[str, Callable[[BenchmarkFolder, Settings, Job], dict]] = {
-    "plan": plan, "train": train, "evaluate": evaluate, "cost": cost,
+    "plan": plan, "tune": tune, "train": train, "evaluate": evaluate, "cost": cost,
 }  # fmt: skip
 """What makes the record of a job, by its kind."""
 
@@ -193,7 +250,7 @@ def run_following(benchmark: BenchmarkFolder, trained: Job) -> None:
 
 def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> bool:
     """Whether a job that is ready has something to train. One that must fail, for want of a configuration, has not."""
-    if job.kind != "train":
+    if job.kind not in ("tune", "train"):
         return False
     model, fold = job.model_and_fold(settings.dataset)
     try:
@@ -201,7 +258,9 @@ def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> 
     except UserError:
         return False
     place = benchmark.fold_folder(settings, model, fold)
-    return not all((place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json"))
+    return job.kind == "tune" or not all(
+        (place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json")
+    )
 
 
 @contextmanager

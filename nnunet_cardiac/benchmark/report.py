@@ -200,6 +200,12 @@ def _command(results: Results) -> str:
     parts = [f"nnunet_cardiac benchmark -d {s.dataset}", f"--contenders {' '.join(s.contenders)}"]
     parts += [f"-f {' '.join(map(str, s.folds))}", f"-device {s.device}"]
     parts += [f"--budget {s.budget}"] if s.budget else []
+    parts += ["--unscaled_schedule"] if not s.scale_schedule else []
+    parts += [f"--seeds {' '.join(map(str, s.seeds))}"] if s.seeds != [0] else []
+    parts += [f"--initial_lr {s.initial_lr:g}"] if s.initial_lr else []
+    factors = " ".join(f"{factor:g}" for factor in s.lr_factors)
+    parts += [f"--tune_lr {factors} --search_steps {s.search_steps}"] if factors else []
+    parts += ["--paper"] if s.paper else []
     parts += [s.size.option] if s.size else []
     parts += [f"-gpu_memory_target {s.gpu_memory_target}"] if s.gpu_memory_target else []
     parts += [f"--baseline {s.baseline}"]

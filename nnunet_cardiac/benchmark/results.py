@@ -19,16 +19,16 @@ STEPS_PER_EPOCH = 250
 
 @dataclass
 class ContenderResults:
-    """One contender's results over the folds that are finished.
+    """One contender's results over the folds and seeds that are finished.
 
     Args:
         contender: who
-        model: what of nnU-Net's was trained, of a cascade its last stage
+        model: what of nnU-Net's was trained, of a cascade its last stage; with several seeds, that of the first
         folds: that are finished
-        metrics, anatomy: as of an ``Evaluation``, with a column ``fold``
-        measurement: clinical indices, where there are ventricles and phases
+        metrics, anatomy: as of an ``Evaluation``, with columns ``fold`` and ``seed``
+        measurement: clinical indices, where there are ventricles and phases; of the first seed
         cost: see ``cost_table``
-        curves: by fold: ``steps`` and the online Dice of each epoch, of the last stage
+        curves: by fold and seed: ``steps`` and the online Dice of each epoch, of the last stage
         circumstances: hardware, versions, seed, of every training
         crop: see ``evaluate_crop``; None for a model without one
     """
@@ -40,7 +40,7 @@ class ContenderResults:
     anatomy: pd.DataFrame
     measurement: Measurement | None
     cost: dict[str, float]
-    curves: dict[int, dict[str, list[float]]]
+    curves: dict[tuple[int, int], dict[str, list[float]]]
     circumstances: list[dict] = field(default_factory=list)
     crop: pd.DataFrame | None = None
 
@@ -56,10 +56,9 @@ class ContenderResults:
         return named.fillna(pd.Series(cases.index, cases.index)).astype(str)
 
     def by_case(self, metric: str, structure: str = "mean") -> pd.Series:
-        """A metric by case, of one structure, or the mean of those that the case has."""
-        if structure == "mean":
-            return self.metrics.groupby("case")[metric].mean()
-        return self.metrics[self.metrics["structure"] == structure].set_index("case")[metric]
+        """A metric by case, the mean of all seeds: of one structure, or the mean of those that the case has."""
+        table = self.metrics if structure == "mean" else self.metrics[self.metrics["structure"] == structure]
+        return table.groupby("case")[metric].mean()
 
 
 @dataclass
@@ -107,32 +106,49 @@ def load(benchmark: BenchmarkFolder) -> Results:
 
 
 def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> ContenderResults | None:
-    model = settings.model(contender)
-    folds = [fold for fold in settings.folds if benchmark.record(Job("evaluate", model.name, fold)).is_file()]
-    if not folds:
+    models = {seed: settings.model(contender, seed) for seed in settings.seeds}
+    places = {
+        (fold, seed): benchmark.evaluation(model, fold)
+        for seed, model in models.items()
+        for fold in settings.folds
+        if benchmark.record(Job("evaluate", model.name, fold)).is_file()
+    }
+    if not places:
         return None
-    places = {fold: benchmark.evaluation(model, fold) for fold in folds}
+    first = min(seed for _, seed in places)
+    model = models[first]
     text = dict.fromkeys(("case", "patient", "phase", "group", "vendor"), str)
 
     def read(name: str, **options) -> list[pd.DataFrame]:
         return [
-            pd.read_csv(place / name, dtype=text, keep_default_na=True, **options).assign(fold=fold)
-            for fold, place in places.items()
+            pd.read_csv(place / name, dtype=text, keep_default_na=True, **options).assign(fold=fold, seed=seed)
+            for (fold, seed), place in places.items()
             if (place / name).is_file()
         ]
 
     measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
     measurement = None
     if measured:
-        measurement = Measurement(*(pd.concat(parts).drop(columns="fold") for parts in (measured, reference)))
+        tables = (pd.concat(parts) for parts in (measured, reference))
+        measurement = Measurement(*(table[table["seed"] == first].drop(columns=["fold", "seed"]) for table in tables))
     crops = read("crop.csv")
-    trainings = {stage: _trainings(benchmark, stage) for stage in _stages(benchmark, model)}
+    trainings = {
+        (stage, seed): _trainings(benchmark, stage)
+        for seed in sorted({seed for _, seed in places})
+        for stage in _stages(benchmark, models[seed])
+    }
     metrics, anatomy = pd.concat(read("metrics.csv")), pd.concat(read("anatomy.csv"))
     for frame in (metrics, anatomy):
         frame[["patient", "phase", "group", "vendor"]] = frame[["patient", "phase", "group", "vendor"]].fillna("")
     return ContenderResults(
-        contender, model, folds, metrics, anatomy, measurement, _cost(benchmark, model, trainings),
-        {fold: _curve(record) for fold, record in trainings[model].items() if fold in folds},
+        contender, model, sorted({fold for fold, _ in places}), metrics, anatomy, measurement,
+        _cost(benchmark, model, trainings),
+        {
+            (fold, seed): _curve(record)
+            for seed, own in models.items()
+            for fold, record in trainings.get((own, seed), {}).items()
+            if (fold, seed) in places
+        },
         [record["cost"] for stage in trainings.values() for record in stage.values() if record["cost"]],
         pd.concat(crops) if crops else None,
     )  # fmt: skip
@@ -149,10 +165,18 @@ def _trainings(benchmark: BenchmarkFolder, model: Model) -> dict[int, dict]:
     return {fold: record for fold, record in records.items() if record is not None}
 
 
-def _cost(benchmark: BenchmarkFolder, model: Model, trainings: dict[Model, dict[int, dict]]) -> dict[str, float]:
-    """Of all stages: training is the sum of each stage's mean over its folds, memory the largest of any training."""
+def _cost(
+    benchmark: BenchmarkFolder, model: Model, trainings: dict[tuple[Model, int], dict[int, dict]]
+) -> dict[str, float]:
+    """Of all stages: training is the sum of each stage's mean over folds and seeds, memory the largest of any."""
     measured = benchmark.read_record(Job("cost", model.name)) or {}
-    costs = [[r["cost"] for r in stage.values() if r["cost"]] for stage in trainings.values()]
+    by_stage: dict[str, list[dict]] = {}
+    searches: dict[str, list[dict]] = {}
+    for (stage, _), records in trainings.items():
+        by_stage.setdefault(stage.configuration, []).extend(r["cost"] for r in records.values() if r["cost"])
+        found = (benchmark.read_record(Job("tune", stage.name, fold)) for fold in records)
+        searches.setdefault(stage.configuration, []).extend(record for record in found if record)
+    costs = list(by_stage.values())
     complete = all(costs)
     memory = [c["peak_memory_GB"] for stage in costs for c in stage if c["peak_memory_GB"] is not None]
     return {
@@ -161,6 +185,9 @@ def _cost(benchmark: BenchmarkFolder, model: Model, trainings: dict[Model, dict[
         "steps_per_fold": sum(stage[0]["steps"] for stage in costs) if complete else math.nan,
         "training_minutes_per_fold": (
             sum(sum(c["seconds"] for c in stage) / len(stage) for stage in costs) / 60 if complete else math.nan
+        ),
+        "search_minutes_per_fold": (
+            sum(sum(r["seconds"] for r in stage) / len(stage) for stage in searches.values() if stage) / 60
         ),
         "peak_memory_GB": max(memory, default=math.nan),
         "prediction_seconds_per_case": measured.get("prediction_seconds_per_case", math.nan),
@@ -177,12 +204,14 @@ def unfinished(benchmark: BenchmarkFolder, settings: Settings) -> list[str]:
     """What of a benchmark's contenders and folds is missing, with the reason where a job has left one."""
     problems = []
     for name, contender in settings.contenders.items():
-        model = settings.model(contender)
-        for fold in settings.folds:
-            record = benchmark.read_record(Job("evaluate", model.name, fold))
-            missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
-            problems += [f"{name}, fold {fold}: {problem}" for problem in missing]
-        cost = Job("cost", model.name)
+        for seed in settings.seeds:
+            model = settings.model(contender, seed)
+            which = f", seed {seed}" if len(settings.seeds) > 1 else ""
+            for fold in settings.folds:
+                record = benchmark.read_record(Job("evaluate", model.name, fold))
+                missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
+                problems += [f"{name}{which}, fold {fold}: {problem}" for problem in missing]
+        cost = Job("cost", settings.model(contender, settings.seeds[0]).name)
         if not benchmark.record(cost).is_file():
             reason = benchmark.failure(cost)
             problems.append(f"{name}, cost: {'not measured.' if reason is None else f'failed: {reason}'}")
@@ -193,8 +222,9 @@ def _why_not_evaluated(benchmark: BenchmarkFolder, model: Model, fold: int) -> s
     """The job that failed on the way to a fold's evaluation, if one did."""
     *before, _ = _stages(benchmark, model)
     jobs = [Job("plan", model.plans)]
-    jobs += [Job("train", stage.name, other) for stage in before for other in benchmark.folds(stage)]
-    jobs += [Job("train", model.name, fold), Job("evaluate", model.name, fold)]
+    for stage in before:
+        jobs += [Job(kind, stage.name, other) for other in benchmark.folds(stage) for kind in ("tune", "train")]
+    jobs += [Job(kind, model.name, fold) for kind in ("tune", "train", "evaluate")]
     for job in jobs:
         reason = benchmark.failure(job)
         if reason is not None:

@@ -145,6 +145,7 @@ def cost_table(results: Results) -> pd.DataFrame:
         "flops_per_slice": ("GFLOPs per slice", lambda v: f"{v / 1e9:.2f}"),
         "steps_per_fold": ("optimiser steps per fold", lambda v: f"{v:.0f}"),
         "training_minutes_per_fold": ("training, min per fold", lambda v: f"{v:.1f}"),
+        "search_minutes_per_fold": ("search of the rate, min per fold", lambda v: f"{v:.1f}"),
         "peak_memory_GB": ("peak memory (GB)", lambda v: f"{v:.2f}"),
         "prediction_seconds_per_case": ("prediction, s per case", lambda v: f"{v:.2f}"),
     }

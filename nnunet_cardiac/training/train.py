@@ -43,6 +43,7 @@ def train(
     initial_lr: float | None = None,
     npz: bool = False,
     compile_on_cpu: bool = False,
+    seed: int | None = None,
 ) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
@@ -58,6 +59,7 @@ def train(
         initial_lr: learning rate to start from; None for the recipe's own
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
         compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
+        seed: of all random numbers; None for the recipe's own. nnU-Net's own trainers are seeded when they start
 
     Raises:
         UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
@@ -67,8 +69,8 @@ def train(
         raise UserError(
             "--compile is for -device cpu: on a GPU nnU-Net decides whether to compile, see nnUNet_compile."
         )
-    if (budget or initial_lr) and num_gpus > 1:
-        raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
+    if (budget or initial_lr or seed) and num_gpus > 1:
+        raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
     manager = PlansManager(join(preprocessed, model.plans + ".json"))
     all_folds = list(range(len(_splits(preprocessed, manager, model.configuration))))
@@ -93,7 +95,7 @@ def train(
                 device=torch.device(device),
             )  # fmt: skip
         else:
-            trainer = _get_trainer(stage, fold, torch.device(device))
+            trainer = get_trainer(stage, fold, torch.device(device), seed)
             compiled = compiled_on_cpu(trainer) if compile_on_cpu else nullcontext()
             if initial_lr is not None:
                 trainer.initial_lr = initial_lr
@@ -102,7 +104,7 @@ def train(
             with compiled:
                 if budget is not None:
                     limit_steps(trainer, budget, scale_schedule)
-                _train_fold(trainer, npz, settings)
+                train_fold(trainer, npz, settings, seed)
 
 
 def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:
@@ -145,7 +147,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
     )
 
 
-def _get_trainer(model: Model, fold: int | str, device: torch.device):
+def get_trainer(model: Model, fold: int | str, device: torch.device, seed: int | None = None):
     """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
     cores = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
@@ -153,24 +155,26 @@ def _get_trainer(model: Model, fold: int | str, device: torch.device):
     trainer = get_trainer_from_args(
         model.dataset, model.configuration, fold, model.trainer, model.plans, continue_training=True, device=device
     )
-    seed_everything(_seed(trainer), fold, -1)
+    if seed is not None and isinstance(trainer, RecipeTrainer):
+        trainer.seed = seed
+    seed_everything(_seed(trainer, seed), fold, -1)
     return trainer
 
 
-def _seed(trainer) -> int:
-    return trainer.seed if isinstance(trainer, RecipeTrainer) else 0  # nnU-Net's own have none and are seeded here
+def _seed(trainer, given: int | None) -> int:
+    return trainer.seed if isinstance(trainer, RecipeTrainer) else given or 0  # nnU-Net's own are seeded here
 
 
-def _train_fold(trainer, npz: bool, settings: dict) -> None:
+def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> None:
     """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
     _set_unreadable_checkpoints_aside(trainer.output_folder)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
-        seed_everything(_seed(trainer), trainer.fold, trainer.current_epoch - 1)
+        seed_everything(_seed(trainer, seed), trainer.fold, trainer.current_epoch - 1)
         with _progress_bar(trainer):
             trainer.run_training()
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
-        cost = training_cost(trainer) | settings | {"seed": _seed(trainer)}
+        cost = training_cost(trainer) | settings | {"seed": _seed(trainer, seed)}
         save_json(cost, join(trainer.output_folder, COST_FILE), sort_keys=False)
     trainer.perform_actual_validation(npz)
 
