@@ -1,6 +1,7 @@
 """What a benchmark has finished, read back from its folder."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +32,7 @@ class ContenderResults:
         curves: by fold and seed: ``steps`` and the online Dice of each epoch, of the last stage
         circumstances: hardware, versions, seed, of every training
         crop: see ``evaluate_crop``; None for a model without one
+        searches: by stage and fold, the record of the search for a learning rate
     """
 
     contender: Contender
@@ -43,6 +45,7 @@ class ContenderResults:
     curves: dict[tuple[int, int], dict[str, list[float]]]
     circumstances: list[dict] = field(default_factory=list)
     crop: pd.DataFrame | None = None
+    searches: dict[tuple[str, int], dict] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -137,12 +140,18 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         for seed in sorted({seed for _, seed in places})
         for stage in _stages(benchmark, models[seed])
     }
+    searches = {
+        (stage.configuration, fold): record
+        for (stage, _), records in trainings.items()
+        for fold in records
+        if (record := benchmark.read_record(Job("tune", stage.name, fold)))
+    }
     metrics, anatomy = pd.concat(read("metrics.csv")), pd.concat(read("anatomy.csv"))
     for frame in (metrics, anatomy):
         frame[["patient", "phase", "group", "vendor"]] = frame[["patient", "phase", "group", "vendor"]].fillna("")
     return ContenderResults(
         contender, model, sorted({fold for fold, _ in places}), metrics, anatomy, measurement,
-        _cost(benchmark, model, trainings),
+        _cost(benchmark, model, trainings, searches),
         {
             (fold, seed): _curve(record)
             for seed, own in models.items()
@@ -150,7 +159,7 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
             if (fold, seed) in places
         },
         [record["cost"] for stage in trainings.values() for record in stage.values() if record["cost"]],
-        pd.concat(crops) if crops else None,
+        pd.concat(crops) if crops else None, searches,
     )  # fmt: skip
 
 
@@ -165,17 +174,25 @@ def _trainings(benchmark: BenchmarkFolder, model: Model) -> dict[int, dict]:
     return {fold: record for fold, record in records.items() if record is not None}
 
 
+def _search_minutes(searches: Mapping[tuple[str, int], dict]) -> float:
+    """Of all stages, each the mean over its folds."""
+    seconds: dict[str, list[float]] = {}
+    for (stage, _), record in searches.items():
+        seconds.setdefault(stage, []).append(record["seconds"])
+    return sum(sum(stage) / len(stage) for stage in seconds.values()) / 60
+
+
 def _cost(
-    benchmark: BenchmarkFolder, model: Model, trainings: dict[tuple[Model, int], dict[int, dict]]
+    benchmark: BenchmarkFolder,
+    model: Model,
+    trainings: Mapping[tuple[Model, int], dict[int, dict]],
+    searches: Mapping[tuple[str, int], dict],
 ) -> dict[str, float]:
     """Of all stages: training is the sum of each stage's mean over folds and seeds, memory the largest of any."""
     measured = benchmark.read_record(Job("cost", model.name)) or {}
     by_stage: dict[str, list[dict]] = {}
-    searches: dict[str, list[dict]] = {}
     for (stage, _), records in trainings.items():
         by_stage.setdefault(stage.configuration, []).extend(r["cost"] for r in records.values() if r["cost"])
-        found = (benchmark.read_record(Job("tune", stage.name, fold)) for fold in records)
-        searches.setdefault(stage.configuration, []).extend(record for record in found if record)
     costs = list(by_stage.values())
     complete = all(costs)
     memory = [c["peak_memory_GB"] for stage in costs for c in stage if c["peak_memory_GB"] is not None]
@@ -186,9 +203,7 @@ def _cost(
         "training_minutes_per_fold": (
             sum(sum(c["seconds"] for c in stage) / len(stage) for stage in costs) / 60 if complete else math.nan
         ),
-        "search_minutes_per_fold": (
-            sum(sum(r["seconds"] for r in stage) / len(stage) for stage in searches.values() if stage) / 60
-        ),
+        "search_minutes_per_fold": _search_minutes(searches),
         "peak_memory_GB": max(memory, default=math.nan),
         "prediction_seconds_per_case": measured.get("prediction_seconds_per_case", math.nan),
     }

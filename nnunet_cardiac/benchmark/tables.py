@@ -7,7 +7,7 @@ import pandas as pd
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.evaluation.evaluate import METRICS, STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
-from nnunet_cardiac.evaluation.statistics import COMPARED, compare, describe
+from nnunet_cardiac.evaluation.statistics import COMPARED, compare, describe, rank_stability, variance_components
 
 DICE_MARGIN = 0.01
 """A choice: less than a hundredth is not what anybody would change a method for."""
@@ -135,6 +135,69 @@ def subset_table(results: Results) -> pd.DataFrame:
                 row[f"Dice {structure}"] = f"{group['dice'].mean():.3f}"
                 row[f"HD95 {structure} mm"] = f"{group['hausdorff95_mm'].mean():.1f}"
             rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def variance_table(results: Results) -> pd.DataFrame:
+    """What the scatter of the mean Dice owes to folds, patients and seeds; empty with one fold and one seed."""
+    rows = []
+    for contender in results.contenders:
+        table = contender.metrics.assign(patient=contender.metrics["case"].map(contender.patients))
+        by_case = table.groupby(["case", "patient", "fold", "seed"])["dice"].mean().rename("value").reset_index()
+        if by_case["fold"].nunique() == by_case["seed"].nunique() == 1:
+            continue
+        parts = variance_components(by_case)
+        total = sum(part for part in parts.values() if not math.isnan(part))
+        row: dict = {"contender": contender.name, "folds": by_case["fold"].nunique()}
+        row |= {"seeds": by_case["seed"].nunique()}
+        row |= {f"sd of Dice, {source}": _number(math.sqrt(part), ".4f") for source, part in parts.items()}
+        row |= {f"{source}, %": _number(100 * part / total, ".0f") for source, part in parts.items() if total}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def rank_table(results: Results) -> pd.DataFrame:
+    """Ranks by mean Dice and HD95, of each structure and of their mean, with their stability over patients."""
+    rows = []
+    for metric in TESTED:
+        for structure in ["mean", *results.structures]:
+            by_patient = pd.DataFrame(
+                {c.name: c.by_case(metric, structure).groupby(c.patients).mean() for c in results.contenders}
+            ).dropna()
+            if by_patient.shape[1] < 2 or by_patient.empty:
+                continue
+            for name, row in rank_stability(by_patient, higher_is_better=metric == "dice").iterrows():
+                rows.append(
+                    {
+                        "metric": TITLES[metric],
+                        "structure": structure,
+                        "contender": name,
+                        "rank": f"{row['rank']:g}",
+                        "95 % of draws": f"{row['rank_lower']:g} to {row['rank_upper']:g}",
+                        "first in, %": _number(100 * row["first"], ".0f"),
+                        "Kendall's tau": _number(row["tau"], ".2f"),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def search_table(results: Results) -> pd.DataFrame:
+    """The learning rates that were tried for every contender, and what came of them; empty without a search."""
+    rows = []
+    for contender in results.contenders:
+        for (stage, fold), record in contender.searches.items():
+            rates = [float(rate) for rate in record["dice"]]
+            rows.append(
+                {
+                    "contender": contender.name,
+                    "stage": stage,
+                    "fold": fold,
+                    "Dice by rate": ", ".join(f"{rate}: {dice:.3f}" for rate, dice in record["dice"].items()),
+                    "chosen": f"{record['initial_lr']:g}",
+                    "at the edge": "yes" if record["initial_lr"] in (min(rates), max(rates)) else "no",
+                    "min": f"{record['seconds'] / 60:.1f}",
+                }
+            )
     return pd.DataFrame(rows)
 
 
