@@ -21,6 +21,7 @@ RECORDS = {
     "train": {"cost": {}, "curve": {}},
     "evaluate": {"cases": 1, "problems": []},
     "cost": {},
+    "test": {"problems": []},
 }
 
 

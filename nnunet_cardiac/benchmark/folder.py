@@ -4,7 +4,9 @@ FOLDER/settings.json     what the benchmark is asked to do
 FOLDER/workflow.json     what its latest call is asked to do
 FOLDER/jobs/             for each job a record when it is done (.json), the reason when it failed (.failed), a lock
 FOLDER/logs/             what the jobs printed
-FOLDER/evaluation/       tables by model and fold
+FOLDER/evaluation/       tables by model, and by fold or test
+FOLDER/predictions/      segmentations of the tests; those of the folds are where nnU-Net keeps them
+FOLDER/corrupted_images/ images that were made worse
 FOLDER/nnUNet_results/   models trained with a budget or another learning rate; others are in $nnUNet_results
 FOLDER/search/           short runs that look for a learning rate
 FOLDER/gpus/             a lock for each GPU
@@ -23,7 +25,7 @@ from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 
-KINDS = ("plan", "tune", "train", "evaluate", "cost")
+KINDS = ("plan", "tune", "train", "evaluate", "cost", "test")
 SETTINGS = "settings.json"
 EVENTS = {".lock": "started", ".json": "done", ".failed": "failed"}
 """What a file beside a job's record says about the job."""
@@ -37,17 +39,29 @@ class Job:
         kind: one of ``KINDS``
         name: of the plans (to "plan") or of the model
         fold: of "tune", "train" and "evaluate"
+        where: of "test", what is tested on
     """
 
     kind: str
     name: str
     fold: int | None = None
+    where: str | None = None
 
     @property
     def path(self) -> PurePosixPath:
         """Relative to the folder of all records, or logs, and without a suffix."""
         place = PurePosixPath(self.kind, self.name)
+        if self.where is not None:
+            return place / self.where
         return place if self.fold is None else place / f"fold_{self.fold}"
+
+    @classmethod
+    def at(cls, path: PurePosixPath) -> "Job":
+        """The job of a ``path``."""
+        kind, name, *part = path.parts
+        if kind == "test":
+            return cls(kind, name, where=part[0])
+        return cls(kind, name, int(part[0].removeprefix("fold_")) if part else None)
 
     def __str__(self) -> str:
         return " ".join(self.path.parts)
@@ -168,8 +182,7 @@ class BenchmarkFolder:
                     continue
                 with suppress(FileNotFoundError):  # a workflow clears away what was left half done
                     if (changed := file.stat().st_mtime) >= began:
-                        name, *fold = file.relative_to(jobs / kind).with_name(file.name[: -len(file.suffix)]).parts
-                        job = Job(kind, name, int(fold[0].removeprefix("fold_")) if fold else None)
+                        job = Job.at(PurePosixPath(file.relative_to(jobs).with_name(file.name[: -len(file.suffix)])))
                         yield changed, EVENTS[file.suffix], job, file.read_text() if file.suffix == ".failed" else ""
 
     def set_running(self, job: Job | None) -> None:
@@ -259,9 +272,18 @@ class BenchmarkFolder:
         """Short runs that look for a learning rate."""
         return self.path.resolve() / "search" / model.name / f"fold_{fold}"
 
-    def evaluation(self, model: Model, fold: int) -> Path:
-        """Tables of one fold."""
-        return self.path / "evaluation" / model.name / f"fold_{fold}"
+    def evaluation(self, model: Model, part: int | str) -> Path:
+        """Tables of one fold, or of a test."""
+        return self.path / "evaluation" / model.name / (f"fold_{part}" if isinstance(part, int) else part)
+
+    def predictions(self, model: Model, where: str) -> Path:
+        """Segmentations of a test."""
+        return self.path / "predictions" / model.name / where
+
+    @property
+    def corrupted(self) -> Path:
+        """Images that were made worse."""
+        return self.path / "corrupted_images"
 
     @property
     def report(self) -> Path:

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job, write_text
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
@@ -119,7 +119,7 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         rate = (benchmark.read_record(Job("tune", first.name, fold)) or {})["initial_lr"]
     training.train(
         model, [fold], settings.device, budget=settings.budget, scale_schedule=settings.scale_schedule, initial_lr=rate,
-        compile_on_cpu=settings.compile_on_cpu, seed=seed,
+        compile_on_cpu=settings.compile_on_cpu, seed=seed, snapshots=settings.snapshots,
     )  # fmt: skip
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
@@ -140,24 +140,14 @@ def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
 
 def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """The validation cases of one fold: tables of metrics, anatomy, clinical indices and the crop."""
-    from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
-    from nnunet_cardiac.evaluation.measure import measure, write_measurement
+    from nnunet_cardiac.benchmark.protocols import evaluate_cases
 
     model, fold = job.model_and_fold(settings.dataset)
     raw, preprocessed = (folder(f"nnUNet_{name}") / settings.dataset for name in ("raw", "preprocessed"))
     cases = json.loads((preprocessed / "splits_final.json").read_text())[fold]["val"]
-    table = raw / "cases.csv" if (raw / "cases.csv").is_file() else None
     predictions = benchmark.fold_folder(settings, model, fold) / "validation"
     truth, output = preprocessed / "gt_segmentations", benchmark.evaluation(model, fold)
-    result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=1)
-    write_evaluation(result, output, picture=False)
-    problems = result.problems
-    try:
-        measurement = measure(predictions, truth, raw / "dataset.json", table)
-        write_measurement(measurement, output, picture=False)
-        problems += measurement.problems
-    except UserError as e:  # no ventricles, or no phases
-        print(f"No clinical indices: {e}")
+    problems = evaluate_cases(predictions, truth, raw / "dataset.json", output, cases)
     _evaluate_crop(benchmark, settings, model, cases, output / "crop.csv")
     return {"cases": len(cases), "problems": problems}
 
@@ -180,6 +170,13 @@ def _evaluate_crop(benchmark: BenchmarkFolder, settings: Settings, model: Model,
         result.to_csv(table, index=False)
 
 
+def test(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
+    """A test beyond the held-out cases. Records what is missing."""
+    from nnunet_cardiac.benchmark import protocols
+
+    return {"problems": protocols.test(benchmark, settings, Model.named(settings.dataset, job.name), str(job.where))}
+
+
 def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """Parameters, FLOPs of a slice and prediction time of a case, all stages of the model together."""
     import torch
@@ -194,7 +191,7 @@ def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
 
 JOBS: dict[str, Callable[[BenchmarkFolder, Settings, Job], dict]] = {
-    "plan": plan, "tune": tune, "train": train, "evaluate": evaluate, "cost": cost,
+    "plan": plan, "tune": tune, "train": train, "evaluate": evaluate, "cost": cost, "test": test,
 }  # fmt: skip
 """What makes the record of a job, by its kind."""
 
@@ -243,7 +240,7 @@ def run_ready(benchmark: BenchmarkFolder) -> None:
 def run_following(benchmark: BenchmarkFolder, trained: Job) -> None:
     """Does what has become possible for a model and fold that have just been trained: evaluation and cost."""
     for job, state in Schedule.of_call(benchmark, benchmark.read_workflow()).states().items():
-        if state == "ready" and job.name == trained.name and job.fold in (None, trained.fold):
+        if state == "ready" and job.name == trained.name and job.fold in (None, trained.fold) and job.kind != "tune":
             with output_to(benchmark.log(job)):
                 run(benchmark, job)
 
@@ -286,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("nnunet_cardiac.benchmark.jobs", description=__doc__.splitlines()[0])
     parser.add_argument("job", choices=(*KINDS, "ready"))
     parser.add_argument("name", nargs="?", help="plans or model")
-    parser.add_argument("fold", nargs="?", type=int)
+    parser.add_argument("part", nargs="?", help="fold, or what a test is on")
     parser.add_argument("--own_gpu", action="store_true", help="wait for a GPU that no other job of this machine has")
     parser.add_argument("--follow_up", action="store_true", help="after a training, evaluate it and measure its cost")
     options = parser.parse_args(arguments)
@@ -295,7 +292,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.job == "ready":
         run_ready(benchmark)
         return
-    job = Job(options.job, options.name, options.fold)
+    job = Job.at(PurePosixPath(options.job, options.name, *filter(None, [options.part])))
     if not run(benchmark, job, options.own_gpu):
         sys.exit(1)
     if options.follow_up:

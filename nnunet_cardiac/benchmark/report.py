@@ -18,6 +18,7 @@ from nnunet_cardiac.benchmark import tables
 from nnunet_cardiac.benchmark.figures import dice_against_parameters, learning_curves, overlays
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, load
+from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, bland_altman, distributions, own_style
 from nnunet_cardiac.progress import progress
@@ -36,6 +37,9 @@ TABLES = {
     "agreement": "Clinical indices against the experts'",
 }
 """Name of the files, and title, of the tables that people read; ``metrics_full.csv`` has every number."""
+
+
+TEST_OPTIONS = {TEST_SET: "--test", POSTPROCESSED: "--postprocessing", SNAPSHOTS: "--snapshots"}
 
 
 @dataclass
@@ -212,6 +216,10 @@ def _command(results: Results) -> str:
     factors = " ".join(f"{factor:g}" for factor in s.lr_factors)
     parts += [f"--tune_lr {factors} --search_steps {s.search_steps}"] if factors else []
     parts += ["--paper"] if s.paper else []
+    parts += [option for test, option in TEST_OPTIONS.items() if test in s.tests]
+    parts += [f"--corruptions {' '.join(s.corruptions)}"] if s.corruptions else []
+    external = [test for test in s.tests if test.startswith("Dataset")]
+    parts += [f"--external {' '.join(external)}"] if external else []
     parts += [s.size.option] if s.size else []
     parts += [f"-gpu_memory_target {s.gpu_memory_target}"] if s.gpu_memory_target else []
     parts += [f"--baseline {s.baseline}"]

@@ -1,8 +1,9 @@
 """What a benchmark has finished, read back from its folder."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.measure import Measurement
+from nnunet_cardiac.evaluation.segmentation import CASE_COLUMNS
 from nnunet_cardiac.model import Model
 
 STEPS_PER_EPOCH = 250
@@ -66,11 +68,14 @@ class ContenderResults:
 
 @dataclass
 class Results:
-    """A benchmark: its settings, the contenders with at least one finished fold, and what is missing."""
+    """A benchmark: where it is, its settings, the contenders with a finished fold, and what is missing."""
 
+    place: Path
     settings: Settings
     contenders: list[ContenderResults]
     problems: list[str]
+    tests: dict[str, "Results"] = field(default_factory=dict)
+    """By what was tested on; tables of metrics have what distinguishes their rows as further columns."""
 
     @property
     def remarks(self) -> list[str]:
@@ -105,7 +110,40 @@ def load(benchmark: BenchmarkFolder) -> Results:
             f"{benchmark.path} holds no finished fold yet"
             + (f"; the first reason: {problems[0]}" if problems else ": run nnunet_cardiac benchmark.")
         )
-    return Results(settings, [c for c in found if c is not None], problems)
+    contenders = [c for c in found if c is not None]
+    tests = {where: _load_test(benchmark, settings, contenders, where) for where in settings.tests}
+    return Results(
+        benchmark.path,
+        settings,
+        contenders,
+        problems,
+        {where: test for where, test in tests.items() if test.contenders},
+    )
+
+
+def _load_test(
+    benchmark: BenchmarkFolder, settings: Settings, contenders: Sequence[ContenderResults], where: str
+) -> Results:
+    """The contenders that a test is finished of, with its metrics in place of those of the held-out cases."""
+    tested = []
+    for contender in contenders:
+        files = {
+            seed: benchmark.evaluation(settings.model(contender.contender, seed), where) / "metrics.csv"
+            for seed in settings.seeds
+        }
+        parts = [_read_table(file).assign(seed=seed) for seed, file in files.items() if file.is_file()]
+        if parts:
+            metrics = pd.concat(parts)
+            metrics = metrics if "fold" in metrics else metrics.assign(fold=0)
+            tested.append(replace(contender, metrics=metrics, measurement=None, crop=None))
+    return Results(benchmark.path, settings, tested, [])
+
+
+def _read_table(file: Path, **options) -> pd.DataFrame:
+    """A table by case, with what is known of the case as text."""
+    table = pd.read_csv(file, dtype=dict.fromkeys(("case", *CASE_COLUMNS), str), keep_default_na=True, **options)
+    known = [column for column in CASE_COLUMNS if column in table]
+    return table.fillna(dict.fromkeys(known, ""))
 
 
 def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> ContenderResults | None:
@@ -120,11 +158,10 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         return None
     first = min(seed for _, seed in places)
     model = models[first]
-    text = dict.fromkeys(("case", "patient", "phase", "group", "vendor"), str)
 
     def read(name: str, **options) -> list[pd.DataFrame]:
         return [
-            pd.read_csv(place / name, dtype=text, keep_default_na=True, **options).assign(fold=fold, seed=seed)
+            _read_table(place / name, **options).assign(fold=fold, seed=seed)
             for (fold, seed), place in places.items()
             if (place / name).is_file()
         ]
@@ -147,8 +184,6 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         if (record := benchmark.read_record(Job("tune", stage.name, fold)))
     }
     metrics, anatomy = pd.concat(read("metrics.csv")), pd.concat(read("anatomy.csv"))
-    for frame in (metrics, anatomy):
-        frame[["patient", "phase", "group", "vendor"]] = frame[["patient", "phase", "group", "vendor"]].fillna("")
     return ContenderResults(
         contender, model, sorted({fold for fold, _ in places}), metrics, anatomy, measurement,
         _cost(benchmark, model, trainings, searches),
@@ -230,6 +265,14 @@ def unfinished(benchmark: BenchmarkFolder, settings: Settings) -> list[str]:
         if not benchmark.record(cost).is_file():
             reason = benchmark.failure(cost)
             problems.append(f"{name}, cost: {'not measured.' if reason is None else f'failed: {reason}'}")
+        for where in settings.tests:
+            for seed in settings.seeds:
+                test = Job("test", settings.model(contender, seed).name, where=where)
+                record, reason = benchmark.read_record(test), benchmark.failure(test)
+                if record is None:
+                    problems.append(f"{name}, {where}: {'not tested.' if reason is None else f'failed: {reason}'}")
+                else:
+                    problems += [f"{name}, {where}: {problem}" for problem in record["problems"]]
     return problems
 
 

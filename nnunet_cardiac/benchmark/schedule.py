@@ -22,6 +22,7 @@ class Schedule:
         all_folds: that a stage is trained on before the next stage
         copies: plans that are copied, for another seed, and from what
         tuned: whether a learning rate is looked for before a training
+        tests: what is tested beyond the held-out cases
     """
 
     folder: BenchmarkFolder
@@ -31,6 +32,7 @@ class Schedule:
     all_folds: Sequence[int]
     copies: Mapping[str, str] = field(default_factory=dict)
     tuned: bool = False
+    tests: Sequence[str] = ()
 
     @classmethod
     def of_call(cls, folder: BenchmarkFolder, workflow: Mapping) -> "Schedule":
@@ -38,8 +40,9 @@ class Schedule:
         return cls(folder, **{key.name: workflow[key.name] for key in fields(cls)[1:] if key.name in workflow})
 
     def targets(self) -> list[Job]:
-        """What a benchmark is for: evaluations and costs."""
+        """What a benchmark is for: evaluations, tests and costs."""
         evaluations = [Job("evaluate", model, fold) for model in self.models for fold in self.folds]
+        evaluations += [Job("test", model, where=where) for model in self.models for where in self.tests]
         return evaluations + [Job("cost", model) for model in self.models if self._first_seed(model) not in self.models]
 
     def _first_seed(self, model: str) -> str | None:
@@ -58,8 +61,9 @@ class Schedule:
         if previous is None:
             return [plan]
         *before, _ = stages = model.stages(previous)
-        if job.kind == "cost":
-            return [Job("train", stage.name, self.folds[0]) for stage in stages]
+        if job.kind in ("cost", "test"):
+            folds = self.folds if job.kind == "test" else self.folds[:1]
+            return [Job("train", stage.name, fold) for stage in stages for fold in folds]
         # a cascaded stage learns from predictions of the stage before it, on all folds
         needs = [plan] + [Job("train", stage.name, fold) for stage in before[-1:] for fold in self.all_folds]
         if job.kind == "train" and self.tuned:  # all seeds have the rate that was found with the first

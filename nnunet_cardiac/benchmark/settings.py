@@ -8,6 +8,12 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.planners.sizes import SIZES, Size, prefixed
 
+TEST_SET, CORRUPTED, POSTPROCESSED, SNAPSHOTS = "imagesTs", "corrupted", "postprocessed", "snapshots"
+"""Tests beyond the held-out cases, by name; others are named by the data set that they are done on."""
+CORRUPTIONS = ("noise", "bias_field", "ghosting", "low_resolution", "missing_slices")
+SEVERITIES = 3
+"""Graded steps of each, see ``nnunet_cardiac.benchmark.corruptions``."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -28,6 +34,9 @@ class Settings:
         scale_schedule: whether schedules shrink to the budget, or are cut off by it
         lr_factors: multiples of each recipe's learning rate that are tried in short runs; none to try nothing
         search_steps: optimiser steps of such a run
+        tests: what is tested beyond the held-out cases
+        corruptions: of images, of the test "corrupted"
+        snapshots: whether trainings keep their networks of earlier moments
     """
 
     dataset: str
@@ -45,6 +54,9 @@ class Settings:
     scale_schedule: bool = True
     lr_factors: list[float] = field(default_factory=list)
     search_steps: int = 0
+    tests: list[str] = field(default_factory=list)
+    corruptions: list[str] = field(default_factory=list)
+    snapshots: bool = False
 
     @property
     def of_models(self) -> dict:
@@ -53,14 +65,14 @@ class Settings:
             key: getattr(self, key)
             for key in (
                 "dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu", "paper", "initial_lr",
-                "scale_schedule", "lr_factors", "search_steps",
+                "scale_schedule", "lr_factors", "search_steps", "snapshots",
             )
         }  # fmt: skip
 
     @property
     def has_own_models(self) -> bool:
         """Whether its models are not what nnU-Net's own commands would train, so that nobody may take them for that."""
-        return bool(self.budget or self.initial_lr or self.lr_factors)
+        return bool(self.budget or self.initial_lr or self.lr_factors or self.snapshots)
 
     def plans_name(self, plans: str, seed: int = 0) -> str:
         """Plans of a contender, of the benchmark's size.
@@ -116,6 +128,8 @@ class Settings:
             folds=sorted({*before.folds, *self.folds}),
             seeds=sorted({*before.seeds, *self.seeds}),
             contenders=before.contenders | self.contenders,
+            tests=list(dict.fromkeys([*before.tests, *self.tests])),
+            corruptions=list(dict.fromkeys([*before.corruptions, *self.corruptions])),
         )
 
     def to_json(self) -> dict:

@@ -89,6 +89,7 @@ def run(
             "all_folds": folds,
             "copies": settings.copied_plans(),
             "tuned": bool(settings.lr_factors),
+            "tests": settings.tests,
             "gpu": int(on_gpu),
             "own_gpu": one_gpu_each,
             "follow_up": here,

@@ -4,6 +4,15 @@ import argparse
 import os
 from pathlib import Path
 
+from nnunet_cardiac.benchmark.settings import (
+    CORRUPTED,
+    CORRUPTIONS,
+    POSTPROCESSED,
+    SEVERITIES,
+    SNAPSHOTS,
+    TEST_SET,
+    Settings,
+)
 from nnunet_cardiac.cli.options import (
     above_0,
     add_command,
@@ -47,6 +56,22 @@ def add_parser(commands) -> None:
         "--contenders_file", type=Path, metavar="FILE",
         help="YAML with more: 'NAME: {planner: ..., plans: ..., configuration: ..., trainer: ...}'",
     )  # fmt: skip
+    p.add_argument("--test", action="store_true", help="also test the folds' ensemble on imagesTs and labelsTs")
+    p.add_argument(
+        "--external", nargs="+", default=[], metavar="ID",
+        help="also test it on the labelled cases of other data sets; labels are matched by name",
+    )  # fmt: skip
+    p.add_argument(
+        "--corruptions", nargs="*", choices=CORRUPTIONS, metavar="NAME",
+        help=f"also test on images made worse in {SEVERITIES} steps: {', '.join(CORRUPTIONS)}; default all",
+    )  # fmt: skip
+    p.add_argument(
+        "--postprocessing", action="store_true",
+        help="also evaluate after nnU-Net's own postprocessing, determined on the other folds",
+    )  # fmt: skip
+    p.add_argument(
+        "--snapshots", action="store_true", help="also evaluate after 20, 40, 60 and 80 percent of the training"
+    )
     p.add_argument("--baseline", metavar="NAME", help="contender that the others are compared with, default nnunet_2d")
     add_margin_option(p)
     p.add_argument("-f", nargs="+", type=int, metavar="FOLD", help="folds, default all")
@@ -98,7 +123,6 @@ def run(options: argparse.Namespace) -> bool:
     if options.d is None:
         raise UserError("Name a data set with -d.")
     from nnunet_cardiac.benchmark import workflow
-    from nnunet_cardiac.benchmark.settings import Settings
 
     folder("nnUNet_preprocessed")
     folder("nnUNet_results")
@@ -116,6 +140,9 @@ def run(options: argparse.Namespace) -> bool:
         paper=options.paper,
         initial_lr=options.initial_lr,
         scale_schedule=not options.unscaled_schedule,
+        tests=_tests(options),
+        corruptions=list(CORRUPTIONS) if options.corruptions == [] else options.corruptions or [],
+        snapshots=options.snapshots,
         **_search(options),
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
@@ -135,6 +162,19 @@ def run(options: argparse.Namespace) -> bool:
     print_problems([], problems)
     failed = print_report(options.o, None, options.baseline, options.margin)
     return failed or bool(problems)
+
+
+def _tests(options: argparse.Namespace) -> list[str]:
+    """What is tested beyond the held-out cases."""
+    asked = {
+        TEST_SET: options.test,
+        CORRUPTED: options.corruptions is not None,
+        POSTPROCESSED: options.postprocessing,
+        SNAPSHOTS: options.snapshots,
+    }
+    return [name for name, wanted in asked.items() if wanted] + [
+        dataset_name(d, "nnUNet_raw") for d in options.external
+    ]
 
 
 def _search(options: argparse.Namespace) -> dict:

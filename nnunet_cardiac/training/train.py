@@ -32,6 +32,9 @@ BUDGET_EPOCHS = 20
 BUDGET_STEPS_PER_EPOCH = 40
 """Steps, at least, of such an epoch: its end costs as much as some steps."""
 
+SNAPSHOT_SHARES = (20, 40, 60, 80)
+"""Percent of a training after which DADU's Table 2 looks at the Dice; nnU-Net keeps the end."""
+
 
 def train(
     model: Model,
@@ -44,6 +47,7 @@ def train(
     npz: bool = False,
     compile_on_cpu: bool = False,
     seed: int | None = None,
+    snapshots: bool = False,
 ) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
@@ -60,6 +64,7 @@ def train(
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
         compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
         seed: of all random numbers; None for the recipe's own. nnU-Net's own trainers are seeded when they start
+        snapshots: keep the networks of ``SNAPSHOT_SHARES`` of the training, see ``snapshot_file``
 
     Raises:
         UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
@@ -99,6 +104,8 @@ def train(
             compiled = compiled_on_cpu(trainer) if compile_on_cpu else nullcontext()
             if initial_lr is not None:
                 trainer.initial_lr = initial_lr
+            if snapshots:
+                keep_snapshots(trainer)
             settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
             settings |= {"initial_lr": trainer.initial_lr}
             with compiled:
@@ -223,6 +230,24 @@ def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
     if not scale_schedule:
         trainer.initialize()  # the schedule is made for the epochs that the recipe has
     trainer.num_epochs = epochs
+
+
+def snapshot_file(share: int) -> str:
+    """Name of the checkpoint after ``share`` percent of a training, beside nnU-Net's own."""
+    return f"checkpoint_{share}_percent.pth"
+
+
+def keep_snapshots(trainer) -> None:
+    """Has a trainer keep its networks after each of ``SNAPSHOT_SHARES`` of its epochs."""
+    end = trainer.on_epoch_end
+
+    def end_and_keep() -> None:
+        end()
+        for share in SNAPSHOT_SHARES:
+            if trainer.current_epoch == math.ceil(share / 100 * trainer.num_epochs):
+                trainer.save_checkpoint(join(trainer.output_folder, snapshot_file(share)))
+
+    trainer.on_epoch_end = end_and_keep
 
 
 def _set_unreadable_checkpoints_aside(folder: str) -> None:
