@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -23,6 +22,7 @@ from nnunet_cardiac.cine.reference_ranges import Range
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
 from nnunet_cardiac.evaluation.segments import SEGMENTS
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.system import versions
 
 STYLES = {
@@ -78,10 +78,9 @@ def write_report(analysis: Analysis, file: Path, ranges: Mapping[str, Range] | N
         definitions={name: INDICES[name] for name in analysis.indices if name in INDICES},
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
-    partial = file.with_name(f".{file.name}.partial")
     try:
-        partial.write_text(page, "utf-8", newline="\n")  # the script's hash holds for these line ends
-        os.replace(partial, file)
+        with written_whole(file) as partial:
+            partial.write_text(page, "utf-8", newline="\n")  # the script's hash holds for these line ends
     except OSError as e:
         raise UserError(f"{file} cannot be written ({e.strerror}): choose another folder with -o.") from e
 

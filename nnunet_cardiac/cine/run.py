@@ -18,11 +18,12 @@ from filelock import FileLock, Timeout
 from nnunet_cardiac.cine.analyse import analyse
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.dicom import is_dicom, pseudonym
-from nnunet_cardiac.cine.output import INDICES_JSON, REPORT, write_output, write_whole
+from nnunet_cardiac.cine.output import INDICES_JSON, REPORT, write_output
 from nnunet_cardiac.cine.read import NIFTI, read_cine, with_size
 from nnunet_cardiac.cine.segment import segment_cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.files import remove_partial, written_whole
 from nnunet_cardiac.inference.predict import StagePredictor, load_stages
 from nnunet_cardiac.inference.unusual import unusual_image
 from nnunet_cardiac.model import Model, trained_folder
@@ -181,10 +182,9 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
         return piece if piece.shape == (cine.voxels[phase].size + 1,) else None
 
     def keep(phase: int, labels: np.ndarray, disagreement: float) -> None:
-        partial = pieces / f"partial_{phase}.npy"
         try:
-            np.save(partial, np.append(labels.ravel().astype(np.float32), disagreement), allow_pickle=False)
-            partial.replace(pieces / f"{phase}.npy")
+            with written_whole(pieces / f"{phase}.npy") as file:
+                np.save(file, np.append(labels.ravel().astype(np.float32), disagreement), allow_pickle=False)
         except OSError as e:
             raise UserError(f"{pieces} cannot be written ({e.strerror}): is the disk full?") from e
 
@@ -196,6 +196,7 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
     analysis = analyse(cine, segmented, structures, segmenter.words, options.ed, options.es, unusual)
     write_output(analysis, output, key, options.keep_identifiers)
     shutil.rmtree(output / UNFINISHED, ignore_errors=True)
+    remove_partial(output)
     record = _record(output / INDICES_JSON)
     assert record is not None  # it has just been written
     return record
@@ -297,8 +298,10 @@ def _write_cohort(rows: Sequence[dict], output: Path) -> None:
     table = pd.DataFrame(rows)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / COHORT, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
-        write_whole(output / COHORT_PAGE, lambda file: file.write_text(_cohort_page(table), encoding="utf-8"))
+        with written_whole(output / COHORT) as file:
+            table.to_csv(file, index=False, float_format="%.6g")
+        with written_whole(output / COHORT_PAGE) as file:
+            file.write_text(_cohort_page(table), encoding="utf-8")
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
 
