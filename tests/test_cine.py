@@ -203,7 +203,7 @@ def test_what_was_interrupted_goes_on(study, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         report_patient(study.folder, tmp_path / "a", segmenter(stage), Options())
     assert not (tmp_path / "a" / "indices.json").exists()
-    piece = sorted((tmp_path / "a" / "unfinished").rglob("0.npy"))[0]
+    piece = sorted((tmp_path / "a" / "unfinished").rglob("0.npz"))[0]
     piece.write_bytes(piece.read_bytes()[:50])  # the kill came while it was written
     again = Oracle(study)
     record = report_patient(study.folder, tmp_path / "a", segmenter(again), Options())

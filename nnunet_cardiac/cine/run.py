@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from nnunet_cardiac.cine.analyse import analyse
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.output import INDICES_JSON, write_output
 from nnunet_cardiac.cine.read import read_cine, with_size
-from nnunet_cardiac.cine.segment import segment_cine
+from nnunet_cardiac.cine.segment import SegmentedPhase, segment_cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.files import remove_partial, written_whole
@@ -169,17 +170,18 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
 
-    def kept(phase: int) -> np.ndarray | None:
+    def kept(phase: int) -> SegmentedPhase | None:
         try:
-            piece = np.load(pieces / f"{phase}.npy", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            with np.load(pieces / f"{phase}.npz", allow_pickle=False) as piece:
+                found = SegmentedPhase(piece["labels"], float(piece["disagreement"]))
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
-        return piece if piece.shape == (cine.voxels[phase].size + 1,) else None
+        return found if found.labels.shape == cine.voxels[phase].shape else None
 
-    def keep(phase: int, labels: np.ndarray, disagreement: float) -> None:
+    def keep(phase: int, segmented: SegmentedPhase) -> None:
         try:
-            with written_whole(pieces / f"{phase}.npy") as file:
-                np.save(file, np.append(labels.ravel().astype(np.float32), disagreement), allow_pickle=False)
+            with written_whole(pieces / f"{phase}.npz") as file:
+                np.savez_compressed(file, **segmented._asdict())
         except OSError as e:
             raise UserError(f"{pieces} cannot be written ({e.strerror}): is the disk full?") from e
 
