@@ -23,6 +23,7 @@ from nnunet_cardiac.benchmark.results import unfinished
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import PARTIAL
 from nnunet_cardiac.planners.sizes import SIZES
 
 FAKE_JOBS = Path(__file__).with_name("fake_jobs.py")
@@ -246,6 +247,16 @@ def test_a_job_leaves_its_record_or_the_reason_of_its_failure(benchmark, monkeyp
     assert benchmark.read_record(job) is None
     assert jobs.run(benchmark, job) and benchmark.failure(job) is None
     assert benchmark.read_record(job) == {"cases": 4, "problems": []}
+
+
+def test_what_a_killed_writer_left_is_no_event(benchmark):
+    job = Job("train", CROCNET, 0)
+    rest = benchmark.record(job).parent / f"{PARTIAL}of_a_killed_one"
+    rest.mkdir(parents=True)
+    (rest / benchmark.record(job).name).write_text("{}")
+    assert not list(benchmark.events())
+    benchmark.finish(job, {})
+    assert [(what, found) for _, what, found, _ in benchmark.events()] == [("done", job)]
 
 
 def test_a_job_that_outlived_its_call_is_waited_for_and_not_repeated(benchmark, monkeypatch):

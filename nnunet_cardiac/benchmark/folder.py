@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.model import Model
 
 KINDS = ("plan", "tune", "train", "evaluate", "cost", "test")
@@ -177,8 +178,8 @@ class BenchmarkFolder:
         jobs = self.path / "jobs"
         began = self.workflow.stat().st_mtime
         for kind in reversed(KINDS):  # what comes later is looked at first: so its causes are not missed
-            for file in (jobs / kind).rglob("*"):
-                if file.suffix not in EVENTS or file.name.startswith("."):
+            for file in _files(jobs / kind):
+                if file.suffix not in EVENTS:
                     continue
                 with suppress(FileNotFoundError):  # a workflow clears away what was left half done
                     if (changed := file.stat().st_mtime) >= began:
@@ -291,6 +292,13 @@ class BenchmarkFolder:
         return self.path / "report"
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    """Files in a folder of any depth that are not hidden, and in no hidden folder; others may come and go meanwhile."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
 def _write(content: dict, file: Path) -> None:
     write_text(json.dumps(content, indent=2), file)
 
@@ -298,6 +306,5 @@ def _write(content: dict, file: Path) -> None:
 def write_text(text: str, file: Path) -> None:
     """In one step."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
+    with written_whole(file) as partial:
+        partial.write_text(text)

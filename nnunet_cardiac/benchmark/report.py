@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +20,7 @@ from nnunet_cardiac.benchmark.results import ContenderResults, Results, load
 from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, bland_altman, distributions, own_style
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
 
 TABLES = {
@@ -80,9 +80,9 @@ def write_report(
         output.mkdir(parents=True, exist_ok=True)
         content, text = _content(results, place, by_name.get(baseline), baseline, output, margin)
         page = output / "index.html"
-        partial = output / ".index.html.partial"
-        partial.write_text(_template().render(problems=problems, today=date.today().isoformat(), **content), "utf-8")
-        os.replace(partial, page)
+        with written_whole(page) as partial:
+            rendered = _template().render(problems=problems, today=date.today().isoformat(), **content)
+            partial.write_text(rendered, "utf-8")
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return Report(page, text, problems)
