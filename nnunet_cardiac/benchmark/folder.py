@@ -2,7 +2,8 @@
 
 FOLDER/settings.json     what the benchmark is asked to do
 FOLDER/workflow.json     what its latest call is asked to do
-FOLDER/jobs/             for each job a record when it is done (.json), the reason when it failed (.failed), a lock
+FOLDER/jobs/             for each job when it began (.begun), a record when it is done (.json), the reason when it
+                         failed (.failed), a lock
 FOLDER/logs/             what the jobs printed
 FOLDER/evaluation/       tables by model, and by fold or test
 FOLDER/predictions/      segmentations of the tests; those of the folds are where nnU-Net keeps them
@@ -16,7 +17,7 @@ FOLDER/report/           the page and its tables
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,11 +25,12 @@ from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.lock import held, locked
 from nnunet_cardiac.model import Model
 
 KINDS = ("plan", "tune", "train", "evaluate", "cost", "test")
 SETTINGS = "settings.json"
-EVENTS = {".lock": "started", ".json": "done", ".failed": "failed"}
+EVENTS = {".begun": "started", ".json": "done", ".failed": "failed"}
 """What a file beside a job's record says about the job."""
 
 
@@ -170,8 +172,8 @@ class BenchmarkFolder:
 
     def begun(self, job: Job) -> int:
         """When a job was last begun, in ns of the file system's clock; 0 for one that was not."""
-        lock = self._of(job, ".lock")
-        return lock.stat().st_mtime_ns if lock.is_file() else 0
+        begun = self._of(job, ".begun")
+        return begun.stat().st_mtime_ns if begun.is_file() else 0
 
     def events(self) -> Iterator[tuple[float, str, Job, str]]:
         """Since the call began: when, "started", "done" or "failed", which job, and the reason of a failure."""
@@ -198,42 +200,23 @@ class BenchmarkFolder:
 
     # locks: the operating system's, so that what dies lets go of them
 
-    @contextmanager
-    def alone(self) -> Iterator[int]:
-        """Keeps a second benchmark out of the folder, for as long as processes live that inherit the file descriptor.
+    def alone(self) -> AbstractContextManager[None]:
+        """Keeps a second benchmark out of the folder.
 
         Raises:
             UserError: there is one already, or the folder cannot be written
         """
-        import fcntl
+        return locked(self.path)
 
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".lock").touch()
-        except OSError as e:
-            raise UserError(f"{self.path} cannot be written ({e.strerror}): choose another folder with -o.") from e
-        with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                raise UserError(
-                    f"A benchmark is running in {self.path}: wait for it, or choose another folder with -o."
-                ) from e
-            yield file.fileno()
-
-    @contextmanager
-    def locked(self, job: Job) -> Iterator[None]:
+    def locked(self, job: Job) -> AbstractContextManager[None]:
         """Waits for a job that outlived the call that started it, instead of disturbing it."""
-        import fcntl
-
-        self.record(job).parent.mkdir(parents=True, exist_ok=True)
-        with open(self._of(job, ".lock"), "a") as file:  # "w" would say that the job has begun anew
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        lock = self._of(job, ".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return held(lock)
 
     def begin(self, job: Job) -> None:
         """Notes that a job, which is locked, begins."""
-        os.utime(self._of(job, ".lock"))
+        self._of(job, ".begun").touch()
 
     @property
     def gpus(self) -> Path:

@@ -23,6 +23,7 @@ from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import check_trainer, folder, load_plans
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
 
 CASES_TIMED = 4
 """Cases, at most, that prediction is timed on."""
@@ -289,14 +290,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     benchmark = BenchmarkFolder(Path.cwd())
     benchmark.use_results(benchmark.read_settings())
-    if options.job == "ready":
-        run_ready(benchmark)
-        return
-    job = Job.at(PurePosixPath(options.job, options.name, *filter(None, [options.part])))
-    if not run(benchmark, job, options.own_gpu):
-        sys.exit(1)
-    if options.follow_up:
-        run_following(benchmark, job)
+    try:
+        with stopped_by_signals():
+            if options.job == "ready":
+                run_ready(benchmark)
+                return
+            job = Job.at(PurePosixPath(options.job, options.name, *filter(None, [options.part])))
+            if not run(benchmark, job, options.own_gpu):
+                sys.exit(1)
+            if options.follow_up:
+                run_following(benchmark, job)
+    except Stopped as e:
+        kill_children()
+        sys.exit(e.exit_status)
 
 
 if __name__ == "__main__":
