@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job, write_text
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
 from nnunet_cardiac.benchmark.schedule import Schedule
@@ -52,12 +53,27 @@ def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
             wrong[configuration] = e
     if len(wrong) == len(configurations):
         raise next(iter(wrong.values()))
+    if members[0].matched_to:
+        _match(settings, members[0])
     planned = next(configuration for configuration in configurations if configuration not in wrong)
     return {
         "previous_stages": previous_stages(load_plans(settings.dataset, job.name, planned)),
         "configurations": configurations,
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _match(settings: Settings, baseline: Contender) -> None:
+    """Gives a baseline's plans the cost of the contender that it is matched to."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_cardiac.planners.matched import match
+
+    other = settings.model(settings.contenders[baseline.matched_to])
+    plans = load_plans(settings.dataset, other.plans, other.configuration)
+    file = folder("nnUNet_preprocessed") / settings.dataset / f"{settings.plans_name(baseline.plans)}.json"
+    stages = [stage.configuration for stage in other.stages(previous_stages(plans))]
+    match(str(file), baseline.configuration, baseline.matched_to, PlansManager(plans), stages, settings.match)
 
 
 def _copy_plans(dataset: str, original: str, copy: str) -> dict:

@@ -1,10 +1,11 @@
 """The tables of what a benchmark tests beyond each fold's held-out cases."""
 
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SEVERITIES, SNAPSHOTS
-from nnunet_cardiac.evaluation.statistics import describe
+from nnunet_cardiac.evaluation.statistics import compare, describe
 
 POSTPROCESSED_METRICS = {"dice": ("Dice", 3), "hausdorff_mm": ("HD mm", 1), "hausdorff95_mm": ("HD95 mm", 1)}
 
@@ -20,6 +21,36 @@ def postprocessing_table(results: Results) -> pd.DataFrame:
                 row |= {title: f"{raw:.{digits}f}", f"{title}, postprocessed": f"{new:.{digits}f}"}
             rows.append(row)
     return pd.DataFrame(rows).sort_values("structure", kind="stable") if rows else pd.DataFrame()
+
+
+def matched_table(results: Results, margin: float) -> pd.DataFrame:
+    """Contenders against nnU-Net's residual encoder U-Net of the same cost; see ``compare``."""
+    by_name = {c.name: c for c in results.contenders}
+    pairs = [
+        (by_name[c.contender.matched_to], c) for c in results.contenders if c.contender.matched_to in by_name
+    ]  # fmt: skip
+    rows = []
+    for contender, baseline in pairs:
+        dice = [c.by_case("dice") for c in (contender, baseline)]
+        test = compare({contender.name: dice[0]}, dice[1], contender.patients, margin).iloc[0]
+        rows.append(
+            {
+                "contender": contender.name,
+                **{f"{title}, baseline's": f"{contender.cost[key] / unit:.2f}, {baseline.cost[key] / unit:.2f}"
+                   for key, title, unit in (("flops_per_slice", "GFLOPs per slice", 1e9),
+                                            ("parameters", "parameters (M)", 1e6))},
+                "Dice, baseline's": f"{dice[0].mean():.3f}, {dice[1].mean():.3f}",
+                "difference": f"{test['difference']:+.3f}",
+                "95 % interval": f"{test['ci_lower']:+.3f} to {test['ci_upper']:+.3f}",
+                "p": f"{test['p']:.2g}",
+                "p, equivalent": f"{test['p_equivalent']:.2g}",
+                "detectable": f"{test['detectable']:.3f}",
+            }
+        )  # fmt: skip
+    if rows:
+        corrected = multipletests([float(row["p"]) for row in rows], method="holm")[1]
+        rows = [{**row, "p (Holm)": f"{p:.2g}"} for row, p in zip(rows, corrected, strict=True)]
+    return pd.DataFrame(rows)
 
 
 def snapshot_table(results: Results) -> pd.DataFrame:

@@ -23,6 +23,7 @@ class Schedule:
         copies: plans that are copied, for another seed, and from what
         tuned: whether a learning rate is looked for before a training
         tests: what is tested beyond the held-out cases
+        matched: plans of baselines of matched cost, and those that tell the cost
     """
 
     folder: BenchmarkFolder
@@ -33,6 +34,7 @@ class Schedule:
     copies: Mapping[str, str] = field(default_factory=dict)
     tuned: bool = False
     tests: Sequence[str] = ()
+    matched: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_call(cls, folder: BenchmarkFolder, workflow: Mapping) -> "Schedule":
@@ -53,7 +55,7 @@ class Schedule:
     def needs(self, job: Job) -> list[Job]:
         """The jobs that must be done before ``job``; the plans alone, as long as they do not tell the stages."""
         if job.kind == "plan":
-            return [Job("plan", self.copies[job.name])] if job.name in self.copies else []
+            return [Job("plan", plans[job.name]) for plans in (self.copies, self.matched) if job.name in plans]
         if job.kind == "evaluate":
             return [Job("train", job.name, job.fold)]
         model = Model.named(self.dataset, job.name)

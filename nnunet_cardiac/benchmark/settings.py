@@ -37,6 +37,7 @@ class Settings:
         tests: what is tested beyond the held-out cases
         corruptions: of images, of the test "corrupted"
         snapshots: whether trainings keep their networks of earlier moments
+        match: what baselines of matched cost are matched by
     """
 
     dataset: str
@@ -57,6 +58,7 @@ class Settings:
     tests: list[str] = field(default_factory=list)
     corruptions: list[str] = field(default_factory=list)
     snapshots: bool = False
+    match: str = "flops"
 
     @property
     def of_models(self) -> dict:
@@ -65,7 +67,7 @@ class Settings:
             key: getattr(self, key)
             for key in (
                 "dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu", "paper", "initial_lr",
-                "scale_schedule", "lr_factors", "search_steps", "snapshots",
+                "scale_schedule", "lr_factors", "search_steps", "snapshots", "match",
             )
         }  # fmt: skip
 
@@ -89,6 +91,14 @@ class Settings:
         plans = {contender.plans for contender in self.contenders.values()}
         return {
             self.plans_name(name, seed): self.plans_name(name) for name in sorted(plans) for seed in self.seeds if seed
+        }
+
+    def matched_plans(self) -> dict[str, str]:
+        """By the name of a matched baseline's plans, those of the contender whose cost it has."""
+        return {
+            self.plans_name(c.plans): self.plans_name(self.contenders[c.matched_to].plans)
+            for c in self.contenders.values()
+            if c.matched_to
         }
 
     def seed_of(self, plans: str) -> int:

@@ -92,6 +92,7 @@ def run(
             "copies": settings.copied_plans(),
             "tuned": bool(settings.lr_factors),
             "tests": settings.tests,
+            "matched": settings.matched_plans(),
             "gpu": int(on_gpu),
             "own_gpu": one_gpu_each,
             "follow_up": here,

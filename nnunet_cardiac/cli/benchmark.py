@@ -72,7 +72,12 @@ def add_parser(commands) -> None:
     p.add_argument(
         "--snapshots", action="store_true", help="also evaluate after 20, 40, 60 and 80 percent of the training"
     )
-    p.add_argument("--baseline", metavar="NAME", help="contender that the others are compared with, default nnunet_2d")
+    p.add_argument(
+        "--baseline", metavar="NAME",
+        help="contender that the others are compared with, default nnunet_2d; 'matched' adds, for each of them, "
+        "nnU-Net's residual encoder U-Net at its cost",
+    )  # fmt: skip
+    p.add_argument("--match", choices=("flops", "parameters", "memory"), default="flops", help="default flops")
     add_margin_option(p)
     p.add_argument("-f", nargs="+", type=int, metavar="FOLD", help="folds, default all")
     p.add_argument("-o", type=Path, default=Path("benchmark"), metavar="FOLDER", help="default benchmark")
@@ -127,6 +132,10 @@ def run(options: argparse.Namespace) -> bool:
     folder("nnUNet_preprocessed")
     folder("nnUNet_results")
     name = dataset_name(options.d, "nnUNet_raw")
+    if options.baseline == "matched":
+        options.baseline = None
+        baseline = contenders.choose(names=[contenders.BASELINE], file=options.contenders_file)
+        chosen = list(dict.fromkeys([*baseline, *chosen, *contenders.matched_baselines(chosen)]))
     settings = Settings(
         dataset=name,
         folds=options.f or workflow.all_folds(dataset=name),
@@ -143,6 +152,7 @@ def run(options: argparse.Namespace) -> bool:
         tests=_tests(options),
         corruptions=list(CORRUPTIONS) if options.corruptions == [] else options.corruptions or [],
         snapshots=options.snapshots,
+        match=options.match,
         **_search(options),
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
