@@ -1,7 +1,9 @@
 """What a benchmark has finished, read back from its folder."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.evaluate import METRICS
 from nnunet_cardiac.evaluation.measure import Measurement
 from nnunet_cardiac.model import Model
 
@@ -31,6 +34,8 @@ class ContenderResults:
         curves: by fold: ``steps`` and the online Dice of each epoch, of the last stage
         circumstances: hardware, versions, seed, of every training
         crop: see ``evaluate_crop``; None for a model without one
+        stages: the models that lead to it, and itself
+        trainings: the cost of every training of every stage, by the training's name
     """
 
     contender: Contender
@@ -43,6 +48,8 @@ class ContenderResults:
     curves: dict[int, dict[str, list[float]]]
     circumstances: list[dict] = field(default_factory=list)
     crop: pd.DataFrame | None = None
+    stages: list[Model] = field(default_factory=list)
+    trainings: dict[str, dict] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -57,9 +64,13 @@ class ContenderResults:
 
     def by_case(self, metric: str, structure: str = "mean") -> pd.Series:
         """A metric by case, of one structure, or the mean of those that the case has."""
-        if structure == "mean":
-            return self.metrics.groupby("case")[metric].mean()
-        return self.metrics[self.metrics["structure"] == structure].set_index("case")[metric]
+        return self.case_means[structure][metric]
+
+    @cached_property
+    def case_means(self) -> dict[str, pd.DataFrame]:
+        """By structure, and for their mean: all metrics by case."""
+        parts = {name: rows for name, rows in self.metrics.groupby("structure", sort=False)} | {"mean": self.metrics}
+        return {name: rows.groupby("case")[list(METRICS)].mean() for name, rows in parts.items()}
 
 
 @dataclass
@@ -134,7 +145,13 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         contender, model, folds, metrics, anatomy, measurement, _cost(benchmark, model, trainings),
         {fold: _curve(record) for fold, record in trainings[model].items() if fold in folds},
         [record["cost"] for stage in trainings.values() for record in stage.values() if record["cost"]],
-        pd.concat(crops) if crops else None,
+        pd.concat(crops) if crops else None, list(trainings),
+        {
+            f"{stage.name} fold {fold}": record["cost"]
+            for stage, records in trainings.items()
+            for fold, record in records.items()
+            if record["cost"]
+        },
     )  # fmt: skip
 
 
@@ -153,8 +170,8 @@ def _cost(benchmark: BenchmarkFolder, model: Model, trainings: dict[Model, dict[
     """Of all stages: training is the sum of each stage's mean over its folds, memory the largest of any training."""
     measured = benchmark.read_record(Job("cost", model.name)) or {}
     costs = [[r["cost"] for r in stage.values() if r["cost"]] for stage in trainings.values()]
-    complete = all(costs)
-    memory = [c["peak_memory_GB"] for stage in costs for c in stage if c["peak_memory_GB"] is not None]
+    complete, all_costs = all(costs), [cost for stage in costs for cost in stage]
+    memory = [cost["peak_memory_GB"] for cost in all_costs if cost["peak_memory_GB"] is not None]
     return {
         "parameters": measured.get("parameters", math.nan),
         "flops_per_slice": measured.get("flops_per_slice", math.nan),
@@ -162,9 +179,17 @@ def _cost(benchmark: BenchmarkFolder, model: Model, trainings: dict[Model, dict[
         "training_minutes_per_fold": (
             sum(sum(c["seconds"] for c in stage) / len(stage) for stage in costs) / 60 if complete else math.nan
         ),
+        "training_hours": sum(cost["seconds"] for cost in all_costs) / 3600 if complete else math.nan,
+        "energy_kWh": energy(all_costs) if complete else math.nan,
         "peak_memory_GB": max(memory, default=math.nan),
         "prediction_seconds_per_case": measured.get("prediction_seconds_per_case", math.nan),
     }
+
+
+def energy(costs: Collection[dict]) -> float:
+    """kWh of trainings together; NaN where one did not record it."""
+    known = [cost["energy_kWh"] for cost in costs if cost.get("energy_kWh") is not None]
+    return sum(known) if known and len(known) == len(costs) else math.nan
 
 
 def _curve(record: dict) -> dict[str, list[float]]:
