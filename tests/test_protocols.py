@@ -15,6 +15,7 @@ from nnunet_cardiac.benchmark import jobs, protocol_tables
 from nnunet_cardiac.benchmark.corruptions import STRENGTHS, corrupt
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.protocols import matching_labels
+from nnunet_cardiac.benchmark.report import write_report
 from nnunet_cardiac.benchmark.results import Results, load
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import CORRUPTIONS, Settings
@@ -43,7 +44,7 @@ def other(dataset) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(planned, other, tmp_path_factory) -> Results:
+def benchmark(planned, other, tmp_path_factory) -> BenchmarkFolder:
     """nnU-Net on both folds, with everything that can be tested."""
     (planned / "nnUNetTestedPlans.json").write_text(
         (planned / "nnUNetPlans.json").read_text().replace('"nnUNetPlans"', '"nnUNetTestedPlans"')
@@ -69,7 +70,26 @@ def results(planned, other, tmp_path_factory) -> Results:
     (planned / "nnUNetTestedPlans.json").unlink()
     assert [job.where for job in schedule.jobs() if job.kind == "test"] == TESTS
     assert benchmark.log(Job("test", model.name, where="corrupted")).name == "corrupted.log"
+    return benchmark
+
+
+@pytest.fixture(scope="module")
+def results(benchmark) -> Results:
+    """What it has finished."""
     return load(benchmark)
+
+
+def test_the_report_shows_all_of_it(benchmark):
+    result = write_report(benchmark.path)
+    page = result.page.read_text()
+    for words in (
+        "Another data set: Dataset030_Renamed", "own test cases", "Images made worse", "postprocessing",
+        "Earlier moments of the training", "--test --postprocessing --snapshots --corruptions noise --external",
+    ):  # fmt: skip
+        assert words in page, words
+    written = {file.stem for file in result.page.parent.glob("*.csv")}
+    assert {"imagesTs_summary", f"{OTHER}_subsets", "corruptions", "postprocessing", "snapshots", "variance"} <= written
+    assert "ranks" not in written and "matched" not in written  # there is one contender
 
 
 def test_every_test_has_its_cases(results, dataset):
@@ -80,13 +100,13 @@ def test_every_test_has_its_cases(results, dataset):
     assert results.problems == ["nnunet_2d, cost: not measured."]
 
 
-def test_labels_of_another_data_set_are_matched_by_what_they_mean(results, dataset):
+def test_labels_of_another_data_set_are_matched_by_what_they_mean(results, benchmark, dataset):
     mine, theirs = (Structures.of(place / "dataset.json") for place in (dataset, dataset.with_name(OTHER)))
     assert matching_labels(mine, theirs) == {"LV": "left ventricle", "MYO": "myocardium"}
     metrics = results.tests[OTHER].contenders[0].metrics
     assert set(metrics["structure"]) == {"left ventricle", "myocardium"}
     case = metrics["case"].iloc[0]
-    place = next(results.place.glob(f"predictions/*/{OTHER}/{case}.nii.gz"))
+    place = next(benchmark.path.glob(f"predictions/*/{OTHER}/{case}.nii.gz"))
     predicted, truth = (
         sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (place, dataset / "labelsTr" / place.name)
     )

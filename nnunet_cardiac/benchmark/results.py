@@ -1,8 +1,9 @@
 """What a benchmark has finished, read back from its folder."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.evaluate import METRICS
 from nnunet_cardiac.evaluation.measure import Measurement
 from nnunet_cardiac.evaluation.segmentation import CASE_COLUMNS
 from nnunet_cardiac.model import Model
@@ -28,13 +30,16 @@ class ContenderResults:
         contender: who
         model: what of nnU-Net's was trained, of a cascade its last stage; with several seeds, that of the first
         folds: that are finished
-        metrics, anatomy: as of an ``Evaluation``, with columns ``fold`` and ``seed``
+        metrics: as of an ``Evaluation``, with columns ``fold`` and ``seed``
+        anatomy: as of an ``Evaluation``, with ``fold``; of the first seed
         measurement: clinical indices, where there are ventricles and phases; of the first seed
         cost: see ``cost_table``
         curves: by fold and seed: ``steps`` and the online Dice of each epoch, of the last stage
         circumstances: hardware, versions, seed, of every training
-        crop: see ``evaluate_crop``; None for a model without one
+        crop: see ``evaluate_crop``, of the first seed; None for a model without one
         searches: by stage and fold, the record of the search for a learning rate
+        stages: the models that lead to it, and itself
+        trainings: the cost of every training of every stage, by the training's name
     """
 
     contender: Contender
@@ -48,6 +53,8 @@ class ContenderResults:
     circumstances: list[dict] = field(default_factory=list)
     crop: pd.DataFrame | None = None
     searches: dict[tuple[str, int], dict] = field(default_factory=dict)
+    stages: list[Model] = field(default_factory=list)
+    trainings: dict[str, dict] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,15 +69,19 @@ class ContenderResults:
 
     def by_case(self, metric: str, structure: str = "mean") -> pd.Series:
         """A metric by case, the mean of all seeds: of one structure, or the mean of those that the case has."""
-        table = self.metrics if structure == "mean" else self.metrics[self.metrics["structure"] == structure]
-        return table.groupby("case")[metric].mean()
+        return self.case_means[structure][metric]
+
+    @cached_property
+    def case_means(self) -> dict[str, pd.DataFrame]:
+        """By structure, and for their mean: all metrics by case."""
+        parts = {name: rows for name, rows in self.metrics.groupby("structure", sort=False)} | {"mean": self.metrics}
+        return {name: rows.groupby("case")[list(METRICS)].mean() for name, rows in parts.items()}
 
 
 @dataclass
 class Results:
-    """A benchmark: where it is, its settings, the contenders with a finished fold, and what is missing."""
+    """A benchmark: its settings, the contenders with at least one finished fold, and what is missing."""
 
-    place: Path
     settings: Settings
     contenders: list[ContenderResults]
     problems: list[str]
@@ -112,13 +123,7 @@ def load(benchmark: BenchmarkFolder) -> Results:
         )
     contenders = [c for c in found if c is not None]
     tests = {where: _load_test(benchmark, settings, contenders, where) for where in settings.tests}
-    return Results(
-        benchmark.path,
-        settings,
-        contenders,
-        problems,
-        {where: test for where, test in tests.items() if test.contenders},
-    )
+    return Results(settings, contenders, problems, {where: test for where, test in tests.items() if test.contenders})
 
 
 def _load_test(
@@ -136,7 +141,7 @@ def _load_test(
             metrics = pd.concat(parts)
             metrics = metrics if "fold" in metrics else metrics.assign(fold=0)
             tested.append(replace(contender, metrics=metrics, measurement=None, crop=None))
-    return Results(benchmark.path, settings, tested, [])
+    return Results(settings, tested, [])
 
 
 def _read_table(file: Path, **options) -> pd.DataFrame:
@@ -166,11 +171,14 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
             if (place / name).is_file()
         ]
 
+    def of_first(parts: list[pd.DataFrame]) -> pd.DataFrame:
+        table = pd.concat(parts)
+        return table[table["seed"] == first].drop(columns="seed")
+
     measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
     measurement = None
     if measured:
-        tables = (pd.concat(parts) for parts in (measured, reference))
-        measurement = Measurement(*(table[table["seed"] == first].drop(columns=["fold", "seed"]) for table in tables))
+        measurement = Measurement(*(of_first(parts).drop(columns="fold") for parts in (measured, reference)))
     crops = read("crop.csv")
     trainings = {
         (stage, seed): _trainings(benchmark, stage)
@@ -183,7 +191,7 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         for fold in records
         if (record := benchmark.read_record(Job("tune", stage.name, fold)))
     }
-    metrics, anatomy = pd.concat(read("metrics.csv")), pd.concat(read("anatomy.csv"))
+    metrics, anatomy = pd.concat(read("metrics.csv")), of_first(read("anatomy.csv"))
     return ContenderResults(
         contender, model, sorted({fold for fold, _ in places}), metrics, anatomy, measurement,
         _cost(benchmark, model, trainings, searches),
@@ -194,7 +202,13 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
             if (fold, seed) in places
         },
         [record["cost"] for stage in trainings.values() for record in stage.values() if record["cost"]],
-        pd.concat(crops) if crops else None, searches,
+        of_first(crops) if crops else None, searches, _stages(benchmark, model),
+        {
+            f"{stage.name} fold {fold}": record["cost"]
+            for (stage, _), records in trainings.items()
+            for fold, record in records.items()
+            if record["cost"]
+        },
     )  # fmt: skip
 
 
@@ -229,8 +243,8 @@ def _cost(
     for (stage, _), records in trainings.items():
         by_stage.setdefault(stage.configuration, []).extend(r["cost"] for r in records.values() if r["cost"])
     costs = list(by_stage.values())
-    complete = all(costs)
-    memory = [c["peak_memory_GB"] for stage in costs for c in stage if c["peak_memory_GB"] is not None]
+    complete, all_costs = all(costs), [cost for stage in costs for cost in stage]
+    memory = [cost["peak_memory_GB"] for cost in all_costs if cost["peak_memory_GB"] is not None]
     return {
         "parameters": measured.get("parameters", math.nan),
         "flops_per_slice": measured.get("flops_per_slice", math.nan),
@@ -239,9 +253,17 @@ def _cost(
             sum(sum(c["seconds"] for c in stage) / len(stage) for stage in costs) / 60 if complete else math.nan
         ),
         "search_minutes_per_fold": _search_minutes(searches),
+        "training_hours": sum(cost["seconds"] for cost in all_costs) / 3600 if complete else math.nan,
+        "energy_kWh": energy(all_costs) if complete else math.nan,
         "peak_memory_GB": max(memory, default=math.nan),
         "prediction_seconds_per_case": measured.get("prediction_seconds_per_case", math.nan),
     }
+
+
+def energy(costs: Collection[dict]) -> float:
+    """kWh of trainings together; NaN where one did not record it."""
+    known = [cost["energy_kWh"] for cost in costs if cost.get("energy_kWh") is not None]
+    return sum(known) if known and len(known) == len(costs) else math.nan
 
 
 def _curve(record: dict) -> dict[str, list[float]]:

@@ -34,28 +34,39 @@ def describe(values: pd.Series, patients: pd.Series | None = None, seed: int = 0
         ``n`` cases, ``patients``, ``mean`` and ``sd`` over cases, ``ci_lower`` and ``ci_upper`` (95 %, percentile
         bootstrap over patients, each with all its cases)
     """
-    known = values.dropna()
-    groups = known.groupby(_patients_of(known, patients))
+    return describe_columns(values.to_frame(), patients, seed)[0]
+
+
+def describe_columns(table: pd.DataFrame, patients: pd.Series | None = None, seed: int = 0) -> list[dict[str, float]]:
+    """``describe`` of every column: the same numbers, many times as fast, because they share their draws."""
+    results: list[dict[str, float]] = []
+    by_count: dict[int, list[tuple[int, np.ndarray]]] = {}
+    groups = table.groupby(_patients_of(table, patients))
     sums, counts = groups.sum().to_numpy(float), groups.count().to_numpy(float)
-    n = len(known)
-    result = {
-        "n": n,
-        "patients": len(sums),
-        "mean": known.mean() if n else math.nan,
-        "sd": known.std(ddof=1) if n > 1 else math.nan,
-        "ci_lower": math.nan,
-        "ci_upper": math.nan,
-    }
-    if len(sums) > 1:
-        interval = stats.bootstrap(
-            (sums, counts), lambda s, c, axis: s.sum(axis) / c.sum(axis), n_resamples=DRAWS, paired=True,
-            confidence_level=CONFIDENCE, method="percentile", rng=np.random.default_rng(seed),
-        ).confidence_interval  # fmt: skip
-        result |= {"ci_lower": float(interval.low), "ci_upper": float(interval.high)}
-    return result
+    for i, (n, mean, sd) in enumerate(zip(table.count(), table.mean(), table.std(ddof=1), strict=True)):
+        known = counts[:, i] > 0
+        results.append({"n": int(n), "patients": int(known.sum()), "mean": mean, "sd": sd})
+        results[-1] |= {"ci_lower": math.nan, "ci_upper": math.nan}
+        by_count.setdefault(int(known.sum()), []).append((i, known))
+    for n_patients, columns in by_count.items():
+        if n_patients > 1:
+            drawn = _draws(n_patients, seed)
+            parts = (np.stack([of[known, i] for i, known in columns], axis=1) for of in (sums, counts))
+            means = np.divide(*(drawn @ part for part in parts))
+            tail = 50 * (1 - CONFIDENCE)
+            for (i, _), low, high in zip(columns, *np.percentile(means, (tail, 100 - tail), axis=0), strict=True):
+                results[i] |= {"ci_lower": float(low), "ci_upper": float(high)}
+    return results
 
 
-def _patients_of(values: pd.Series, patients: pd.Series | None) -> pd.Series:
+@lru_cache(maxsize=2)
+def _draws(n: int, seed: int) -> np.ndarray:
+    """How often each of ``n`` patients is drawn: (``DRAWS``, n)."""
+    drawn = np.random.default_rng(seed).integers(0, n, (DRAWS, n))
+    return np.stack([np.bincount(row, minlength=n) for row in drawn]).astype(float)
+
+
+def _patients_of(values: pd.Series | pd.DataFrame, patients: pd.Series | None) -> pd.Series:
     if patients is None:
         return pd.Series(values.index, index=values.index)
     return patients.reindex(values.index)

@@ -25,7 +25,7 @@ from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.training.compilation import compiled_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
-from nnunet_cardiac.training.training_cost import COST_FILE, training_cost
+from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
@@ -178,10 +178,11 @@ def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> N
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
         seed_everything(_seed(trainer, seed), trainer.fold, trainer.current_epoch - 1)
+        energy = None if trainer.current_epoch else gpu_energy(trainer.device)
         with _progress_bar(trainer):
             trainer.run_training()
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
-        cost = training_cost(trainer) | settings | {"seed": _seed(trainer, seed)}
+        cost = training_cost(trainer, energy) | settings | {"seed": _seed(trainer, seed)}
         save_json(cost, join(trainer.output_folder, COST_FILE), sort_keys=False)
     trainer.perform_actual_validation(npz)
 
