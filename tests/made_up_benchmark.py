@@ -1,4 +1,6 @@
-"""A finished benchmark made up of random records, of any size: ``python tests/made_up_benchmark.py FOLDER [SIZES]``.
+"""A finished benchmark made up of random records, of any size: see ``make``.
+
+As a program: ``python tests/made_up_benchmark.py FOLDER CONTENDERS [FOLDS [PATIENTS [REPEATS]]]``.
 
 Its images and segmentations are links to a few files, so that ten thousand cases take little room.
 """
@@ -6,6 +8,7 @@ Its images and segmentations are links to a few files, so that ten thousand case
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +27,13 @@ KINDS = 3
 """Different segmentations of an image: the ground truth and two predictions."""
 
 
-def make(
-    place: Path, n_contenders: int = 3, n_folds: int = 2, n_patients: int = 4, repeats: int = 1
-) -> BenchmarkFolder:
+def make(place: Path, names: Sequence[str], n_folds: int = 2, n_patients: int = 4, repeats: int = 1) -> BenchmarkFolder:
     """Writes it, and sets nnU-Net's folders.
 
     Args:
         place: where
-        n_contenders, n_folds, n_patients: how many; a patient has two cases
+        names: of built-in contenders
+        n_folds, n_patients: how many; a patient has two cases
         repeats: how often every case is evaluated, as with several seeds: each time in a fold of its own
     """
     random = np.random.default_rng(0)
@@ -51,8 +53,7 @@ def make(
         for phase in ("ED", "ES")
     )
     pools = _write_images(place, list(cases["case"]))
-    known = contenders()
-    chosen = {name: known[name] for name in list(known)[:n_contenders]}
+    chosen = {name: contenders()[name] for name in names}
     benchmark = BenchmarkFolder(place / "benchmark")
     settings = Settings(DATASET, list(range(n_folds * repeats)), next(iter(chosen)), chosen, device="cpu")
     benchmark.write_settings(settings)
@@ -148,4 +149,5 @@ def _write_images(place: Path, cases: list[str]) -> list[Path]:
 
 
 if __name__ == "__main__":
-    print(make(Path(sys.argv[1]), *map(int, sys.argv[2:])).path)
+    n_contenders, *sizes = map(int, sys.argv[2:])
+    print(make(Path(sys.argv[1]), list(contenders())[:n_contenders], *sizes).path)

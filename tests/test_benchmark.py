@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import DATASET
-from markupsafe import Markup
 
 from nnunet_cardiac.architectures import contenders
-from nnunet_cardiac.benchmark import jobs, report, workflow
+from nnunet_cardiac.benchmark import jobs, sections, workflow
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.report import write_report
 from nnunet_cardiac.benchmark.results import load
@@ -74,9 +73,10 @@ def work_here(work: workflow._Work) -> list[str]:
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Reports without pictures, which take most of their time; the fixture ``finished`` draws them."""
-    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves", "overlays"):
-        monkeypatch.setattr(report, name, lambda *arguments: None)
-    monkeypatch.setattr(report, "_embed", lambda figure, svg: Markup(""))
+    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves"):
+        monkeypatch.setattr(sections, name, lambda *arguments: None)
+    monkeypatch.setattr(sections, "draw_cases", lambda *arguments: ([], []))
+    monkeypatch.setattr(sections, "_embed", lambda figure, svg: "")
 
 
 def test_models_that_are_trained_are_used_and_nothing_is_trained(finished):
@@ -132,10 +132,11 @@ def test_report_is_one_page_with_everything(finished):
     page = (finished.report / "index.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     for name in CONTENDERS:
-        assert page.count(f"<h3>{name}</h3>") == 2  # overlays and Bland-Altman
+        assert page.count(f"<h3>{name}</h3>") == 1  # Bland-Altman
+        assert len(re.findall(rf'aria-label="patient\d+_E[DS], {name}"', page)) == 3  # the same cases as all others
     for words in ("Failed or missing", "2d_wrong", "not measured here", "95.01", "Holm", "Implausible", "-device cpu"):
         assert words in page, words
-    assert page.count("data:image/png") == 3 and page.count("data:image/svg") == 6
+    assert page.count("data:image/svg") == 6
     summary = pd.read_csv(finished.report / "summary.csv")
     assert list(summary["contender"]) == list(CONTENDERS)
     full = pd.read_csv(finished.report / "metrics_full.csv").set_index(["contender", "structure", "metric"])

@@ -24,7 +24,9 @@ MARGIN = 12
 """Pixels around everything that anybody has outlined."""
 MOST_BYTES = 5_000_000
 """Of all cases together, as they stand in the page."""
-MOST_CASES = 60
+MOST_CASES = 30
+SHOWN = ("best", "median", "worst")
+"""Why a case is among the fixed pictures."""
 SHARES = (0.85, 0.5, 0.15)
 """Where in the heart, from its lowest to its highest slice, the slices of the fixed pictures are."""
 STEPS_PER_PIXEL = 2
@@ -87,7 +89,7 @@ def choose(results: Results) -> list[tuple[str, str]]:
     complete = dice.dropna()
     dice = complete if len(complete) else dice.dropna(how="all")
     order = dice.mean(axis=1).sort_values(kind="stable").index
-    chosen = {order[-1]: "best", order[len(order) // 2]: "median", order[0]: "worst"}
+    chosen = dict(zip((order[-1], order[len(order) // 2], order[0]), SHOWN, strict=True))
     spread = (dice.max(axis=1) - dice.min(axis=1)).sort_values(ascending=False, kind="stable").index
     for bad, disputed in zip(order, spread, strict=True):
         chosen.setdefault(bad, "among the worst")
@@ -105,7 +107,7 @@ def draw_cases(results: Results, benchmark: BenchmarkFolder) -> tuple[list[CaseP
         except (UserError, OSError, RuntimeError) as e:
             problems.append(f"{case} is not shown: {' '.join(str(e).split())}")
             continue
-        if drawn and sum(p.size for p in drawn) + picture.size > MOST_BYTES:
+        if len(drawn) >= len(SHOWN) and sum(p.size for p in drawn) + picture.size > MOST_BYTES:
             break
         drawn.append(picture)
     return drawn, problems

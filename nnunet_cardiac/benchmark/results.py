@@ -104,7 +104,7 @@ class Results:
     @property
     def structures(self) -> list[str]:
         """In the order of the data set's labels."""
-        return list(dict.fromkeys(s for c in self.contenders for s in c.metrics["structure"]))
+        return list(dict.fromkeys(s for c in self.contenders for s in c.metrics["structure"].unique()))
 
 
 def load(benchmark: BenchmarkFolder) -> Results:

@@ -19,7 +19,7 @@ from nnunet_cardiac.architectures import published_for
 from nnunet_cardiac.benchmark import claim, protocol_tables, tables
 from nnunet_cardiac.benchmark.figures import corruption_figure, dice_against_parameters, learning_curves
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
-from nnunet_cardiac.benchmark.pictures import CasePicture, draw_cases
+from nnunet_cardiac.benchmark.pictures import SHOWN, CasePicture, draw_cases
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.evaluation.figures import MOST_IN_A_ROW, bland_altman, distributions
@@ -310,7 +310,7 @@ def cases(content: Content) -> Section:
     """The same cases for all contenders, a table of all cases, and a viewer of some."""
     pictures, problems = content.pictures
     table = tables.case_table(content.results)
-    shown = [picture for picture in pictures if picture.why in ("best", "median", "worst")]
+    shown = [picture for picture in pictures if picture.why in SHOWN]
     more = f" {len(problems)} could not be drawn; the first reason: {problems[0]}" if problems else ""
     return Section("cases", "Cases", [
         Special("compared", (shown, content.results)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy
-from nnunet_cardiac.evaluation.evaluate import METRICS, STATES, subsets
+from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
 from nnunet_cardiac.evaluation.repeatability import VARIATIONS
 from nnunet_cardiac.evaluation.statistics import (
@@ -33,12 +33,11 @@ def full_table(results: Results) -> pd.DataFrame:
         states = contender.metrics.groupby("structure")["state"].value_counts().unstack(fill_value=0)
         states = states.reindex(index=results.structures, columns=list(STATES), fill_value=0)
         states.loc["mean"] = states.sum()
-        patients = contender.patients
-        for structure in states.index:
-            described = describe_columns(contender.case_means[structure], patients)
-            for metric, numbers in zip(METRICS, described, strict=True):
-                row = {"contender": contender.name, "structure": structure, "metric": metric}
-                rows.append(row | numbers | {state: int(n) for state, n in states.loc[structure].items()})
+        values = pd.concat({structure: contender.case_means[structure] for structure in states.index}, axis=1)
+        described = describe_columns(values, contender.patients)
+        for (structure, metric), numbers in zip(values.columns, described, strict=True):
+            row = {"contender": contender.name, "structure": structure, "metric": metric}
+            rows.append(row | numbers | {state: int(n) for state, n in states.loc[structure].items()})
     return pd.DataFrame(rows)
 
 
@@ -167,20 +166,16 @@ def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
 
 def subset_table(results: Results) -> pd.DataFrame:
     """Mean Dice, HD and HD95 of each phase and group, by structure; empty where nothing tells the cases apart."""
-    parts = {c.name: dict(subsets(c.metrics)[1:]) for c in results.contenders}
-    rows = []
-    for subset in dict.fromkeys(name for own in parts.values() for name in own):
-        for contender, own in parts.items():
-            if subset not in own:
-                continue
-            part = own[subset]
-            row = {"subset": subset, "contender": contender, "cases": part["case"].nunique()}
+    rows: dict[str, list[dict]] = {}
+    for contender in results.contenders:
+        for subset, part in subsets(contender.metrics)[1:]:
+            row = {"subset": subset, "contender": contender.name, "cases": part["case"].nunique()}
             for structure, group in part.groupby("structure", sort=False):
                 row[f"Dice {structure}"] = f"{group['dice'].mean():.3f}"
                 row[f"HD {structure} mm"] = f"{group['hausdorff_mm'].mean():.1f}"
                 row[f"HD95 {structure} mm"] = f"{group['hausdorff95_mm'].mean():.1f}"
-            rows.append(row)
-    return pd.DataFrame(rows)
+            rows.setdefault(subset, []).append(row)
+    return pd.DataFrame([row for of_subset in rows.values() for row in of_subset])
 
 
 def variance_table(results: Results) -> pd.DataFrame:

@@ -61,7 +61,7 @@ def distributions(tables: dict[str, pd.DataFrame], metrics: Sequence[str]) -> Fi
         tables: ``metrics`` of an ``Evaluation`` by the contender's name; with one nameless table no legend is drawn
         metrics: columns of it
     """
-    structures = list(dict.fromkeys(s for table in tables.values() for s in table["structure"]))
+    structures = list(dict.fromkeys(s for table in tables.values() for s in table["structure"].unique()))
     many, named = len(tables) > MOST_IN_A_ROW, list(tables) != [""]
     rows, columns = (len(structures), len(metrics)) if many else (len(metrics), len(structures))
     width = (max(4, 0.3 * len(tables) + 1) if many else max(2.2, 0.42 * len(tables) + 1)) * columns
@@ -113,7 +113,9 @@ def bland_altman(pairs: dict[str, pd.DataFrame], statistics: dict[str, pd.DataFr
     """
     columns = min(4, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(2.7 * columns, 2.3 * rows + 0.3), layout="constrained")
+    width, height = 2.7 * columns, 2.3 * rows + 0.3
+    figure = Figure(figsize=(width, height))  # whose layout is fixed: to find one takes longer than to draw
+    figure.subplots_adjust(0.5 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.5 / height, wspace=0.25, hspace=0.45)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (index, pair) in zip(axes, pairs.items(), strict=False):
         name, unit = index.rsplit("_", 1)
