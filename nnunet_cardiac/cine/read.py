@@ -100,6 +100,7 @@ def _nifti_cine(voxels: np.ndarray, image: nib.Nifti1Image, origin: str, remarks
         affine=affine,
         times=times,
         heart_rate=None if times is None else 60000 / (step * n_phases),
+        heart_rate_is_derived=times is not None,
         patient=_acdc_patient(folder / "Info.cfg"),
         origin=f"{origin}, {n_slices} slices x {n_phases} phases",
         remarks=tuple(remarks),
@@ -187,8 +188,6 @@ def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
     if times is None:
         remarks.append("The images do not tell their times: phases are in the order of their numbers, rates unknown.")
     heart_rate, derived = _heart_rate(stack, times)
-    if derived:
-        remarks.append("The heart rate is derived from the phases' times, as if they covered the whole cycle.")
     identified = all(frame.is_identified for own in chosen for frame in own)
     if not identified:
         remarks.append("The images have no UIDs of study and series: no DICOM objects can refer to them.")
@@ -200,6 +199,8 @@ def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
         affine=_affine(stack, len(grid)),
         times=times,
         heart_rate=heart_rate,
+        heart_rate_is_derived=derived,
+        shift=stack.shift,
         patient=first.facts,
         origin=f"DICOM, {f'{first.vendor}, ' if first.vendor else ''}{named}, {len(stack.loops)} slices x "
         f"{stack.n_phases} phases",

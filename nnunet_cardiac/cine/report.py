@@ -93,13 +93,14 @@ def template(name: str) -> jinja2.Template:
 def patient_line(cine: Cine) -> str:
     """What is known of the patient, in words."""
     p = cine.patient
+    derived = " (derived)" if cine.heart_rate_is_derived else ""
     known = [
         {"F": "female", "M": "male"}.get(p.sex or ""),
         p.age is not None and f"{p.age:.0f} years",
         p.height is not None and f"{p.height:.2f} m",
         p.weight is not None and f"{p.weight:.0f} kg",
         p.body_surface is not None and f"body surface {p.body_surface:.2f} m²",
-        cine.heart_rate is not None and f"heart rate {cine.heart_rate:.0f}/min",
+        cine.heart_rate is not None and f"heart rate {cine.heart_rate:.0f}/min{derived}",
     ]
     return ", ".join(words for words in known if words)
 
