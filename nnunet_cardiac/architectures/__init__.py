@@ -49,9 +49,9 @@ ARCHITECTURES: Mapping[str, Architecture] = find_architectures(__name__, __path_
 
 
 def contenders() -> dict[str, Contender]:
-    """Everyone who can take part in a benchmark, by name: in 2D, in the architectures' order, then in 3D."""
+    """Everyone who can take part in a benchmark, by name: in the architectures' order, those on demand last."""
     everyone = [contender for architecture in ARCHITECTURES.values() for contender in architecture.contenders]
-    return {contender.name: contender for contender in sorted(everyone, key=lambda contender: contender.is_3d)}
+    return {contender.name: contender for contender in sorted(everyone, key=lambda contender: contender.on_demand)}
 
 
 def costed() -> list[Contender]:

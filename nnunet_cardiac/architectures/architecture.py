@@ -13,6 +13,7 @@ class Contender:
         planner: what ``-pl`` names; makes ``plans`` where they do not exist
         plans, configuration, trainer: what ``-p``, ``-c`` and ``-tr`` name
         description: architecture and recipe in a few words
+        on_demand: whether it takes part in a benchmark only when it is named, as those in 3D do
     """
 
     name: str
@@ -21,11 +22,7 @@ class Contender:
     configuration: str
     trainer: str
     description: str = ""
-
-    @property
-    def is_3d(self) -> bool:
-        """Contenders in 3D take part in a benchmark when they are named."""
-        return self.configuration.startswith("3d")
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)

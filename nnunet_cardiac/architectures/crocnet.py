@@ -1,8 +1,10 @@
 """CroCNet: one network finds the heart, a specialist for each anatomy segments it inside a crop."""
 
+from typing import Any
+
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = {"planner": "CroCNetPlanner", "plans": "nnUNetCroCNetPlans"}
+_PLANS: dict[str, Any] = {"planner": "CroCNetPlanner", "plans": "nnUNetCroCNetPlans"}
 _RECIPE = "nnUNetTrainerCroCNet"
 
 ARCHITECTURE = Architecture(
@@ -90,6 +92,7 @@ ARCHITECTURE = Architecture(
             "crocnet_3d",
             **_PLANS,
             configuration="3d_cascade_fullres",
+            on_demand=True,
             trainer=_RECIPE,
             description="both stages of CroCNet in 3D, CroCNet's recipe",
         ),
@@ -97,6 +100,7 @@ ARCHITECTURE = Architecture(
     published=(
         PublishedFigures(
             paper="Khan, Asad, Benning, Roney, Slabaugh: Crop and Couple, ISBI 2024",
+            on_demand=True,
             table="Tables 1 and 2",
             data="M&Ms-2, long axis",
             columns=(

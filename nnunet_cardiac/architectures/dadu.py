@@ -1,8 +1,10 @@
 """DADU: a U-Net with dual attention and edges in its skip connections, and learned deep supervision."""
 
+from typing import Any
+
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = {"planner": "DADUPlanner", "plans": "nnUNetDADUPlans"}
+_PLANS: dict[str, Any] = {"planner": "DADUPlanner", "plans": "nnUNetDADUPlans"}
 _RECIPE = "nnUNetTrainerDADU"
 _PAPER = "Mukisa, Bansal: DADU, Dual Attention-based Deep Supervised UNet"
 _DATA = "ACDC, 100 examinations for training and 50 for testing"
@@ -56,7 +58,12 @@ ARCHITECTURE = Architecture(
             description="ablation: no attention in the skips, DADU's recipe",
         ),
         Contender(
-            "dadu_3d", **_PLANS, configuration="3d_fullres", trainer=_RECIPE, description="DADU in 3D, DADU's recipe"
+            "dadu_3d",
+            **_PLANS,
+            configuration="3d_fullres",
+            trainer=_RECIPE,
+            description="DADU in 3D, DADU's recipe",
+            on_demand=True,
         ),
     ),
     published=(

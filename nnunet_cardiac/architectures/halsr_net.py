@@ -1,8 +1,10 @@
 """HALSR-Net: a regressed box around the left ventricle, then hybrid attention and reconstruction inside it."""
 
+from typing import Any
+
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = {"planner": "HALSRNetPlanner", "plans": "nnUNetHALSRNetPlans"}
+_PLANS: dict[str, Any] = {"planner": "HALSRNetPlanner", "plans": "nnUNetHALSRNetPlans"}
 _RECIPE = "nnUNetTrainerHALSRNet"
 
 ARCHITECTURE = Architecture(
@@ -61,6 +63,7 @@ ARCHITECTURE = Architecture(
             configuration="3d_cascade_fullres",
             trainer=_RECIPE,
             description="HALSR-Net inside the left ventricle's 3D box, its own recipe in both phases",
+            on_demand=True,
         ),
         Contender(
             "halsrnet_whole_image_3d",
@@ -68,6 +71,7 @@ ARCHITECTURE = Architecture(
             configuration="3d_fullres",
             trainer=_RECIPE,
             description="HALSR-Net on the whole volume, its own recipe",
+            on_demand=True,
         ),
     ),
     published=(

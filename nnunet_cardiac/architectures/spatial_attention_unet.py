@@ -1,8 +1,10 @@
 """The spatial-attention U-Net and its four siblings: one network with three switches."""
 
+from typing import Any
+
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = {"planner": "SpatialAttentionUNetPlanner", "plans": "nnUNetSpatialAttentionUNetPlans"}
+_PLANS: dict[str, Any] = {"planner": "SpatialAttentionUNetPlanner", "plans": "nnUNetSpatialAttentionUNetPlans"}
 _RECIPE = "nnUNetTrainerSpatialAttentionUNet"
 
 ARCHITECTURE = Architecture(
@@ -80,6 +82,7 @@ ARCHITECTURE = Architecture(
             configuration="3d_fullres",
             trainer=_RECIPE,
             description="U-Net with encoder attention and attention gates in 3D, its own recipe",
+            on_demand=True,
         ),
     ),
     published=(

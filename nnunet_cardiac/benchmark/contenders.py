@@ -17,7 +17,7 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
     """Contenders by name, built-in or of a file.
 
     Args:
-        names: None for all, the built-in ones in 2D and those of the file
+        names: of contenders, or ``table:KEY`` for those of a paper's table; None for all that are not on demand
         file: YAML or JSON: ``NAME: {planner: ..., plans: ..., configuration: ..., trainer: ..., description: ...}``
 
     Raises:
@@ -27,7 +27,7 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise UserError(f"There is no contender '{unknown[0]}': there are {', '.join(known)}.")
-    names = names or [name for name, contender in known.items() if name not in BUILT_IN or not contender.is_3d]
+    names = names or [name for name, contender in known.items() if not contender.on_demand]
     return [known[name] for name in dict.fromkeys(names)]
 
 
