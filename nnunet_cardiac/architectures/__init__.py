@@ -60,6 +60,11 @@ def costed() -> list[Contender]:
     return [everyone[name] for architecture in ARCHITECTURES.values() for name in architecture.costed]
 
 
+def tables() -> dict[str, PublishedFigures]:
+    """The papers' tables by their keys, in the architectures' order."""
+    return {figures.key: figures for architecture in ARCHITECTURES.values() for figures in architecture.published}
+
+
 def published_for(names: Iterable[str]) -> list[PublishedFigures]:
     """The papers' own figures for those whose architecture or recipe takes part.
 

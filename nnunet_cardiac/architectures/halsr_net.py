@@ -76,11 +76,13 @@ ARCHITECTURE = Architecture(
     ),
     published=(
         PublishedFigures(
+            key="halsrnet",
             paper="HALSR-Net, public code (ASFS-Net)",
             table="README",
             data="ACDC, LVQuan19 and an in-house data set, cavity and myocardium of the LV",
             columns=("accuracy, %", "F1, %"),
             rows={"HALSR-Net, up to": (98, 98)},
+            contenders={"HALSR-Net, up to": "halsrnet"},
             remark="The README does not say for which data set, structure and split this holds, nor whether all pixels "
             "count. Where nearly all of an image is background, an accuracy of 98 % is little.",
         ),

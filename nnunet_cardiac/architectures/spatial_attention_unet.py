@@ -87,11 +87,14 @@ ARCHITECTURE = Architecture(
     ),
     published=(
         PublishedFigures(
+            key="spatial",
             paper="Spatial-attention U-Net, public code",
             table="README",
             data="Sunnybrook, 805 images, LV cavity",
             columns=("Dice", "Jaccard"),
             rows={"first version": (0.4307, 0.2834), "Modified Spatial Attention U-Net": (0.8036, 0.70)},
+            contenders={"Modified Spatial Attention U-Net": "spatial_attention_unet"},
+            missing={"first version": "the README does not describe it"},
             remark="nnU-Net is not among the methods compared; the split is not reported. A Dice of 0.8036 in every "
             "image would be a Jaccard of 0.67.",
         ),
