@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import pydoc
 from collections.abc import Sequence
 from contextlib import contextmanager
 from os.path import getmtime, isdir, isfile, join
@@ -49,11 +50,16 @@ def our_planners() -> dict[str, type[ExperimentPlanner]]:
 
 
 def find_planner(name: str) -> type[ExperimentPlanner]:
-    """The planner class called ``name``, ours or nnU-Net's.
+    """The planner class called ``name``, ours or nnU-Net's; with a dot in it, that of a module on the Python path.
 
     Raises:
         UserError: there is none
     """
+    if "." in name:
+        located = pydoc.locate(name)
+        if not (isinstance(located, type) and issubclass(located, ExperimentPlanner)):
+            raise UserError(f"There is no planner '{name}': is the folder of '{name.split('.')[0]}' in PYTHONPATH?")
+        return located
     ours = our_planners()
     planner = ours.get(name) or recursive_find_python_class(
         join(nnunetv2.__path__[0], "experiment_planning"), name, "nnunetv2.experiment_planning"

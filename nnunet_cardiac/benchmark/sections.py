@@ -390,14 +390,14 @@ def indices(content: Content) -> Section:
 
 
 def published(content: Content) -> Section:
-    """What the papers say of their own."""
+    """What the papers say of their own, and what was measured here."""
     names = {n for c in content.results.contenders for n in (c.contender.planner, c.contender.trainer)}
-    found = [
-        (p, Markup(pd.DataFrame.from_dict(p.rows, orient="index", columns=p.columns).to_html(border=0, na_rep="-")))
+    return Section("published", "Published figures", [
+        Table(f"published_{p.key}", f"{p.paper}: {p.table}", tables.paper_table(content.results, p), note=(
+            "The paper's own figures, not measured here, but for the columns that end in 'here'. "
+            f"Data: {p.data}. {p.remark}"))
         for p in published_for(names)
-    ]
-    parts = [Special("theirs", found)] if found else [Text("None for these contenders.")]
-    return Section("published", "Published figures", parts)
+    ])  # fmt: skip
 
 
 def checklist(content: Content) -> Section:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nnunet_cardiac.architectures.architecture import PublishedFigures
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy
 from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
@@ -24,6 +25,14 @@ ANATOMY = ("implausible_slices", "slices")
 PHASES = ("ED", "ES")
 BY_PHASE = {"dice": ("Dice", ".3f"), "hausdorff_mm": ("HD mm", ".1f"), "hausdorff95_mm": ("HD95 mm", ".1f")}
 """What DADU's Table 3 shows, and HD95: title and format by metric."""
+PUBLISHED_METRICS = {
+    "Dice": "dice",
+    "HD": "hausdorff_mm",
+    "Jaccard": "jaccard",
+    "accuracy": "accuracy",
+    "F1": "f1",
+}
+"""Metrics by the first word of a published column."""
 
 
 def full_table(results: Results) -> pd.DataFrame:
@@ -398,6 +407,48 @@ def case_table(results: Results) -> pd.DataFrame:
             table[f"{title} {c.name}"] = [_number(v, how) for v in numbers.loc[table.index, (c.name, metric)]]
     known = [column for column in table if (table[column] != "").any()]
     return table[known].reset_index()
+
+
+def paper_table(results: Results, figures: PublishedFigures) -> pd.DataFrame:
+    """A paper's table, and what was measured here beside each of its numbers.
+
+    Means over cases, of the metric, structure and phase that a column names; an average is the mean of the structures
+    of a case.
+
+    Args:
+        results: of all contenders
+        figures: the table
+
+    Returns:
+        by row: ``method``, ``here`` (the contender); for each column the paper's number and, in the column's name with
+        ``, here``, ours; ``remark``: why there is none
+    """
+    finished = {c.name: c for c in results.contenders}
+    rows = []
+    for method, numbers in figures.rows.items():
+        name = figures.contenders.get(method)
+        contender = finished.get(name or "")
+        row = {"method": method, "here": name or "-"}
+        for column, number in zip(figures.columns, numbers, strict=True):
+            row[column] = "-" if number is None else f"{number:g}"
+            row[f"{column}, here"] = "-" if contender is None else _here(contender, column, method)
+        absent = "" if contender else "takes no part in this benchmark, or has finished nothing"
+        rows.append(row | {"remark": figures.missing.get(method, absent)})
+    return pd.DataFrame(rows)
+
+
+def _here(contender: ContenderResults, column: str, method: str) -> str:
+    """What was measured of a published column, which names metric, structure, phase and unit."""
+    metric, *words = column.replace(",", "").split()
+    metrics = contender.metrics
+    phases = {*words, method.split(", ")[-1]} & {*PHASES}
+    structures = {*words} - {*PHASES} - {"%", "mm", "average"}
+    if phases:
+        metrics = metrics[metrics["phase"].isin(phases)]
+    if structures:
+        metrics = metrics[metrics["structure"].isin(structures)]
+    mean = metrics.groupby("case")[PUBLISHED_METRICS[metric]].mean().mean()
+    return _number(100 * mean if "%" in words else mean, ".2f" if {"%", "mm"} & {*words} or metric == "HD" else ".3f")
 
 
 def _number(value: float, how: str) -> str:

@@ -45,13 +45,16 @@ def add_parser(commands) -> None:
         examples=(
             "nnunet_cardiac benchmark --list",
             "nnunet_cardiac benchmark -d 27 --contenders nnunet_2d crocnet",
+            "nnunet_cardiac benchmark -d 27 --contenders nnunet_2d table:dadu3",
             "nnunet_cardiac benchmark -d 27 --budget 2000 --small -device cpu --cores 2   (small, but fair)",
             "nnunet_cardiac benchmark -d 27 --profile slurm",
         ),
     )  # fmt: skip
     p.add_argument("-d", metavar="ID", help="data set, by ID or name")
-    p.add_argument("--list", action="store_true", help="print the contenders, and do nothing")
-    p.add_argument("--contenders", nargs="+", metavar="NAME", help="who takes part, default all in 2D; see --list")
+    p.add_argument("--list", action="store_true", help="print the contenders and the papers' tables, and do nothing")
+    p.add_argument(
+        "--contenders", nargs="+", metavar="NAME", help="who takes part, or table:KEY for a paper's table; see --list"
+    )
     p.add_argument(
         "--contenders_file", type=Path, metavar="FILE",
         help="YAML with more: 'NAME: {planner: ..., plans: ..., configuration: ..., trainer: ...}'",
@@ -115,6 +118,7 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
+    from nnunet_cardiac.architectures import tables
     from nnunet_cardiac.benchmark import contenders
 
     if options.list:
@@ -123,6 +127,9 @@ def run(options: argparse.Namespace) -> bool:
         for c in everyone.values():
             print(f"{c.name:<{width}}{c.description}")
             print(f"{'':<{width}}-pl {c.planner} -p {c.plans} -c {c.configuration} -tr {c.trainer}")
+        for key, figures in tables().items():
+            print(f"{contenders.TABLE + key:<{width}}{figures.paper}, {figures.table}")
+            print(f"{'':<{width}}{' '.join(dict.fromkeys(figures.contenders.values()))}")
         return False
     chosen = contenders.choose(names=options.contenders, file=options.contenders_file)
     if options.d is None:

@@ -122,12 +122,16 @@ class StagePredictor:
         """The first fold's, as it was built."""
         return bare(self.predictor.networks[0])
 
-    @property
-    def divisible_by(self) -> list[int]:
-        """What the sides of the network's input must be multiples of; of nnU-Net's networks, the strides tell."""
+    def input_size(self, size: Sequence[int]) -> list[int]:
+        """The smallest input of the network that shows an image of ``size``, or the only one that it takes."""
         if isinstance(self.network, Network):
-            return self.network.divisible_by
-        return [math.prod(axis) for axis in zip(*self.configuration.network_arch_init_kwargs["strides"], strict=True)]
+            if self.network.fixed_size is not None:
+                return self.network.fixed_size
+            divisors = self.network.divisible_by
+        else:  # nnU-Net's
+            strides = self.configuration.network_arch_init_kwargs["strides"]
+            divisors = [math.prod(axis) for axis in zip(*strides, strict=True)]
+        return [math.ceil(side / divisor) * divisor for side, divisor in zip(size, divisors, strict=True)]
 
     @property
     def on_gpu(self) -> bool:
