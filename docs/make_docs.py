@@ -104,7 +104,7 @@ def names() -> Iterator[tuple[str, str, str]]:
         for c in contenders().values()
     ]
     titles = ["name", "architecture and recipe", "plans and configuration", "trainer"]
-    yield "docs/benchmark.md", "contenders", markdown(titles, rows)
+    yield "docs/contenders.md", "contenders", markdown(titles, rows)
 
 
 def draw_demo(demo: Path) -> None:
