@@ -2,6 +2,7 @@
 
 import json
 import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from nnunet_cardiac import networks
 from nnunet_cardiac.architectures import ARCHITECTURES, contenders, find_architectures, published_for, tables
 from nnunet_cardiac.architectures.architecture import Architecture
 from nnunet_cardiac.benchmark.contenders import choose
+from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
@@ -111,11 +113,15 @@ def test_every_row_of_a_paper_has_a_contender_or_a_reason(figures):
     assert [c.name for c in choose([f"table:{figures.key}"])] == list(dict.fromkeys(figures.contenders.values()))
 
 
-def test_a_table_stands_for_its_contenders():
+def test_a_table_stands_for_its_contenders(capsys):
     chosen = [c.name for c in choose(["nnunet_2d", "table:crocnet1", "crocnet", "table:dadu3"])]
     papers = ["monai_unet", "monai_resunet", "e2aunet", "crocnet", "monai_unetpp", "monai_attention_unet", "dadu"]
     assert chosen == ["nnunet_2d", *papers]
     assert len(tables()) == sum(len(architecture.published) for architecture in ARCHITECTURES.values())
+    main(["benchmark", "--list"])
+    assert re.search(
+        "table:dadu3 .*Table 3\n +monai_unet monai_unetpp monai_attention_unet dadu$", capsys.readouterr().out, re.M
+    )
     with pytest.raises(UserError, match="There is no table 'table:dadu4': there are table:crocnet1, table:crocnet2, "):
         choose(["table:dadu4"])
 

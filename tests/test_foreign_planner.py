@@ -12,7 +12,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.benchmark.contenders import choose
 from nnunet_cardiac.cli import main
+from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.inference.predict import load_stages
+from nnunet_cardiac.model import Model
 from nnunet_cardiac.networks import monai
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.planners.foreign_planner import MonaiPlanner
@@ -93,6 +96,9 @@ def test_a_transformer_of_one_size_trains_and_segments_like_nnunet(planned, data
     for file in segmented:
         ours, theirs = (read_nifti(f)[0] for f in (tmp_path / "ours" / file.name, file))
         assert (ours == theirs).mean() > 0.999
+    model = Model(DATASET, *UNETR[3::2])
+    stages = load_stages(model, [0], "checkpoint_final.pth", torch.device("cpu"), use_mirroring=False, tile_step_size=1)
+    assert flops_per_slice(stages[0], example_slice(DATASET, stages[0], "patient003_ED")) > 1e6  # of another size
 
 
 def test_the_users_own_network_as_the_page_says(planned, dataset, tmp_path, monkeypatch):

@@ -46,7 +46,7 @@ def flops_per_slice(stage: StagePredictor, example: ExampleSlice) -> int:
     """FLOPs of one stage for one slice, in one pass: no mirroring, no overlapping tiles; 3D: its share of a patch.
 
     Counted by PyTorch for convolutions and matrix products, a multiplication and an addition as two. A cascaded stage
-    finds the heart where the experts saw it.
+    finds the heart where the experts saw it. A network of one size gets the slice padded or cut to it.
 
     Args:
         stage: its network
