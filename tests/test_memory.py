@@ -15,7 +15,7 @@ IN_3D = [
     (a.plans, name)
     for a in ARCHITECTURES.values()
     for name in a.configurations
-    if name.startswith("3d") and a.planner != "MonaiPlanner"  # see test_monai.py
+    if name.startswith("3d") and a.planner != "MonaiPlanner"
 ]
 IN_2D = [(plans, name.removesuffix("_fullres").replace("3d", "2d")) for plans, name in IN_3D]
 FEATURES = [8, 16, 32]
