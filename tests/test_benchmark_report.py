@@ -220,7 +220,7 @@ def test_case_table_is_of_all_cases(results):
 
 def test_repeatability_beside_the_contenders(results):
     table = tables.repeatability_table(results).set_index("who")
-    assert table.loc["two scans", "LV EF"].tolist() == ["2.4 to 7.3 %", "", "6 %"]
+    assert table.loc["two scans", "LV EF"].tolist() == ["2.4 to 7.3 %", "", "6.0 %"]
     assert table["source"].str.contains(r"et al\..+\d{4}").sum() == 4
     pair = results.contenders[2].measurement.pairs()["LV_EF_percent"]
     sd = (pair["measured"] - pair["reference"]).std()

@@ -291,7 +291,7 @@ def repeatability_table(results: Results) -> pd.DataFrame:
         row = {"who": variation.between, "measure": variation.measure}
         for index in shown:
             low, high = variation.ranges.get(index, (math.nan, math.nan))
-            numbers = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            numbers = f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f}"
             row[_title(index)] = "" if math.isnan(low) else f"{numbers} {variation.unit or _unit(index)}"
         rows.append(row | {"source": variation.source})
     for name, table in agreements.items() if shown else ():

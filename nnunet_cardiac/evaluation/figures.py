@@ -86,8 +86,9 @@ def distributions(tables: dict[str, pd.DataFrame], metrics: Sequence[str]) -> Fi
                 )  # fmt: skip
                 box["boxes"][0].set(facecolor=colour(i), alpha=0.35)
                 shown = values[np.linspace(0, len(values) - 1, min(len(values), MOST_DOTS)).round().astype(int)]
+                dense = 0.4 if len(shown) > 50 else 0.9
                 places = i + 1 + random.uniform(-0.4 * BOX, 0.4 * BOX, len(shown))
-                ax.plot(places, shown, ".", color=colour(i), markersize=4.5, markeredgewidth=0, alpha=0.8, zorder=3)
+                ax.plot(places, shown, ".", color=colour(i), markersize=4, markeredgewidth=0, alpha=dense, zorder=1)
             ax.set_xlim(0.4, len(tables) + 0.6)
             ax.set_xticks(range(1, len(tables) + 1) if named else [])
             ax.tick_params(axis="x", labelsize=7, length=0)
