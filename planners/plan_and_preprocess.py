@@ -63,6 +63,11 @@ def find_planner(name: str) -> type[ExperimentPlanner]:
     return planner
 
 
+def follows_paper(planner_name: str) -> bool:
+    """Whether a planner knows the fixed sizes of a paper."""
+    return "paper" in inspect.signature(find_planner(planner_name)).parameters
+
+
 def plan_and_preprocess(
     dataset_name: str,
     planner_name: str = "CroCNetPlanner",
@@ -98,7 +103,7 @@ def plan_and_preprocess(
         UserError: unknown planner or configuration, a planner without fixed sizes, or splits that changed
     """
     planner_class = find_planner(planner_name)
-    if paper and "paper" not in inspect.signature(planner_class).parameters:
+    if paper and not follows_paper(planner_name):
         raise UserError(f"{planner_name} follows no paper: leave out --paper.")
     raw, preprocessed = join(nnUNet_raw, dataset_name), join(nnUNet_preprocessed, dataset_name)
     dataset_json = load_json(join(raw, "dataset.json"))

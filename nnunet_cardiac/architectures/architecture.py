@@ -13,6 +13,7 @@ class Contender:
         planner: what ``-pl`` names; makes ``plans`` where they do not exist
         plans, configuration, trainer: what ``-p``, ``-c`` and ``-tr`` name
         description: architecture and recipe in a few words
+        matched_to: name of the contender whose cost this one has, for a baseline of matched cost
     """
 
     name: str
@@ -21,6 +22,7 @@ class Contender:
     configuration: str
     trainer: str
     description: str = ""
+    matched_to: str = ""
 
     @property
     def is_3d(self) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from nnunet_cardiac.architectures import contenders
+from nnunet_cardiac.architectures import ARCHITECTURES, contenders
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.errors import UserError
 
 BASELINE = "nnunet_2d"
+MATCHED_PLANNER = "nnUNetPlannerResEncM"
 BUILT_IN = contenders()
 """Those that the architectures declare."""
 
@@ -29,6 +30,24 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
         raise UserError(f"There is no contender '{unknown[0]}': there are {', '.join(known)}.")
     names = names or [name for name, contender in known.items() if name not in BUILT_IN or not contender.is_3d]
     return [known[name] for name in dict.fromkeys(names)]
+
+
+def matched_baselines(chosen: Sequence[Contender]) -> list[Contender]:
+    """A baseline for every contender that is not nnU-Net's own: its residual encoder U-Net at the contender's cost."""
+    own = {contender.planner for contender in ARCHITECTURES["nnU-Net"].contenders}
+    return [
+        Contender(
+            f"matched_{c.name}",
+            planner=MATCHED_PLANNER,
+            plans=f"nnUNetMatchedTo{''.join(word.capitalize() for word in c.name.split('_'))}Plans",
+            configuration="3d_fullres" if c.is_3d else "2d",
+            trainer="nnUNetTrainer",
+            description=f"nnU-Net's residual encoder U-Net at the cost of {c.name}, nnU-Net's recipe",
+            matched_to=c.name,
+        )
+        for c in chosen
+        if c.planner not in own
+    ]
 
 
 def everyone(file: Path | None = None) -> dict[str, Contender]:

@@ -5,7 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nnunet_cardiac.benchmark.pictures import CasePicture, metrics_of, polygons
+from nnunet_cardiac.benchmark.protocol_tables import corruption_curves
 from nnunet_cardiac.benchmark.results import Results
+from nnunet_cardiac.benchmark.settings import SEVERITIES
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, colour, legend_columns, line_style, numbered
 from nnunet_cardiac.evaluation.statistics import describe
 
@@ -36,6 +38,34 @@ def dice_against_parameters(results: Results) -> Figure:
     ax.set_ylabel("mean Dice, 95 % interval")
     ax.grid(alpha=0.3)
     figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles), fontsize=7, frameon=False)
+    return figure
+
+
+def corruption_figure(results: Results) -> Figure:
+    """Mean Dice, with its interval, against how much worse the images were made: a panel for each way."""
+    curves = corruption_curves(results)
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.7 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    handles: dict[str, Line2D] = {}
+    for ax, (name, lines) in zip(axes, curves.items(), strict=False):
+        for i, c in enumerate(results.contenders):
+            if c.name not in lines:
+                continue
+            mean, low, high = (np.array([s[key] for s in lines[c.name]]) for key in ("mean", "ci_lower", "ci_upper"))
+            steps = np.arange(len(mean))
+            ax.fill_between(steps, low, high, color=colour(i), alpha=0.12, linewidth=0)
+            (handles[c.name],) = ax.plot(
+                steps, mean, marker=".", color=colour(i), linestyle=line_style(i), label=numbered(i, c.name)
+            )
+        ax.set(title=name.replace("_", " "), xlabel="step", xticks=range(SEVERITIES + 1))
+        ax.grid(alpha=0.3)
+    for ax in axes[len(curves) :]:
+        ax.set_axis_off()
+    axes[0].set_ylabel("mean Dice")
+    drawn = list(handles.values())
+    figure.legend(handles=drawn, loc="outside lower center", ncols=legend_columns(drawn), fontsize=7, frameon=False)
     return figure
 
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -17,9 +16,13 @@ from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import STEPS_PER_PIXEL, CasePicture, metrics_of
 from nnunet_cardiac.benchmark.results import Results, load
 from nnunet_cardiac.benchmark.sections import SECTIONS, Content, Section, Table
+from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
+
+TEST_OPTIONS = {TEST_SET: "--test", POSTPROCESSED: "--postprocessing", SNAPSHOTS: "--snapshots"}
 
 
 @dataclass
@@ -59,15 +62,12 @@ def write_report(
         output.mkdir(parents=True, exist_ok=True)
         with own_style(), progress(total=3 + len(results.contenders), desc="Drawing", unit="figure") as bar:
             content = Content(results, place, baseline, margin, bar.update)
-            sections = [section(content) for section in SECTIONS]
+            sections = [made for section in SECTIONS if (made := section(content)).parts]
         written = {table.name: table for section in sections for table in section.tables()}
         _write_tables(written.values(), content, output)
         page = output / "index.html"
-        partial = output / ".index.html.partial"
-        partial.write_text(
-            _page(sections, content, problems), "utf-8", newline="\n"
-        )  # the script's hash holds for these
-        os.replace(partial, page)
+        with written_whole(page) as partial:  # the script's hash holds for these line ends
+            partial.write_text(_page(sections, content, problems), "utf-8", newline="\n")
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return Report(page, written["summary"].data.to_string(index=False), problems)
@@ -161,6 +161,16 @@ def _command(results: Results) -> str:
     parts = [f"nnunet_cardiac benchmark -d {s.dataset}", f"--contenders {' '.join(s.contenders)}"]
     parts += [f"-f {' '.join(map(str, s.folds))}", f"-device {s.device}"]
     parts += [f"--budget {s.budget}"] if s.budget else []
+    parts += ["--unscaled_schedule"] if not s.scale_schedule else []
+    parts += [f"--seeds {' '.join(map(str, s.seeds))}"] if s.seeds != [0] else []
+    parts += [f"--initial_lr {s.initial_lr:g}"] if s.initial_lr else []
+    factors = " ".join(f"{factor:g}" for factor in s.lr_factors)
+    parts += [f"--tune_lr {factors} --search_steps {s.search_steps}"] if factors else []
+    parts += ["--paper"] if s.paper else []
+    parts += [option for test, option in TEST_OPTIONS.items() if test in s.tests]
+    parts += [f"--corruptions {' '.join(s.corruptions)}"] if s.corruptions else []
+    external = [test for test in s.tests if test.startswith("Dataset")]
+    parts += [f"--external {' '.join(external)}"] if external else []
     parts += [s.size.option] if s.size else []
     parts += [f"-gpu_memory_target {s.gpu_memory_target}"] if s.gpu_memory_target else []
     parts += [f"--baseline {s.baseline}"]

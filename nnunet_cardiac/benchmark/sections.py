@@ -16,11 +16,12 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nnunet_cardiac.architectures import published_for
-from nnunet_cardiac.benchmark import claim, tables
-from nnunet_cardiac.benchmark.figures import dice_against_parameters, learning_curves
+from nnunet_cardiac.benchmark import claim, protocol_tables, tables
+from nnunet_cardiac.benchmark.figures import corruption_figure, dice_against_parameters, learning_curves
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import SHOWN, CasePicture, draw_cases
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
+from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.evaluation.figures import MOST_IN_A_ROW, bland_altman, distributions
 
 FEW = 3
@@ -239,6 +240,71 @@ def structures(content: Content) -> Section:
     ])  # fmt: skip
 
 
+def chance(content: Content) -> Section:
+    """How much of the order is owed to who the patients are, to seeds and folds, and to learning rates."""
+    results = content.results
+    return Section("chance", "What is chance", [
+        Row([
+            Table("ranks", "Ranks, and how stable they are", tables.rank_table(results), note=(
+                "Ranks of means; which rank a contender keeps in 95 % of 1,000 bootstrap draws of the patients, in how "
+                "many it is first, and how much the whole order of a draw resembles this one (Kendall's tau, mean), as "
+                "challengeR does (Wiesenfarth et al., Scientific Reports 11, 2021).")),
+            Table("variance", "What the scatter is of", tables.variance_table(results), note=(
+                "Standard deviations of patients' mean Dice, and shares of the variance, by the method of moments: of "
+                "folds, of patients within a fold, of trainings that differ in their seed alone, and the rest. A "
+                "difference that is not larger than what seeds do is no difference of architectures.")),
+        ]),
+        Table("search", "Search for the learning rates", tables.search_table(results), note=(
+            f"Before every training, short runs of {results.settings.search_steps} steps on four fifths of the fold's "
+            "training patients, validated on the other fifth; the same multiples of each recipe's own rate for all. At "
+            "the edge: a rate beyond those that were tried might be better.")),
+    ])  # fmt: skip
+
+
+def matched(content: Content) -> Section:
+    """Everyone against a baseline that costs the same."""
+    table = protocol_tables.matched_table(content.results, content.margin)
+    return Section("matched", "Baselines of matched cost", [
+        Table("matched", "Against a baseline of the same cost", table, headed=False, note=(
+            "nnU-Net's residual encoder U-Net at the width at which it costs what the contender costs, by "
+            f"{content.results.settings.match}, all stages together; the same patch and batch, nnU-Net's recipe. The "
+            "correction is over the contenders; see the paired tests for the columns.")),
+    ] if len(table) else [])  # fmt: skip
+
+
+def beyond(content: Content) -> Section:
+    """Other test sets, worse images, postprocessing, earlier moments of the training."""
+    results = content.results
+    parts: list = []
+    for where, tested in results.tests.items():
+        if where in (CORRUPTED, POSTPROCESSED, SNAPSHOTS):
+            continue
+        title = "The data set's own test cases" if where == TEST_SET else f"Another data set: {where}"
+        own = Content(tested, content.benchmark, content.baseline_name, content.margin)
+        parts += [
+            Table(f"{where}_summary", title, tables.summary_table(tested, own.full, own.tests, own.baseline_name),
+                  note="Segmented by the ensemble of the folds. Labels of another data set are matched by name."),
+            Table(f"{where}_subsets", f"{title}: phases, groups and vendors", tables.subset_table(tested)),
+        ]  # fmt: skip
+    corruptions = protocol_tables.corruption_table(results)
+    if len(corruptions):
+        parts += [
+            content.draw(
+                corruption_figure(results), "Dice against severity",
+                "Mean Dice on images made worse in steps, with its interval over patients (TorchIO's transforms)."),
+            Table("corruptions", "Images made worse", corruptions),
+        ]  # fmt: skip
+    parts += [
+        Table("postprocessing", "nnU-Net's postprocessing", protocol_tables.postprocessing_table(results), note=(
+            "Largest components are kept where that helped on the held-out cases of the other folds, for every one "
+            "alike. Everything else in this report is as the networks left it.")),
+        Table("snapshots", "Earlier moments of the training", protocol_tables.snapshot_table(results), note=(
+            "Mean Dice of the held-out cases after each share of the training (as DADU's Table 2); of a cascade, after "
+            "that share of every stage's.")),
+    ]  # fmt: skip
+    return Section("beyond", "Beyond the held-out cases", [p for p in parts if not isinstance(p, Table) or len(p.data)])
+
+
 def cases(content: Content) -> Section:
     """The same cases for all contenders, a table of all cases, and a viewer of some."""
     pictures, problems = content.pictures
@@ -354,5 +420,5 @@ def how(content: Content) -> Section:
 
 
 SECTIONS: tuple[Callable[[Content], Section], ...] = (
-    summary, structures, cases, cost, anatomy, indices, published, checklist, how,
+    summary, structures, chance, matched, beyond, cases, cost, anatomy, indices, published, checklist, how,
 )  # fmt: skip

@@ -9,7 +9,13 @@ from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy
 from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
 from nnunet_cardiac.evaluation.repeatability import VARIATIONS
-from nnunet_cardiac.evaluation.statistics import COMPARED, compare, describe_columns
+from nnunet_cardiac.evaluation.statistics import (
+    COMPARED,
+    compare,
+    describe_columns,
+    rank_stability,
+    variance_components,
+)
 
 DICE_MARGIN = 0.01
 """A choice: less than a hundredth is not what anybody would change a method for."""
@@ -172,6 +178,69 @@ def subset_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame([row for of_subset in rows.values() for row in of_subset])
 
 
+def variance_table(results: Results) -> pd.DataFrame:
+    """What the scatter of the mean Dice owes to folds, patients and seeds; empty with one fold and one seed."""
+    rows = []
+    for contender in results.contenders:
+        table = contender.metrics.assign(patient=contender.metrics["case"].map(contender.patients))
+        by_case = table.groupby(["case", "patient", "fold", "seed"])["dice"].mean().rename("value").reset_index()
+        if by_case["fold"].nunique() == by_case["seed"].nunique() == 1:
+            continue
+        parts = variance_components(by_case)
+        total = sum(part for part in parts.values() if not math.isnan(part))
+        row: dict = {"contender": contender.name, "folds": by_case["fold"].nunique()}
+        row |= {"seeds": by_case["seed"].nunique()}
+        row |= {f"sd of Dice, {source}": _number(math.sqrt(part), ".4f") for source, part in parts.items()}
+        row |= {f"{source}, %": _number(100 * part / total, ".0f") for source, part in parts.items() if total}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def rank_table(results: Results) -> pd.DataFrame:
+    """Ranks by mean Dice and HD95, of each structure and of their mean, with their stability over patients."""
+    rows = []
+    for metric in TESTED:
+        for structure in ["mean", *results.structures]:
+            by_patient = pd.DataFrame(
+                {c.name: c.by_case(metric, structure).groupby(c.patients).mean() for c in results.contenders}
+            ).dropna()
+            if by_patient.shape[1] < 2 or by_patient.empty:
+                continue
+            for name, row in rank_stability(by_patient, higher_is_better=metric == "dice").iterrows():
+                rows.append(
+                    {
+                        "metric": TITLES[metric],
+                        "structure": structure,
+                        "contender": name,
+                        "rank": f"{row['rank']:g}",
+                        "95 % of draws": f"{row['rank_lower']:g} to {row['rank_upper']:g}",
+                        "first in, %": _number(100 * row["first"], ".0f"),
+                        "Kendall's tau": _number(row["tau"], ".2f"),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def search_table(results: Results) -> pd.DataFrame:
+    """The learning rates that were tried for every contender, and what came of them; empty without a search."""
+    rows = []
+    for contender in results.contenders:
+        for (stage, fold), record in contender.searches.items():
+            rates = [float(rate) for rate in record["dice"]]
+            rows.append(
+                {
+                    "contender": contender.name,
+                    "stage": stage,
+                    "fold": fold,
+                    "Dice by rate": ", ".join(f"{rate}: {dice:.3f}" for rate, dice in record["dice"].items()),
+                    "chosen": f"{record['initial_lr']:g}",
+                    "at the edge": "yes" if record["initial_lr"] in (min(rates), max(rates)) else "no",
+                    "min": f"{record['seconds'] / 60:.1f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def cost_table(results: Results) -> pd.DataFrame:
     """What each contender costs, all its stages together."""
     titles = {
@@ -179,6 +248,7 @@ def cost_table(results: Results) -> pd.DataFrame:
         "flops_per_slice": ("GFLOPs per slice", lambda v: f"{v / 1e9:.2f}"),
         "steps_per_fold": ("optimiser steps per fold", lambda v: f"{v:.0f}"),
         "training_minutes_per_fold": ("training, min per fold", lambda v: f"{v:.1f}"),
+        "search_minutes_per_fold": ("search of the rate, min per fold", lambda v: f"{v:.1f}"),
         "training_hours": ("training, h in all", lambda v: f"{v:.2f}"),
         "energy_kWh": ("energy, kWh in all", lambda v: f"{v:.2f}"),
         "peak_memory_GB": ("peak memory (GB)", lambda v: f"{v:.2f}"),

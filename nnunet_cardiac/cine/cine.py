@@ -55,6 +55,8 @@ class Cine:
         affine: (4, 4), from indices (x, y, z) to nibabel's world (right, anterior, superior), mm
         times: (T,), ms from the R wave; None where nothing tells them
         heart_rate: beats a minute; None where nothing tells it
+        heart_rate_is_derived: from the phases' times, as if they covered the whole cycle
+        shift: by which a slice lies beside its neighbour in their plane at most, mm; in ``voxels`` it does not
         patient: facts that identify nobody
         origin: where it is from, in words without identifiers, for the report: "DICOM, GE, series 3, 10 slices x 20
             phases"
@@ -67,6 +69,8 @@ class Cine:
     affine: np.ndarray
     times: np.ndarray | None = None
     heart_rate: float | None = None
+    heart_rate_is_derived: bool = False
+    shift: float = 0.0
     patient: Patient = Patient()
     origin: str = ""
     sources: tuple[tuple[Source, ...], ...] | None = None

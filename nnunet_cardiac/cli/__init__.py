@@ -26,6 +26,7 @@ from nnunet_cardiac.cli import (
     train,
 )
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
 
 COMMANDS = (
     convert, plan_and_preprocess, train, predict, cine, models, evaluate, measure, benchmark, report, cost, env, info,
@@ -34,13 +35,19 @@ COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options."""
+    """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options, with
+    128 and its number after a signal."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     options = parser().parse_args(arguments)
     try:
-        failures = options.run(options)
+        with stopped_by_signals():
+            failures = options.run(options)
     except UserError as e:
         sys.exit(f"nnunet_cardiac: error: {e}")
+    except Stopped as e:
+        kill_children()
+        print(f"nnunet_cardiac: {e}", file=sys.stderr)
+        sys.exit(e.exit_status)
     if failures:
         sys.exit(1)
 

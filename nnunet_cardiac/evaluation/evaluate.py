@@ -165,9 +165,11 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def subsets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The whole table, then its phases and groups where they are known, each under a name."""
+    """The whole table, then its phases, groups and vendors (if there are several) where known, each under a name."""
     parts = [("all", table)]
-    for column in ("phase", "group"):
+    for column in ("phase", "group", "vendor"):
+        if column == "vendor" and table[column].nunique() < 2:
+            continue
         parts += [(f"{column} {value}", part) for value, part in table.groupby(column) if value]
     return parts
 

@@ -17,6 +17,7 @@ from statsmodels.stats.weightstats import ttost_paired
 CONFIDENCE = 0.95
 DRAWS = 2000
 """Of a bootstrap."""
+RANK_DRAWS = 1000
 SIGNIFICANCE, POWER = 0.05, 0.8
 """Of the smallest difference that can be shown."""
 
@@ -151,6 +152,80 @@ def rank_biserial(differences: np.ndarray) -> float:
         return 0.0
     ranks = stats.rankdata(np.abs(differences))
     return float((ranks * np.sign(differences)).sum() / ranks.sum())
+
+
+def variance_components(values: pd.DataFrame) -> dict[str, float]:
+    """Where the scatter of a metric comes from: variances by the method of moments (ANOVA estimators, negative ones 0).
+
+    Patients are nested in folds; a training, with its seed, is of one fold and is crossed with the fold's patients.
+
+    Args:
+        values: ``patient``, ``fold``, ``seed`` and ``value``; a patient's cases are averaged
+
+    Returns:
+        variances ``fold``, ``patient``, ``seed`` (of trainings that differ in it alone) and ``rest`` (how seeds and
+        patients interact); NaN where one fold or one seed tells nothing about it
+    """
+    means = values.groupby(["fold", "patient", "seed"])["value"].mean().unstack("seed").dropna()
+    n_seeds = means.shape[1]
+    sums = dict.fromkeys(("patient", "seed", "rest"), 0.0)
+    degrees = dict.fromkeys(sums, 0)
+    folds = []
+    for _, part in means.groupby("fold"):
+        y = part.to_numpy()
+        n, mean = len(y), y.mean()
+        by_patient, by_seed = y.mean(1), y.mean(0)
+        folds.append((n, mean))
+        sums["patient"] += n_seeds * ((by_patient - mean) ** 2).sum()
+        sums["seed"] += n * ((by_seed - mean) ** 2).sum()
+        sums["rest"] += ((y - by_patient[:, None] - by_seed + mean) ** 2).sum()
+        degrees["patient"] += n - 1
+        degrees["seed"] += n_seeds - 1
+        degrees["rest"] += (n - 1) * (n_seeds - 1)
+    squares = {key: sums[key] / degrees[key] if degrees[key] else math.nan for key in sums}
+    several_seeds = n_seeds > 1 and degrees["rest"] > 0
+    rest = squares["rest"] if several_seeds else 0.0
+    size = len(means) / max(1, len(folds))
+    variances = {
+        "fold": math.nan,
+        "patient": max(0.0, (squares["patient"] - rest) / n_seeds),
+        "seed": max(0.0, (squares["seed"] - rest) / size) if several_seeds else math.nan,
+        "rest": rest if several_seeds else math.nan,
+    }
+    if len(folds) > 1:
+        between = n_seeds * sum(n * (mean - means.to_numpy().mean()) ** 2 for n, mean in folds) / (len(folds) - 1)
+        within = squares["patient"] + (squares["seed"] - rest if several_seeds else 0.0)
+        variances["fold"] = max(0.0, (between - within) / (size * n_seeds))
+    return variances
+
+
+def rank_stability(values: pd.DataFrame, higher_is_better: bool = True, seed: int = 0) -> pd.DataFrame:
+    """Ranks by the mean, and how much they owe to who the patients are (a bootstrap over patients, as challengeR does).
+
+    Args:
+        values: a row for each patient, a column for each contender; patients that miss one are left out
+        higher_is_better: of the metric
+        seed: of the bootstrap
+
+    Returns:
+        by contender: ``rank`` (1 is best; equals share the mean of theirs), ``rank_lower`` and ``rank_upper`` (95 %),
+        ``first`` (share of draws in which it is first), ``tau`` (Kendall's, mean over draws, of the ranking as a whole)
+    """
+    values = values.dropna()
+    scores = values.to_numpy(float) * (1 if higher_is_better else -1)
+    rng = np.random.default_rng(seed)
+    rank = stats.rankdata(-scores.mean(0))
+    draws = np.stack([scores[rng.integers(len(scores), size=len(scores))].mean(0) for _ in range(RANK_DRAWS)])
+    ranks = stats.rankdata(-draws, axis=1)
+    lower, upper = np.percentile(ranks, [2.5, 97.5], axis=0)
+    varied = len(rank) > 1 and len(set(rank)) > 1
+    tau = np.nanmean([stats.kendalltau(rank, drawn).statistic for drawn in ranks]) if varied else math.nan
+    return pd.DataFrame(
+        {
+            "rank": rank, "rank_lower": lower, "rank_upper": upper, "first": (ranks == 1).mean(0), "tau": tau,
+        },
+        index=values.columns,
+    )  # fmt: skip
 
 
 def agreement(pair: pd.DataFrame) -> dict[str, float]:
