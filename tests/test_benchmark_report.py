@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import torch
 from made_up_benchmark import make
+from matplotlib.figure import Figure
 
-from nnunet_cardiac.benchmark import pictures, tables
+from nnunet_cardiac.benchmark import pictures, sections, tables
 from nnunet_cardiac.benchmark.claim import ITEMS, claim_table
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import EXPERT, choose, draw_case, draw_cases, outline, polygons, side_by_side
@@ -51,6 +52,7 @@ def results(benchmark) -> Results:
 def page(benchmark) -> str:
     with pytest.MonkeyPatch.context() as context:
         context.setattr(pictures, "MOST_CASES", 4)
+        context.setattr(sections, "bland_altman", lambda pairs, statistics: Figure())  # test_benchmark.py draws some
         return write_report(benchmark.path).page.read_text()
 
 

@@ -327,10 +327,11 @@ def cost(content: Content) -> Section:
     spent = tables.expense(results)
     hours = "GPU hours" if spent.devices == ["GPU"] else "hours of training"
     energy = "" if pd.isna(spent.energy_kWh) else f" and {_amount(spent.energy_kWh)} kWh of the GPUs' energy"
+    search = f" Searches for learning rates took {_amount(spent.search_hours)} more." if spent.search_hours else ""
     trainings = f"{spent.trainings} training{'s' * (spent.trainings != 1)}"
     total = (
         f"The whole benchmark took {_amount(spent.hours)} {hours}{energy}: {trainings}, each counted once, though "
-        "several contenders may share a stage."
+        f"several contenders may share a stage.{search}"
         if spent.trainings
         else "What the trainings took was not recorded."
     )

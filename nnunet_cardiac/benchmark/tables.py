@@ -270,12 +270,14 @@ class Expense:
     Args:
         trainings: how many
         hours: of training
+        search_hours: of the searches for learning rates
         devices: "GPU" or "process", as it was recorded
         energy_kWh: of the GPUs; NaN where not every training recorded it
     """
 
     trainings: int
     hours: float
+    search_hours: float
     devices: list[str]
     energy_kWh: float
 
@@ -283,9 +285,15 @@ class Expense:
 def expense(results: Results) -> Expense:
     """Of all contenders, all stages, all folds."""
     trainings = {name: cost for c in results.contenders for name, cost in c.trainings.items()}.values()
+    searches = {
+        (c.model.trainer, c.model.plans, *where): record["seconds"]
+        for c in results.contenders
+        for where, record in c.searches.items()
+    }
     return Expense(
         len(trainings),
         sum(cost["seconds"] for cost in trainings) / 3600,
+        sum(searches.values()) / 3600,
         sorted({cost["peak_memory_of"] for cost in trainings}),
         energy(trainings),
     )
