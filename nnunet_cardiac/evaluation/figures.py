@@ -69,7 +69,7 @@ def distributions(tables: dict[str, pd.DataFrame], metrics: Sequence[str]) -> Fi
     axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if many else "row")
     axes = axes.T if many else axes
     random = np.random.default_rng(0)
-    parts = {name: dict(list(table.groupby("structure"))) for name, table in tables.items()}
+    parts = {n: dict(list(t[["structure", *metrics]].groupby("structure"))) for n, t in tables.items()}
     for row, metric in zip(axes, metrics, strict=True):
         for ax, structure in zip(row, structures, strict=True):
             for i, by_structure in enumerate(parts.values()):
