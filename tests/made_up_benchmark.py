@@ -1,6 +1,6 @@
 """A finished benchmark made up of random records, of any size: see ``make``.
 
-As a program: ``python tests/made_up_benchmark.py FOLDER CONTENDERS [FOLDS [PATIENTS [REPEATS]]]``.
+As a program: ``python tests/made_up_benchmark.py FOLDER CONTENDERS [FOLDS [PATIENTS [SEEDS]]]``.
 
 Its images and segmentations are links to a few files, so that ten thousand cases take little room.
 """
@@ -27,14 +27,14 @@ KINDS = 3
 """Different segmentations of an image: the ground truth and two predictions."""
 
 
-def make(place: Path, names: Sequence[str], n_folds: int = 2, n_patients: int = 4, repeats: int = 1) -> BenchmarkFolder:
+def make(place: Path, names: Sequence[str], n_folds: int = 2, n_patients: int = 4, n_seeds: int = 1) -> BenchmarkFolder:
     """Writes it, and sets nnU-Net's folders.
 
     Args:
         place: where
         names: of built-in contenders
         n_folds, n_patients: how many; a patient has two cases
-        repeats: how often every case is evaluated, as with several seeds: each time in a fold of its own
+        n_seeds: how often everyone is trained
     """
     random = np.random.default_rng(0)
     for name in ("raw", "preprocessed", "results"):
@@ -55,24 +55,28 @@ def make(place: Path, names: Sequence[str], n_folds: int = 2, n_patients: int = 
     pools = _write_images(place, list(cases["case"]))
     chosen = {name: contenders()[name] for name in names}
     benchmark = BenchmarkFolder(place / "benchmark")
-    settings = Settings(DATASET, list(range(n_folds * repeats)), next(iter(chosen)), chosen, device="cpu")
+    settings = Settings(
+        DATASET, list(range(n_folds)), next(iter(chosen)), chosen, device="cpu", seeds=list(range(n_seeds))
+    )
     benchmark.write_settings(settings)
     for k, contender in enumerate(chosen.values()):
-        model = settings.model(contender)
         configurations = {c.configuration for c in chosen.values() if c.plans == contender.plans}
         previous = {c: "2d" if c.startswith("2d_cascade") else None for c in configurations | {"2d"}}
-        benchmark.finish(Job("plan", model.plans), {"previous_stages": previous})
         cost = {"parameters": 1e5 * (k + 1), "flops_per_slice": 1e9 * (k + 1), "prediction_seconds_per_case": 1.0}
-        benchmark.finish(Job("cost", model.name), cost)
-        for fold in settings.folds:
-            part = cases[cases["patient"].isin(patients[fold % n_folds :: n_folds])]
-            for stage in model.stages(previous):
-                benchmark.finish(Job("train", stage.name, fold), {"cost": _cost(k), "curve": _curve(random)})
-            benchmark.finish(Job("evaluate", model.name, fold), {"cases": len(part), "problems": []})
-            _write_tables(benchmark.evaluation(model, fold), part, k, random)
-            folder = benchmark.fold_folder(settings, model, fold)
-            folder.mkdir(parents=True)
-            (folder / "validation").symlink_to(pools[1 + k % (KINDS - 1)])
+        benchmark.finish(Job("cost", settings.model(contender).name), cost)
+        for seed in settings.seeds:
+            model = settings.model(contender, seed)
+            benchmark.finish(Job("plan", model.plans), {"previous_stages": previous})
+            for fold in settings.folds:
+                part = cases[cases["patient"].isin(patients[fold::n_folds])]
+                for stage in model.stages(previous):
+                    record = {"cost": _cost(k) | {"seed": seed}, "curve": _curve(random)}
+                    benchmark.finish(Job("train", stage.name, fold), record)
+                benchmark.finish(Job("evaluate", model.name, fold), {"cases": len(part), "problems": []})
+                _write_tables(benchmark.evaluation(model, fold), part, k, random)
+                folder = benchmark.fold_folder(settings, model, fold)
+                folder.mkdir(parents=True)
+                (folder / "validation").symlink_to(pools[1 + k % (KINDS - 1)])
     return benchmark
 
 

@@ -6,9 +6,11 @@ import pytest
 from scipy import stats
 
 from nnunet_cardiac.evaluation.statistics import (
+    _kendall,
     agreement,
     compare,
     describe,
+    describe_columns,
     rank_biserial,
     rank_stability,
     variance_components,
@@ -162,3 +164,27 @@ def test_ranks_tell_how_much_they_owe_to_the_patients():
     assert ranks.loc["twin", "rank_lower"] == 2 and ranks.loc["twin", "rank_upper"] == 3
     assert 0.3 < ranks["tau"].iloc[0] < 1
     assert rank_stability(values, higher_is_better=False).loc["best", "rank"] == 3
+
+
+def test_columns_are_described_as_each_alone():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(40, 3)), columns=list("abc"))
+    table.loc[[3, 8, 9], "b"] = np.nan  # a patient is left without a value
+    patients = pd.Series([f"p{i // 2}" for i in range(40)])
+    alone = [describe(table[column], patients) for column in table]
+    pd.testing.assert_frame_equal(pd.DataFrame(describe_columns(table, patients)), pd.DataFrame(alone))
+    known = table["b"].dropna()
+    groups = known.groupby(patients)
+    expected = stats.bootstrap(
+        (groups.sum(), groups.count()), lambda s, c, axis: s.sum(axis) / c.sum(axis), n_resamples=2000, paired=True,
+        method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    row = describe_columns(table, patients)[1]
+    assert (row["n"], row["patients"]) == (37, 19)
+    assert (row["ci_lower"], row["ci_upper"]) == pytest.approx(tuple(expected))
+
+
+def test_kendall_is_scipys():
+    random = np.random.default_rng(0)
+    rank, ranks = random.integers(0, 5, 8), random.integers(0, 5, (20, 8))
+    assert _kendall(rank, ranks) == pytest.approx([stats.kendalltau(rank, other).statistic for other in ranks])

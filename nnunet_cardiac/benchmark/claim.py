@@ -12,6 +12,7 @@ import pandas as pd
 
 from nnunet_cardiac.benchmark import tables
 from nnunet_cardiac.benchmark.results import Results
+from nnunet_cardiac.benchmark.settings import CORRUPTED
 from nnunet_cardiac.system import versions
 
 if TYPE_CHECKING:
@@ -186,10 +187,8 @@ def _of_evaluation(content: Content) -> dict[int, str]:
     worst = ", ".join(
         f"{case} ({value})" for case, value in zip(means["case"][:3], means["Dice, mean"][:3], strict=True)
     )
-    folds, seeds = (
-        len(results.settings.folds),
-        len({cost["seed"] for c in results.contenders for cost in c.circumstances}),
-    )
+    folds, seeds = len(results.settings.folds), len(results.settings.seeds)
+    external = [test for test in results.tests if test.startswith("Dataset")]
     interval = f"{best['mean']:.3f} (95 % interval {best['ci_lower']:.3f} to {best['ci_upper']:.3f})"
     return {
         28: "Dice, Jaccard, HD, HD95 and ASSD in mm, precision, recall, F1, accuracy, volume error, in 3D; clinical "
@@ -197,7 +196,9 @@ def _of_evaluation(content: Content) -> dict[int, str]:
         29: "The patient is the unit. 95 % intervals: percentile bootstrap over patients, 2,000 draws. Tests against "
             f"{content.baseline_name}: Wilcoxon's signed-rank test of patients' means, two-sided, Holm-corrected "
             f"over the contenders; equivalence within ±{content.margin} Dice by two one-sided t tests.",
-        30: "Results by phase and group are in the report.",
+        30: f"Results by phase and group{', and on corrupted images,' * (CORRUPTED in results.tests)} are in the "
+            f"report; {seeds} seed{'s' * (seeds != 1)}.",
+        33: f"Other data sets, segmented by the ensemble of the folds: {', '.join(external)}." if external else "",
         37: f"Highest mean Dice: {best['contender']}, {interval}; all others in the summary.",
         38: "Every metric's mean, standard deviation and interval are in metrics_full.csv, every comparison in "
             "tests_full.csv.",

@@ -42,7 +42,7 @@
     const state = { column: -1, sign: 1, words: [], page: 0, shown: rows };
 
     const filter = element("input", { type: "search", placeholder: "Filter: all words must occur" });
-    filter.setAttribute("aria-label", `Filter ${box.dataset.name || "the table"}`);
+    filter.setAttribute("aria-label", `Filter ${box.getAttribute("aria-label") || "the table"}`);
     const count = element("span");
     count.setAttribute("role", "status");
     const turn = (by, text) => {

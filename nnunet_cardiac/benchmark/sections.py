@@ -223,21 +223,20 @@ def structures(content: Content) -> Section:
             "test with so many patients shows at 5 % with a power of 80 %: smaller ones may exist without being "
             "seen."),
     )  # fmt: skip
+    subset_table = Table("subsets", "Phases and groups", tables.subset_table(results))
+    crop = Table("crop", "What the crop shows of the heart", tables.crop_table(results), note=(
+        "Cascades whose last stage segments a crop. The stage before finds a box; its IoU with the box of the expert's "
+        "labels is a mean over the slices that have labels, and 0 where no box was found. An image without a box is "
+        "segmented whole, so all of it is inside. The last stage cannot find a pixel outside the crop."))  # fmt: skip
+    wide = len(results.contenders) > MOST_IN_A_ROW
     return Section("structures", "Structures", [
-        *([figure, tests] if len(results.contenders) > MOST_IN_A_ROW else [Row([figure, tests])]),
+        figure if wide else Row([figure, tests]),
         Table("metrics", "Distances and overlap by structure", tables.distance_table(results, content.full), note=(
             "3D, in mm. A structure that only the expert has (missed) or only the prediction (spurious) counts "
             "with a Dice of 0 and the image's diagonal as distance; one that neither has (absent) is left out. "
             "Accuracy counts all voxels of the image; of voxels, F1 is Dice. Volume error is prediction minus "
             "expert.")),
-        Row([
-            Table("subsets", "Phases and groups", tables.subset_table(results)),
-            Table("crop", "What the crop shows of the heart", tables.crop_table(results), note=(
-                "Cascades whose last stage segments a crop. The stage before finds a box; its IoU with the box "
-                "of the expert's labels is a mean over the slices that have labels, and 0 where no box was "
-                "found. An image without a box is segmented whole, so all of it is inside. The last stage cannot "
-                "find a pixel outside the crop.")),
-        ]),
+        *([Row([tests, subset_table]), crop] if wide else [Row([subset_table, crop])]),
     ])  # fmt: skip
 
 
@@ -327,11 +326,12 @@ def cost(content: Content) -> Section:
     results = content.results
     spent = tables.expense(results)
     hours = "GPU hours" if spent.devices == ["GPU"] else "hours of training"
-    energy = "" if pd.isna(spent.energy_kWh) else f" and {spent.energy_kWh:,.2f} kWh of the GPUs' energy"
+    energy = "" if pd.isna(spent.energy_kWh) else f" and {_amount(spent.energy_kWh)} kWh of the GPUs' energy"
+    search = f" Searches for learning rates took {_amount(spent.search_hours)} more." if spent.search_hours else ""
     trainings = f"{spent.trainings} training{'s' * (spent.trainings != 1)}"
     total = (
-        f"The whole benchmark took {spent.hours:,.2f} {hours}{energy}: {trainings}, each counted once, though "
-        "several contenders may share a stage."
+        f"The whole benchmark took {_amount(spent.hours)} {hours}{energy}: {trainings}, each counted once, though "
+        f"several contenders may share a stage.{search}"
         if spent.trainings
         else "What the trainings took was not recorded."
     )
@@ -352,6 +352,10 @@ def cost(content: Content) -> Section:
                          "contenders. It is optimistic: only the tables count."),
         ]),
     ])  # fmt: skip
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
 
 
 def anatomy(content: Content) -> Section:

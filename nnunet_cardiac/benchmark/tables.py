@@ -279,12 +279,14 @@ class Expense:
     Args:
         trainings: how many
         hours: of training
+        search_hours: of the searches for learning rates
         devices: "GPU" or "process", as it was recorded
         energy_kWh: of the GPUs; NaN where not every training recorded it
     """
 
     trainings: int
     hours: float
+    search_hours: float
     devices: list[str]
     energy_kWh: float
 
@@ -292,9 +294,15 @@ class Expense:
 def expense(results: Results) -> Expense:
     """Of all contenders, all stages, all folds."""
     trainings = {name: cost for c in results.contenders for name, cost in c.trainings.items()}.values()
+    searches = {
+        (c.model.trainer, c.model.plans, *where): record["seconds"]
+        for c in results.contenders
+        for where, record in c.searches.items()
+    }
     return Expense(
         len(trainings),
         sum(cost["seconds"] for cost in trainings) / 3600,
+        sum(searches.values()) / 3600,
         sorted({cost["peak_memory_of"] for cost in trainings}),
         energy(trainings),
     )
@@ -370,7 +378,7 @@ def repeatability_table(results: Results) -> pd.DataFrame:
         row = {"who": variation.between, "measure": variation.measure}
         for index in shown:
             low, high = variation.ranges.get(index, (math.nan, math.nan))
-            numbers = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            numbers = f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f}"
             row[_title(index)] = "" if math.isnan(low) else f"{numbers} {variation.unit or _unit(index)}"
         rows.append(row | {"source": variation.source})
     for name, table in agreements.items() if shown else ():

@@ -69,7 +69,7 @@ def distributions(tables: dict[str, pd.DataFrame], metrics: Sequence[str]) -> Fi
     axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if many else "row")
     axes = axes.T if many else axes
     random = np.random.default_rng(0)
-    parts = {name: dict(list(table.groupby("structure"))) for name, table in tables.items()}
+    parts = {n: dict(list(t[["structure", *metrics]].groupby("structure"))) for n, t in tables.items()}
     for row, metric in zip(axes, metrics, strict=True):
         for ax, structure in zip(row, structures, strict=True):
             for i, by_structure in enumerate(parts.values()):
@@ -86,8 +86,9 @@ def distributions(tables: dict[str, pd.DataFrame], metrics: Sequence[str]) -> Fi
                 )  # fmt: skip
                 box["boxes"][0].set(facecolor=colour(i), alpha=0.35)
                 shown = values[np.linspace(0, len(values) - 1, min(len(values), MOST_DOTS)).round().astype(int)]
+                dense = 0.4 if len(shown) > 50 else 0.9
                 places = i + 1 + random.uniform(-0.4 * BOX, 0.4 * BOX, len(shown))
-                ax.plot(places, shown, ".", color=colour(i), markersize=4.5, markeredgewidth=0, alpha=0.8, zorder=3)
+                ax.plot(places, shown, ".", color=colour(i), markersize=4, markeredgewidth=0, alpha=dense, zorder=1)
             ax.set_xlim(0.4, len(tables) + 0.6)
             ax.set_xticks(range(1, len(tables) + 1) if named else [])
             ax.tick_params(axis="x", labelsize=7, length=0)

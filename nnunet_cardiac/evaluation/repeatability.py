@@ -45,7 +45,7 @@ VARIATIONS = (
         {"LV_EF_percent": (6.0, 6.0), "LV_mass_g": (4.8, 4.8)},
     ),
     Variation(
-        "two readers", "difference", "",
+        "two readers", "agreement between readers", "",
         "Suinesiaputra et al., J Cardiovasc Magn Reson 17:63, 2015: 15 studies, read in seven core laboratories",
         {"LV_EDV_mL": (15.2, 28.4), "LV_ESV_mL": (14.0, 21.5), "LV_EF_percent": (4.6, 7.5), "LV_mass_g": (20.2, 34.5)},
     ),

@@ -50,7 +50,7 @@ def describe_columns(table: pd.DataFrame, patients: pd.Series | None = None, see
         by_count.setdefault(int(known.sum()), []).append((i, known))
     for n_patients, columns in by_count.items():
         if n_patients > 1:
-            drawn = _draws(n_patients, seed)
+            drawn = _draws(n_patients, DRAWS, seed)
             parts = (np.stack([of[known, i] for i, known in columns], axis=1) for of in (sums, counts))
             means = np.divide(*(drawn @ part for part in parts))
             tail = 50 * (1 - CONFIDENCE)
@@ -60,9 +60,9 @@ def describe_columns(table: pd.DataFrame, patients: pd.Series | None = None, see
 
 
 @lru_cache(maxsize=2)
-def _draws(n: int, seed: int) -> np.ndarray:
-    """How often each of ``n`` patients is drawn: (``DRAWS``, n)."""
-    drawn = np.random.default_rng(seed).integers(0, n, (DRAWS, n))
+def _draws(n: int, n_draws: int, seed: int) -> np.ndarray:
+    """How often each of ``n`` patients is drawn: (``n_draws``, n)."""
+    drawn = np.random.default_rng(seed).integers(0, n, (n_draws, n))
     return np.stack([np.bincount(row, minlength=n) for row in drawn]).astype(float)
 
 
@@ -213,19 +213,25 @@ def rank_stability(values: pd.DataFrame, higher_is_better: bool = True, seed: in
     """
     values = values.dropna()
     scores = values.to_numpy(float) * (1 if higher_is_better else -1)
-    rng = np.random.default_rng(seed)
     rank = stats.rankdata(-scores.mean(0))
-    draws = np.stack([scores[rng.integers(len(scores), size=len(scores))].mean(0) for _ in range(RANK_DRAWS)])
-    ranks = stats.rankdata(-draws, axis=1)
+    ranks = stats.rankdata(-_draws(len(scores), RANK_DRAWS, seed) @ scores, axis=1)
     lower, upper = np.percentile(ranks, [2.5, 97.5], axis=0)
     varied = len(rank) > 1 and len(set(rank)) > 1
-    tau = np.nanmean([stats.kendalltau(rank, drawn).statistic for drawn in ranks]) if varied else math.nan
+    tau = np.nanmean(_kendall(rank, ranks)) if varied else math.nan
     return pd.DataFrame(
         {
             "rank": rank, "rank_lower": lower, "rank_upper": upper, "first": (ranks == 1).mean(0), "tau": tau,
         },
         index=values.columns,
     )  # fmt: skip
+
+
+def _kendall(rank: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b of one ranking (n,) with each of many (m, n); NaN where all of one are equal."""
+    i, j = np.triu_indices(len(rank), 1)
+    one, many = np.sign(rank[i] - rank[j]), np.sign(ranks[:, i] - ranks[:, j])
+    with np.errstate(invalid="ignore"):
+        return many @ one / np.sqrt((one**2).sum() * (many**2).sum(1))
 
 
 def agreement(pair: pd.DataFrame) -> dict[str, float]:
