@@ -2,12 +2,11 @@
 
 import csv
 import json
-import os
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import remove_partial, written_whole
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.processes import worker_processes
@@ -25,8 +25,6 @@ from nnunet_cardiac.progress import progress
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
-PARTIAL = ".partial"
-"""Folder in the data set where files are written before they are moved into place."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def write_dataset(
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     with locked(result.folder, "choose another ID with -d"):
         try:
-            for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
+            for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
                 (result.folder / part).mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
@@ -142,7 +140,7 @@ def write_dataset(
                     volumes[jobs[job]] = volume
                 else:
                     result.kept += 1
-        shutil.rmtree(result.folder / PARTIAL, ignore_errors=True)
+        remove_partial(result.folder)
         done.sort(key=lambda case: case.case)
         result.problems.sort()
         training = [case for case in done if case.split == "train"]
@@ -310,13 +308,10 @@ def _convert_case(
         segmentation = values[volume.segmentation.astype(np.uint8)]
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
         mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
-    # a run that was killed may still be writing its own
-    partial = {target: dataset / PARTIAL / f"{os.getpid()}_{target.name}" for target in written}
     try:
-        for target, nifti in written.items():
-            nib.save(nifti, partial[target])
-        for target in written:
-            os.replace(partial[target], target)
+        with ExitStack() as both:  # image and label come into place together
+            for target, nifti in written.items():
+                nib.save(nifti, both.enter_context(written_whole(target)))
     except OSError as e:
         raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
     return True, remarks, volume.repairs, mm3
@@ -351,6 +346,5 @@ def _write_text(path: Path, text: str) -> None:
     """Replaces ``path`` in one step, and only if its text changes."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")

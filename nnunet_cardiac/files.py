@@ -2,25 +2,42 @@
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial_"
+"""How folders begin in which files are written before they are moved into place."""
 
-def write_whole(file: Path, write: Callable[..., object], **options) -> None:
-    """Writes a file, which is there as a whole or not at all.
 
-    Args:
-        file: to write
-        write: is given another file in the same folder, which then takes its place, and ``options``
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of ``file`` at the block's end, if that is reached.
+
+    It has the same name, which libraries tell the format from, and is in a hidden folder of its own beside ``file``: no
+    other process writes there, and nobody takes what a killed one left there for a result.
+
+    Raises:
+        OSError: the folder of ``file`` cannot be written
     """
-    partial = file.with_name(f"partial_{file.name}")
-    write(partial, **options)
-    os.replace(partial, file)
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=PARTIAL) as own:
+        partial = Path(own, file.name)
+        yield partial
+        os.replace(partial, file)
 
 
 def write_json(content: object, file: Path) -> None:
     """Writes a whole file."""
-    write_whole(file, lambda partial: partial.write_text(json.dumps(content, indent=4), encoding="utf-8"))
+    with written_whole(file) as partial:
+        partial.write_text(json.dumps(content, indent=4), encoding="utf-8")
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes left in a folder and those in it; for when no other process writes there."""
+    for own in list(folder.rglob(f"{PARTIAL}*")):
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def set_aside(file: Path, why: str) -> None:

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import pydoc
 import shutil
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -54,11 +55,16 @@ def our_planners() -> dict[str, type[ExperimentPlanner]]:
 
 
 def find_planner(name: str) -> type[ExperimentPlanner]:
-    """The planner class called ``name``, ours or nnU-Net's.
+    """The planner class called ``name``, ours or nnU-Net's; with a dot in it, that of a module on the Python path.
 
     Raises:
         UserError: there is none
     """
+    if "." in name:
+        located = pydoc.locate(name)
+        if not (isinstance(located, type) and issubclass(located, ExperimentPlanner)):
+            raise UserError(f"There is no planner '{name}': is the folder of '{name.split('.')[0]}' in PYTHONPATH?")
+        return located
     ours = our_planners()
     planner = ours.get(name) or recursive_find_python_class(
         join(nnunetv2.__path__[0], "experiment_planning"), name, "nnunetv2.experiment_planning"
@@ -66,6 +72,11 @@ def find_planner(name: str) -> type[ExperimentPlanner]:
     if planner is None:
         raise UserError(f"There is no planner '{name}': ours are {', '.join(sorted(ours))}, nnU-Net's work too.")
     return planner
+
+
+def follows_paper(planner_name: str) -> bool:
+    """Whether a planner knows the fixed sizes of a paper."""
+    return "paper" in inspect.signature(find_planner(planner_name)).parameters
 
 
 def plan_and_preprocess(
@@ -103,7 +114,7 @@ def plan_and_preprocess(
         UserError: unknown planner or configuration, a planner without fixed sizes, or splits that changed
     """
     planner_class = find_planner(planner_name)
-    if paper and "paper" not in inspect.signature(planner_class).parameters:
+    if paper and not follows_paper(planner_name):
         raise UserError(f"{planner_name} follows no paper: leave out --paper.")
     raw, preprocessed = join(nnUNet_raw, dataset_name), join(nnUNet_preprocessed, dataset_name)
     dataset_json = load_json(join(raw, "dataset.json"))

@@ -86,9 +86,13 @@ def run(
             gpus = len(visible_gpus())
         workflow = {
             "dataset": settings.dataset,
-            "models": sorted({settings.model(contender).name for contender in settings.contenders.values()}),
+            "models": [model.name for model in settings.models()],
             "folds": settings.folds,
             "all_folds": folds,
+            "copies": settings.copied_plans(),
+            "tuned": bool(settings.lr_factors),
+            "tests": settings.tests,
+            "matched": settings.matched_plans(),
             "gpu": int(on_gpu),
             "own_gpu": one_gpu_each,
             "follow_up": here,
@@ -162,7 +166,7 @@ class _Work:
     def trainings(self) -> list[Job]:
         """What is to be trained, and can be."""
         states = self.schedule.states().items()
-        return [job for job, state in states if job.kind == "train" and state in ("ready", "waiting")]
+        return [job for job, state in states if job.kind in ("tune", "train") and state in ("ready", "waiting")]
 
     def run_worker(self) -> list[str]:
         """Does what takes no training. When the worker dies, the job that it was at has failed; another does the rest.

@@ -135,6 +135,13 @@ def add_compile_option(p) -> None:
     )  # fmt: skip
 
 
+def add_schedule_option(p) -> None:
+    """``--unscaled_schedule``"""
+    p.add_argument(
+        "--unscaled_schedule", action="store_true", help="with --budget: cut the schedule off instead of scaling it"
+    )
+
+
 def add_memory_target_option(p, default: float | None = None) -> None:
     """``-gpu_memory_target`` in GB."""
     default_text = "the planner's own" if default is None else f"{default:g}"

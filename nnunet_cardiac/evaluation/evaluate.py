@@ -18,7 +18,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     find_structures,
     read_segmentation,
 )
-from nnunet_cardiac.files import write_whole
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 
@@ -164,9 +164,11 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def subsets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The whole table, then its phases and groups where they are known, each under a name."""
+    """The whole table, then its phases, groups and vendors (if there are several) where known, each under a name."""
     parts = [("all", table)]
-    for column in ("phase", "group"):
+    for column in ("phase", "group", "vendor"):
+        if column == "vendor" and table[column].nunique() < 2:
+            continue
         parts += [(f"{column} {value}", part) for value, part in table.groupby(column) if value]
     return parts
 
@@ -182,13 +184,15 @@ def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True)
         output.mkdir(parents=True, exist_ok=True)
         tables = {"metrics": evaluation.metrics, "anatomy": evaluation.anatomy, "summary": summary}
         for name, table in tables.items():
-            write_whole(output / f"{name}.csv", table.to_csv, index=False, float_format="%.7g")
+            with written_whole(output / f"{name}.csv") as partial:
+                table.to_csv(partial, index=False, float_format="%.7g")
         if picture:
             from nnunet_cardiac.evaluation.figures import distributions, own_style
 
             with own_style():
                 figure = distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm"))
-                write_whole(output / "metrics.png", figure.savefig, dpi=110)
+                with written_whole(output / "metrics.png") as partial:
+                    figure.savefig(partial, dpi=110)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return summary

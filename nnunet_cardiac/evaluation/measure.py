@@ -17,7 +17,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     read_segmentation,
 )
 from nnunet_cardiac.evaluation.statistics import agreement
-from nnunet_cardiac.files import write_whole
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
 
 PHASE_IN_NAME = re.compile(r"(?P<patient>.+)_(?P<phase>ED|ES)")
@@ -154,12 +154,14 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
             statistics = measurement.agreement()
             tables |= {"reference": measurement.reference, "agreement": statistics}
         for name, table in tables.items():
-            write_whole(output / f"{name}.csv", table.to_csv, float_format="%.6g")
+            with written_whole(output / f"{name}.csv") as partial:
+                table.to_csv(partial, float_format="%.6g")
         if measurement.reference is not None and picture:
             from nnunet_cardiac.evaluation.figures import bland_altman, own_style
 
             with own_style():
                 figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
-                write_whole(output / "bland_altman.png", figure.savefig, dpi=130)
+                with written_whole(output / "bland_altman.png") as partial:
+                    figure.savefig(partial, dpi=130)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e

@@ -12,6 +12,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, check_path
 
@@ -67,14 +68,11 @@ def pack(model: SavedModel, target: Path) -> None:
     files = sorted(file for file in model.folder.rglob("*") if file.is_file())
     if len(files) > MOST_FILES or sum(file.stat().st_size for file in files) > LARGEST_MODEL:
         raise UserError(f"{model.name} is larger than {LARGEST_MODEL / 1e9:g} GB: export fewer folds with -f.")
-    partial = target.with_name(target.name + ".partial")
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        with written_whole(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
                 archive.write(file, file.relative_to(model.folder).as_posix())
-        os.replace(partial, target)
     except OSError as e:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
 
 

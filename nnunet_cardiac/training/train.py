@@ -28,12 +28,15 @@ from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.training.compilation import compiled_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
-from nnunet_cardiac.training.training_cost import COST_FILE, training_cost
+from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
 BUDGET_STEPS_PER_EPOCH = 40
 """Steps, at least, of such an epoch: its end costs as much as some steps."""
+
+SNAPSHOT_SHARES = (20, 40, 60, 80)
+"""Percent of a training after which DADU's Table 2 looks at the Dice; nnU-Net keeps the end."""
 
 
 def train(
@@ -46,6 +49,8 @@ def train(
     initial_lr: float | None = None,
     npz: bool = False,
     compile_on_cpu: bool = False,
+    seed: int | None = None,
+    snapshots: bool = False,
 ) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
@@ -61,6 +66,8 @@ def train(
         initial_lr: learning rate to start from; None for the recipe's own
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
         compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
+        seed: of all random numbers; None for the recipe's own. nnU-Net's own trainers are seeded when they start
+        snapshots: keep the networks of ``SNAPSHOT_SHARES`` of the training, see ``snapshot_file``
 
     Raises:
         UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
@@ -70,8 +77,8 @@ def train(
         raise UserError(
             "--compile is for -device cpu: on a GPU nnU-Net decides whether to compile, see nnUNet_compile."
         )
-    if (budget or initial_lr) and num_gpus > 1:
-        raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
+    if (budget or initial_lr or seed) and num_gpus > 1:
+        raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
     manager = PlansManager(join(preprocessed, model.plans + ".json"))
     all_folds = list(range(len(_splits(preprocessed, manager, model.configuration))))
@@ -88,41 +95,32 @@ def train(
             with locked(stage.fold_folder(fold), "train another fold with -f"):
                 if not is_finished(stage, fold, manager):  # by another process, which was waited for
                     print(f"{what}: training", flush=True)
-                    _train(stage, fold, device, num_gpus, budget, scale_schedule, initial_lr, npz, compile_on_cpu)
+                    if num_gpus > 1:
+                        _train_distributed(stage, fold, device, num_gpus, npz)
+                        continue
+                    trainer = get_trainer(stage, fold, torch.device(device), seed)
+                    if initial_lr is not None:
+                        trainer.initial_lr = initial_lr
+                    if snapshots:
+                        keep_snapshots(trainer)
+                    settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
+                    settings |= {"initial_lr": trainer.initial_lr}
+                    with compiled_on_cpu(trainer) if compile_on_cpu else nullcontext():
+                        if budget is not None:
+                            limit_steps(trainer, budget, scale_schedule)
+                        train_fold(trainer, npz, settings, seed)
                     continue
         print(f"{what}: finished already")
 
 
-def _train(
-    model: Model,
-    fold: int | str,
-    device: str,
-    num_gpus: int,
-    budget: int | None,
-    scale_schedule: bool,
-    initial_lr: float | None,
-    npz: bool,
-    compile_on_cpu: bool,
-) -> None:
-    """One fold of one stage; arguments as of ``train``."""
-    if num_gpus > 1:
-        trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
-        run_training(
-            model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=num_gpus,
-            continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
-            device=torch.device(device),
-        )  # fmt: skip
-        return
-    trainer = _get_trainer(model, fold, torch.device(device))
-    compiled = compiled_on_cpu(trainer) if compile_on_cpu else nullcontext()
-    if initial_lr is not None:
-        trainer.initial_lr = initial_lr
-    settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
-    settings |= {"initial_lr": trainer.initial_lr}
-    with compiled:
-        if budget is not None:
-            limit_steps(trainer, budget, scale_schedule)
-        _train_fold(trainer, npz, settings)
+def _train_distributed(model: Model, fold: int | str, device: str, num_gpus: int, npz: bool) -> None:
+    """As ``nnUNetv2_train -num_gpus`` does it."""
+    trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+    run_training(
+        model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=num_gpus,
+        continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
+        device=torch.device(device),
+    )  # fmt: skip
 
 
 def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:
@@ -165,7 +163,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
     )
 
 
-def _get_trainer(model: Model, fold: int | str, device: torch.device):
+def get_trainer(model: Model, fold: int | str, device: torch.device, seed: int | None = None):
     """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
     cores = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
@@ -173,27 +171,30 @@ def _get_trainer(model: Model, fold: int | str, device: torch.device):
     trainer = get_trainer_from_args(
         model.dataset, model.configuration, fold, model.trainer, model.plans, continue_training=True, device=device
     )
-    seed_everything(_seed(trainer), fold, -1)
+    if seed is not None and isinstance(trainer, RecipeTrainer):
+        trainer.seed = seed
+    seed_everything(_seed(trainer, seed), fold, -1)
     return trainer
 
 
-def _seed(trainer) -> int:
-    return trainer.seed if isinstance(trainer, RecipeTrainer) else 0  # nnU-Net's own have none and are seeded here
+def _seed(trainer, given: int | None) -> int:
+    return trainer.seed if isinstance(trainer, RecipeTrainer) else given or 0  # nnU-Net's own are seeded here
 
 
-def _train_fold(trainer, npz: bool, settings: dict) -> None:
+def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> None:
     """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
     _set_unreadable_checkpoints_aside(trainer.output_folder)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
-    cost_file = Path(trainer.output_folder) / COST_FILE
+    cost_file, energy = Path(trainer.output_folder) / COST_FILE, None
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
-        write_json(settings | {"seed": _seed(trainer)}, cost_file)  # what a kill at the very end must not lose
-        seed_everything(_seed(trainer), trainer.fold, trainer.current_epoch - 1)
+        write_json(settings | {"seed": _seed(trainer, seed)}, cost_file)  # what a kill at the very end must not lose
+        seed_everything(_seed(trainer, seed), trainer.fold, trainer.current_epoch - 1)
+        energy = None if trainer.current_epoch else gpu_energy(trainer.device)
         with _progress_bar(trainer):
             trainer.run_training()
     if cost_file.is_file() and "steps" not in (settings := load_json(cost_file)):
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
-        write_json(training_cost(trainer) | settings, cost_file)
+        write_json(training_cost(trainer, energy) | settings, cost_file)
     trainer.perform_actual_validation(npz)
 
 
@@ -241,6 +242,24 @@ def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
     if not scale_schedule:
         trainer.initialize()  # the schedule is made for the epochs that the recipe has
     trainer.num_epochs = epochs
+
+
+def snapshot_file(share: int) -> str:
+    """Name of the checkpoint after ``share`` percent of a training, beside nnU-Net's own."""
+    return f"checkpoint_{share}_percent.pth"
+
+
+def keep_snapshots(trainer) -> None:
+    """Has a trainer keep its networks after each of ``SNAPSHOT_SHARES`` of its epochs."""
+    end = trainer.on_epoch_end
+
+    def end_and_keep() -> None:
+        end()
+        for share in SNAPSHOT_SHARES:
+            if trainer.current_epoch == math.ceil(share / 100 * trainer.num_epochs):
+                trainer.save_checkpoint(join(trainer.output_folder, snapshot_file(share)))
+
+    trainer.on_epoch_end = end_and_keep
 
 
 def _set_unreadable_checkpoints_aside(folder: str) -> None:
