@@ -167,8 +167,12 @@ def kill(command: Command, root: Path, after: float, number: int) -> str:
     if process.exitcode is not None:
         assert process.exitcode == 0, f"{command.arguments} ended with {process.exitcode}\n{end_of_output(root)}"
         return TOO_LATE
-    children = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, number)
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.kill(process.pid, number)
+    except (psutil.NoSuchProcess, ProcessLookupError):  # it ended at this very moment
+        process.join(PATIENCE)
+        return TOO_LATE
     began = time.monotonic()
     process.join(PATIENCE)
     seconds = time.monotonic() - began
