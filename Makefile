@@ -8,13 +8,18 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: demo test lint docs coverage clean
+.PHONY: demo test slurm lint docs coverage clean
 demo: .venv/installed
 	rm -rf demo
 	$(BIN)/nnunet_cardiac demo -o demo
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# a benchmark on a real Slurm, which this starts; needs Slurm's programs and munge (Debian: slurmctld slurmd munge)
+slurm: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[dev,slurm]"
+	$(BIN)/python -m pytest -m slurm -rs
 
 lint: .venv/installed
 	$(BIN)/ruff check .
