@@ -97,6 +97,12 @@ def test_why_jobs_wait_and_fail(benchmark, programs, monkeypatch):
         programs("squeue", "\n".join(lines))
         return list(queue.look())
 
+    refused = (
+        "Error in rule {}:\n    message: {}\nFor further error details see the log.\n    jobid: 3\n"
+        "    output: jobs/{}.json\n    log: a.log\n"
+    )
+    benchmark.logs.mkdir()
+    benchmark.snakemake_log.write_text(refused.format("plan", "Job submission failed with exception: no", PLAN.path))
     programs("squeue", f"1|CANCELLED|8|16G|{plans[0]}|None|{here}")
     queue = Queue(benchmark, Schedule.of_call(benchmark, benchmark.read_workflow()))
     waiting = [f"{i}|PENDING|8|16G|{plan}|Resources|{here}" for i, plan in enumerate(plans, 2)]
@@ -120,7 +126,19 @@ def test_why_jobs_wait_and_fail(benchmark, programs, monkeypatch):
     log = here / ".snakemake" / "slurm_logs" / "rule_evaluate" / f"{NNUNET}_0" / "6.log"
     log.parent.mkdir(parents=True)
     log.touch()
+    sbatch = (
+        "SLURM sbatch failed. The error message was 'sbatch: error: Memory is too large\nsbatch: error: Batch job "
+        "submission failed'.\n    sbatch call:\n        sbatch --parsable\n"
+    )
+    account = "Job submission failed with exception: The given account x appears to be invalid."
+    with open(benchmark.snakemake_log, "a") as snakemake:
+        snakemake.write("Error in rule evaluate:\n    message: None\n    output: jobs/evaluate/none.json\n")
+        snakemake.write(refused.format("train", sbatch, TRAININGS[1].path))
+        snakemake.write(refused.format("train", account, TRAININGS[2].path))
     queue.finish()
+    assert benchmark.failure(TRAININGS[1]) == "Slurm refused it: Memory is too large; Batch job submission failed."
+    assert benchmark.failure(TRAININGS[2]) == "Slurm refused it: The given account x appears to be invalid."
+    assert benchmark.failure(PLAN) is None  # that was in an earlier call
     assert benchmark.failure(Job("evaluate", NNUNET, 0)) == (
         f"Slurm's job 6 failed (NonZeroExitCode; what it printed: {log})."
     )
@@ -173,7 +191,7 @@ def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, caps
         workflow.run(settings=settings, output=other.path, profile="slurm")
     small = {
         "default-resources": {"runtime": 5, "mem_mb": 100}, "set-resources": {"train": {"mem_mb": 200}},
-        "set-threads": {"plan": 2}, "latency-wait": 5, "slurm-init-seconds-before-status-checks": 1,
+        "set-threads": {"plan": 2}, "latency-wait": 5, "slurm-init-seconds-before-status-checks": 15,
     }  # fmt: skip
     profile = changed(tmp_path, **small)
     arguments = {"settings": settings, "output": other.path, "profile": str(profile)}
@@ -183,7 +201,7 @@ def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, caps
     call.wait_for(lambda: all(other.begun(job) for job in TRAININGS))
     running = dict(line.split()[::-1] for line in output_of("squeue", "-h", "-o", "%i %k").splitlines())
     cancelled, late, lost = (running[f"rule_train_wildcards_{NNUNET}_{fold}"] for fold in range(3))
-    output_of("scontrol", "update", f"JobId={late}", "TimeLimit=1")
+    output_of("scontrol", "update", f"JobId={late}", "TimeLimit=0")
     output_of("scancel", cancelled)
     call.wait_for(lambda: other.failure(TRAININGS[0]) and other.failure(TRAININGS[1]))
     output_of("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
@@ -210,9 +228,7 @@ def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, caps
         return "waiting" in printed
 
     call.wait_for(waits)
-    assert re.search(r"train .+fold_\d.*: in Slurm for 1 cores and 200M: .*(Nodes|Node).+(DOWN|Avail)", printed), (
-        printed
-    )
+    assert re.search(r"train .+fold_\d.*: in Slurm for 1 core and 200M: .*(Nodes|Node).+(DOWN|Avail)", printed), printed
     output_of("scontrol", "update", f"NodeName={node}", "State=RESUME")
     assert call.result() == []
     assert set(states_of(other).values()) == {"done"} and unfinished(other, settings) == []

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -33,6 +33,13 @@ ELSEWHERE = ("cluster", "clusters", "slurm_cluster", "slurm_extra")
 """Resources that may send a job to nodes that ``sinfo`` does not name."""
 GPUS = re.compile(r"\bgpu:(?:[^:,]+:)?(\d+)")
 """Their number in a node's list of generic resources, such as "gpu:a100:4(S:0-1)"."""
+REFUSED = re.compile(
+    r"Error in (?:rule|checkpoint) \w+:\n    message: "
+    r"(?:SLURM sbatch failed\. The error message was '|Job submission failed with exception: )"
+    r"(.+?)(?:'\.\n    sbatch call:|For further).+?\n    output: jobs/(\S+)\.json",
+    re.DOTALL,
+)
+"""What Snakemake prints of a job that did not get into the queue: why, and its record."""
 LOWER = "Copy the profile, lower what it asks for, and give the copy's folder to --profile"
 
 
@@ -158,6 +165,8 @@ class Queue:
 
     def __init__(self, benchmark: BenchmarkFolder, schedule: Schedule):
         self.benchmark, self.schedule = benchmark, schedule
+        log = benchmark.snakemake_log
+        self.log_begins = log.stat().st_size if log.is_file() else 0
         self.earlier = {job.number for job in self._ask()}
         self.jobs: dict[int, SlurmJob] = {}
         self.next_look = 0.0
@@ -180,7 +189,8 @@ class Queue:
                 self.told.add(reason)
                 others = f" and {len(more)} more" if more else ""
                 never = f", which will not change. {LOWER}." if reason.startswith(NEVER) else ""
-                yield f"{job.job}{others}: in Slurm for {job.cores} cores and {job.memory}: {reason}{never}"
+                cores = f"{job.cores} core{'s' * (job.cores != '1')}"
+                yield f"{job.job}{others}: in Slurm for {cores} and {job.memory}: {reason}{never}"
 
     def finish(self) -> None:
         """Notes failures that no job has given a reason for: to be called when nothing of the call runs any more."""
@@ -191,6 +201,11 @@ class Queue:
                 logs = self.benchmark.path.glob(f".snakemake/slurm_logs/*/*/{job.number}.log")
                 where = "".join(f"; what it printed: {log}" for log in logs)
                 self._fail(job, f"failed ({job.reason}{where})")
+        with open(self.benchmark.snakemake_log, encoding="utf-8") as log:
+            log.seek(self.log_begins)
+            for message, record in REFUSED.findall(log.read()):
+                why = "; ".join(line.removeprefix("sbatch: error: ") for line in message.splitlines()).rstrip(".")
+                self.benchmark.fail(Job.at(PurePosixPath(record)), f"Slurm refused it: {why}.")
 
     def _fail(self, job: SlurmJob, why: str) -> None:
         latest = max(other.number for other in self.jobs.values() if other.job == job.job)
