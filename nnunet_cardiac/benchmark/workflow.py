@@ -143,7 +143,8 @@ def _list_jobs(jobs: Sequence[Job]) -> None:
 
 def _let_snakemake_list_jobs(benchmark: BenchmarkFolder, command: Sequence[str]) -> None:
     command = [*SNAKEMAKE, *command, "--dry-run", "--quiet", "host", "reason"]
-    subprocess.run(command, cwd=benchmark.path, env=_environment())
+    with subprocess.Popen(command, cwd=benchmark.path, env=_environment(), stdin=subprocess.PIPE) as process:
+        process.wait()  # a pipe that stays open: at its end the command would be killed
 
 
 def _snakemake_command(benchmark: BenchmarkFolder, cores: int, gpus: int | None, profile: Path | None) -> list[str]:
