@@ -23,7 +23,7 @@ from nnunet_cardiac.benchmark import workflow
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.results import unfinished
 from nnunet_cardiac.benchmark.schedule import Schedule
-from nnunet_cardiac.benchmark.slurm import Queue, check_nodes
+from nnunet_cardiac.benchmark.slurm import Queue, check_nodes, read_profile
 from nnunet_cardiac.errors import UserError
 
 benchmark, fake = test_benchmark_jobs.benchmark, test_benchmark_jobs.fake
@@ -73,6 +73,13 @@ def test_nodes_that_are_too_small_are_said_before_anything_starts(programs, tmp_
         check(changed(tmp_path, **small | {"set-resources": {"train": {"mem_mb": 20000, "gpu": 2}}}))
     programs("sinfo", "all*|12|64000|(null)")
     check(gpu=0)
+
+
+@pytest.mark.parametrize("content", ["a: [", "text", ""])
+def test_a_profile_that_is_none_is_said(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"config\.yaml (is not valid YAML|has no keys and values)"):
+        read_profile(tmp_path)
 
 
 def test_slurm_that_does_not_answer_is_said(programs, monkeypatch, tmp_path):
@@ -181,12 +188,14 @@ class Call(threading.Thread):
 
 
 @pytest.mark.slurm
-def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, capsys):
+def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(benchmark_slurm, "SECONDS_BETWEEN_LOOKS", 1)
     (Path(os.environ["nnUNet_preprocessed"]) / SETTINGS.dataset / "splits_final.json").write_text("[{}, {}, {}]")
     only = {"nnunet_2d": contenders()["nnunet_2d"]}
     settings = replace(SETTINGS, folds=[0, 1, 2], baseline="nnunet_2d", contenders=only)
     other = BenchmarkFolder(benchmark.path.with_name("slurm_benchmark"))
+    assert workflow.run(settings=settings, output=other.path, profile="slurm", dry_run=True) == []
+    assert re.search(r"\ntrain +3\n", capfd.readouterr().out)  # Snakemake takes the shipped profile
     with pytest.raises(UserError, match=r"no node for plan \(8 cores, 16 GB\).+ its largest have 4 cores, 2 GB"):
         workflow.run(settings=settings, output=other.path, profile="slurm")
     small = {
@@ -212,7 +221,7 @@ def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, caps
         f"Slurm's job {lost} lost its node, which failed.",
     ]
     problems = unfinished(other, settings)
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     for fold, reason in enumerate(reasons):
         job = f"train/{NNUNET}/fold_{fold}"
         assert problems[fold].startswith(f"nnunet_2d, fold {fold}: {job} failed: {reason}")
@@ -224,7 +233,7 @@ def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, caps
 
     def waits() -> bool:
         nonlocal printed
-        printed += capsys.readouterr().out
+        printed += capfd.readouterr().out
         return "waiting" in printed
 
     call.wait_for(waits)

@@ -61,9 +61,19 @@ class Size:
 
 
 def read_profile(profile: Path) -> dict:
-    """Of Snakemake; the file for some versions of Snakemake comes before the one for all."""
-    files = sorted(profile.glob("config*.yaml"))
-    return (yaml.safe_load(files[0].read_text()) or {}) if files else {}
+    """Of Snakemake; the file for some versions of Snakemake comes before the one for all.
+
+    Raises:
+        UserError: it is no YAML of keys and values
+    """
+    file = min(profile.glob("config*.yaml"), default=None)
+    try:
+        content = yaml.safe_load(file.read_text()) if file else {}
+    except yaml.YAMLError as e:
+        raise UserError(f"{file} is not valid YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(content, dict):
+        raise UserError(f"{file} has no keys and values.")
+    return content
 
 
 def check_nodes(profile: Path, workflow: Mapping, kinds: Collection[str]) -> None:
@@ -201,11 +211,10 @@ class Queue:
                 logs = self.benchmark.path.glob(f".snakemake/slurm_logs/*/*/{job.number}.log")
                 where = "".join(f"; what it printed: {log}" for log in logs)
                 self._fail(job, f"failed ({job.reason}{where})")
-        with open(self.benchmark.snakemake_log, encoding="utf-8") as log:
-            log.seek(self.log_begins)
-            for message, record in REFUSED.findall(log.read()):
-                why = "; ".join(line.removeprefix("sbatch: error: ") for line in message.splitlines()).rstrip(".")
-                self.benchmark.fail(Job.at(PurePosixPath(record)), f"Slurm refused it: {why}.")
+        log = self.benchmark.snakemake_log.read_bytes()[self.log_begins :].decode(errors="replace")
+        for message, record in REFUSED.findall(log):
+            why = "; ".join(line.removeprefix("sbatch: error: ") for line in message.splitlines()).rstrip(".")
+            self.benchmark.fail(Job.at(PurePosixPath(record)), f"Slurm refused it: {why}.")
 
     def _fail(self, job: SlurmJob, why: str) -> None:
         latest = max(other.number for other in self.jobs.values() if other.job == job.job)
@@ -224,9 +233,10 @@ class Queue:
         )  # fmt: skip
         ours = {_comment(job): job for job in self.schedule.jobs()}
         for line in answer.stdout.splitlines():
-            number, state, cores, memory, comment, reason, place = line.split("|", 6)
-            if comment in ours and number.isdigit() and place == str(self.benchmark.path):
-                yield SlurmJob(int(number), ours[comment], state, reason, cores, memory)
+            if line.endswith(f"|{self.benchmark.path}"):
+                number, state, cores, memory, comment, reason, _ = line.split("|", 6)
+                if comment in ours and number.isdigit():
+                    yield SlurmJob(int(number), ours[comment], state, reason, cores, memory)
 
 
 def _comment(job: Job) -> str:
