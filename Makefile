@@ -8,7 +8,7 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: demo test kills lint docs coverage clean
+.PHONY: demo test kills slurm lint docs coverage clean
 demo: .venv/installed
 	rm -rf demo
 	$(BIN)/nnunet_cardiac demo -o demo
@@ -19,6 +19,11 @@ test: .venv/installed lint
 # every command that writes, killed anywhere and run again; KILLS=N, SEED=N
 kills: .venv/installed
 	$(BIN)/python tests/kills.py --kills $(or $(KILLS),50) --seed $(or $(SEED),0)
+
+# a benchmark on a real Slurm, which this starts; needs Slurm's programs and munge (Debian: slurmctld slurmd munge)
+slurm: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[dev,slurm]"
+	$(BIN)/python -m pytest -m slurm -rs
 
 lint: .venv/installed
 	$(BIN)/ruff check .

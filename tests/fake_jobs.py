@@ -1,6 +1,6 @@
 """``nnunet_cardiac.benchmark.jobs`` with jobs that do next to nothing, for tests of who runs what, when and where.
 
-``JOBS_THAT`` in the environment says which jobs ``fail``, ``die`` (with their process) or ``wait`` (for a minute):
+``JOBS_THAT`` in the environment says which jobs ``fail``, ``die`` (with their process) or ``wait`` (for minutes):
 ``{"fail": ["plan nnUNetPlans"]}``.
 """
 
@@ -46,7 +46,7 @@ def die() -> None:
 
 
 def wait() -> None:
-    time.sleep(60)
+    time.sleep(300)
 
 
 def finish_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> None:

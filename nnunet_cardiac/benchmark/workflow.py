@@ -17,6 +17,7 @@ from nnunet_cardiac.benchmark.gpus import visible_gpus
 from nnunet_cardiac.benchmark.jobs import takes_training
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
+from nnunet_cardiac.benchmark.slurm import Queue, check_nodes, read_profile
 from nnunet_cardiac.environment import check_trainer, folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
@@ -58,14 +59,12 @@ def run(
         why the work stopped, if it did so for another reason than a failed job; the report names failed jobs
 
     Raises:
-        UserError: Snakemake, the profile or the baseline is missing, settings that do not fit the folder, or a
-            benchmark that runs there already
+        UserError: Snakemake, the profile or the baseline is missing, settings that do not fit the folder, a
+            benchmark that runs there already, or Slurm has no node for the jobs
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UserError("The benchmark runs on Snakemake: pip install 'nnunet-cardiac[benchmark]'.")
-    if profile and not (PROFILES / profile).is_dir() and not Path(profile).is_dir():
-        known = ", ".join(sorted(p.name for p in PROFILES.iterdir()))
-        raise UserError(f"There is no profile '{profile}': there is {known}, or give a folder with a profile.")
+    profile_folder = _profile_folder(profile) if profile else None
     folds = all_folds(settings.dataset)
     for fold in settings.folds:
         if fold not in folds:
@@ -104,17 +103,21 @@ def run(
         left = [job for job, state in schedule.states().items() if state != "done"]
         for trainer in sorted({Model.named(settings.dataset, job.name).trainer for job in left if job.kind != "plan"}):
             check_trainer(trainer)
-        command = _snakemake_command(benchmark, cores, gpus, profile)
+        command = _snakemake_command(benchmark, cores, gpus, profile_folder)
         if dry_run:
             _list_jobs(left) if here else _let_snakemake_list_jobs(benchmark, command)
             return []
         benchmark.write_settings(merged)
         if not left:
             return []
+        queue = None
+        if profile_folder and read_profile(profile_folder).get("executor") == "slurm":
+            check_nodes(profile_folder, workflow, list(dict.fromkeys(job.kind for job in left)))
+            queue = Queue(benchmark, schedule)
         benchmark.results(merged).mkdir(parents=True, exist_ok=True)
         _plan_again_for_new_configurations(settings, benchmark)
         print(f"Jobs and what they print: {benchmark.logs}", flush=True)
-        work = _Work(benchmark, schedule, merged, on_cluster=bool(profile))
+        work = _Work(benchmark, schedule, merged, on_cluster=bool(profile), queue=queue)
         if not here:
             return work.run_snakemake(command)
         problems = work.run_worker()
@@ -122,6 +125,14 @@ def run(
             problems += work.run_snakemake(command, trainings)
             problems += work.run_worker()  # what a training's own process should have done, but died
         return problems if set(schedule.states().values()) != {"done"} else []
+
+
+def _profile_folder(profile: str) -> Path:
+    for place in (PROFILES / profile, Path(profile)):
+        if place.is_dir():
+            return place.resolve()
+    known = ", ".join(sorted(p.name for p in PROFILES.iterdir()))
+    raise UserError(f"There is no profile '{profile}': there is {known}, or give a folder with a profile.")
 
 
 def _list_jobs(jobs: Sequence[Job]) -> None:
@@ -132,10 +143,11 @@ def _list_jobs(jobs: Sequence[Job]) -> None:
 
 def _let_snakemake_list_jobs(benchmark: BenchmarkFolder, command: Sequence[str]) -> None:
     command = [*SNAKEMAKE, *command, "--dry-run", "--quiet", "host", "reason"]
-    subprocess.Popen(command, stdin=subprocess.PIPE, cwd=benchmark.path, env=_environment()).wait()
+    with subprocess.Popen(command, cwd=benchmark.path, env=_environment(), stdin=subprocess.PIPE) as process:
+        process.wait()  # a pipe that stays open: at its end the command would be killed
 
 
-def _snakemake_command(benchmark: BenchmarkFolder, cores: int, gpus: int | None, profile: str | None) -> list[str]:
+def _snakemake_command(benchmark: BenchmarkFolder, cores: int, gpus: int | None, profile: Path | None) -> list[str]:
     """Snakemake's options; they come after its targets, because some take all that follows."""
     command = [
         "--snakefile", str(SNAKEFILE), "--directory", str(benchmark.path), "--configfile", str(benchmark.workflow),
@@ -143,8 +155,7 @@ def _snakemake_command(benchmark: BenchmarkFolder, cores: int, gpus: int | None,
         "--rerun-incomplete", "--ignore-incomplete", "--nolock",  # a record is written whole or not at all
     ]  # fmt: skip
     if profile:
-        own = PROFILES / profile
-        command += ["--profile", str(own if own.is_dir() else Path(profile).resolve())]
+        command += ["--profile", str(profile)]
     else:
         command += ["--cores", str(cores)]
     return command + ["--resources", "planning=1"] + ([f"gpu={gpus}"] if gpus else [])
@@ -157,10 +168,15 @@ class _Work:
         benchmark: where they work
         schedule, settings: what they do
         on_cluster: Snakemake has jobs elsewhere, which it takes back when it is interrupted
+        queue: Slurm's, if they are there
     """
 
-    def __init__(self, benchmark: BenchmarkFolder, schedule: Schedule, settings: Settings, on_cluster: bool = False):
+    def __init__(
+        self, benchmark: BenchmarkFolder, schedule: Schedule, settings: Settings, on_cluster: bool = False,
+        queue: Queue | None = None,
+    ):  # fmt: skip
         self.benchmark, self.schedule, self.settings, self.on_cluster = benchmark, schedule, settings, on_cluster
+        self.queue = queue
         self.printed: set[tuple[str, Job]] = set()
 
     def trainings(self) -> list[Job]:
@@ -205,6 +221,9 @@ class _Work:
         failures = self._failures()
         records = [self.benchmark.record(job).relative_to(self.benchmark.path).as_posix() for job in targets]
         status = self._run([*SNAKEMAKE, *records, *command], self.benchmark.snakemake_log)
+        if self.queue:
+            self.queue.finish()
+            self.print_news()
         return [_stopped("workflow", self.benchmark.snakemake_log)] if status and failures == self._failures() else []
 
     def _failures(self) -> set[Job]:
@@ -233,6 +252,8 @@ class _Work:
 
     def print_news(self) -> None:
         """Prints what has happened since the last time."""
+        for waiting in self.queue.look() if self.queue else ():
+            print(f"{time.strftime('%H:%M:%S')}  waiting {waiting}", flush=True)
         for when, what, job, why in sorted(self.benchmark.events(), key=lambda event: event[0]):
             if (what, job) not in self.printed:
                 self.printed.add((what, job))
