@@ -8,13 +8,17 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: demo test kills slurm lint docs coverage clean
+.PHONY: demo test test-all kills slurm lint docs coverage clean
 demo: .venv/installed
 	rm -rf demo
 	$(BIN)/nnunet_cardiac demo -o demo
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# with the tests that take longest: real processes of nnU-Net's, measured costs, compiled networks
+test-all: .venv/installed lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slurm"
 
 # every command that writes, killed anywhere and run again; KILLS=N, SEED=N
 kills: .venv/installed

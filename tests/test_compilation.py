@@ -26,6 +26,7 @@ def backend(monkeypatch, tmp_path):
     return backend
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer, plans", [("nnUNetTrainer", "nnUNetPlans"), ("nnUNetTrainerDADU", "nnUNetDADUPlans")])
 def test_a_training_on_a_cpu_is_compiled(planned, backend, tmp_path, monkeypatch, trainer, plans):
     seen = []

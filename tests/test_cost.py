@@ -14,6 +14,7 @@ def table(capsys) -> list[dict]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_row_for_every_stage(planned, capsys, tmp_path):
     places = {name: os.environ[name] for name in ("nnUNet_preprocessed", "nnUNet_results")}
     plans = sorted(planned.glob("*.json"))

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from conftest import CASCADE, DATASET, predict_with_nnunet
 
 from nnunet_cardiac.environment import ext_trainer
 
+pytestmark = pytest.mark.slow
 STAGE_1, STAGE_2 = (f"{CASCADE[3]}__{CASCADE[5]}__{configuration}" for configuration in ("2d", "2d_cascade"))
 ONE_STEP = """
 from nnunet_cardiac.trainers.nnUNetTrainerCroCNet import nnUNetTrainerCroCNet
