@@ -58,9 +58,9 @@ def write_sources(folder: Path) -> None:
     mnms2.write_subjects(folder / "mnms2", range(1, 3 + PER_CALL), **TINY)
     lvquan19.write_patients(folder / "lvquan19", range(1, 3 + PER_CALL // 2), size=20, spacing=12.0)
     lvquan19.write_patients(folder / "lvquan19", range(10, 10 + PER_CALL // 2), size=20, spacing=12.0, v73=True)
-    sunnybrook.write_patients(folder / "sunnybrook", range(1, 3 + PER_CALL), size=20, spacing=12.0)
+    sunnybrook.write_patients(folder / "sunnybrook", range(1, 3 + PER_CALL), size=32, spacing=8.0)
     for layout in ("ge", "siemens", "enhanced"):
-        dicom.write_study(folder / f"study_{layout}", layout, 1, "NOR", 3, 5, (24, 20), 10.0)
+        dicom.write_study(folder / f"study_{layout}", layout, 1, "NOR", 3, 5, (24, 20), 10.0, others=layout == "ge")
 
 
 def some(files: list[Path], r: random.Random, n: int) -> list[Path]:
@@ -68,7 +68,13 @@ def some(files: list[Path], r: random.Random, n: int) -> list[Path]:
 
 
 def convert_acdc(bench: Bench, r: random.Random) -> Trial:
-    return _convert(bench, r, "acdc", lambda source: sorted((source / "training").iterdir()), lambda p: {f"{p.name}_ED", f"{p.name}_ES"})
+    return _convert(
+        bench,
+        r,
+        "acdc",
+        lambda source: sorted((source / "training").iterdir()),
+        lambda p: {f"{p.name}_ED", f"{p.name}_ES"},
+    )
 
 
 def convert_mnms2(bench: Bench, r: random.Random) -> Trial:
@@ -76,7 +82,13 @@ def convert_mnms2(bench: Bench, r: random.Random) -> Trial:
         return sorted(p for p in (source / "dataset").iterdir() if p.is_dir())
 
     return _convert(
-        bench, r, "mnms2", subjects, lambda p: {f"{p.name}_ED", f"{p.name}_ES"}, more="dataset_information.csv", view="SA"
+        bench,
+        r,
+        "mnms2",
+        subjects,
+        lambda p: {f"{p.name}_ED", f"{p.name}_ES"},
+        more="dataset_information.csv",
+        view="SA",
     )
 
 
@@ -156,7 +168,13 @@ def predict_images(bench: Bench, r: random.Random) -> Trial:
         result = module.predict(source, output, MODEL, device="cpu", use_mirroring=False, clean_up=r.random() < 0.3)
         return result.problems + result.warnings
 
-    return Trial(call, lambda: {f.name.removesuffix(".nii.gz") for f in output.glob("*.nii.gz")}, names, {"good"})
+    return Trial(
+        call,
+        lambda: {f.name.removesuffix(".nii.gz") for f in output.glob("*.nii.gz")},
+        names,
+        {"good"},
+        unforeseen="cannot be segmented",
+    )
 
 
 def _cpu():
@@ -170,9 +188,13 @@ def predict_model(bench: Bench, r: random.Random) -> Trial:
     from nnunet_cardiac.inference.predict import predict
 
     source = bench.folder("images")
-    shutil.copy(bench.sources / "acdc" / "training" / "patient001" / "patient001_frame01.nii.gz", source / "good.nii.gz")
+    shutil.copy(
+        bench.sources / "acdc" / "training" / "patient001" / "patient001_frame01.nii.gz", source / "good.nii.gz"
+    )
     results, place = _model_folder(bench)
-    file = r.choice([place / "plans.json", place / "plans.json", place / "dataset.json", place / "fold_0" / "checkpoint_final.pth"])
+    file = r.choice(
+        [place / "plans.json", place / "plans.json", place / "dataset.json", place / "fold_0" / "checkpoint_final.pth"]
+    )
     if file.suffix == ".pth":
         m.damage_checkpoint(file, r, bench.place / "run")
     else:
@@ -185,15 +207,19 @@ def predict_model(bench: Bench, r: random.Random) -> Trial:
         return result.problems + result.warnings
 
     return Trial(
-        call, lambda: {"model"} if list(output.glob("good.*")) else set(), {"model": (file.name, "good")},
-        forbidden=bench.place / "run",
+        call, lambda: {"model"} if list(output.glob("good.*")) else set(),
+        {"model": (file.name, "good", "images holds")}, forbidden=bench.place / "run",
     )  # fmt: skip
 
 
 def _model_folder(bench: Bench) -> tuple[Path, Path]:
     results = bench.folder("results")
     place = results / DATASET / MODEL.name
-    shutil.copytree(Path(os.environ["nnUNet_results"]) / DATASET / MODEL.name, place, ignore=shutil.ignore_patterns("validation", "*.png", "*best*"))
+    shutil.copytree(
+        Path(os.environ["nnUNet_results"]) / DATASET / MODEL.name,
+        place,
+        ignore=shutil.ignore_patterns("validation", "*.png", "*best*"),
+    )
     return results, place
 
 
@@ -221,7 +247,9 @@ def models(bench: Bench, r: random.Random) -> Trial:
             for path, entry in described["files"].items():
                 entry |= {"bytes": (folder / path).stat().st_size, "sha256": sha256(folder / path)}
             (folder / "model.json").write_text(json.dumps(described))
-        with zipfile.ZipFile(file, "w", r.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))) as archive:
+        with zipfile.ZipFile(
+            file, "w", r.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+        ) as archive:
             for member in folder.rglob("*"):
                 if member.is_file():
                     name = str(member.relative_to(folder))
@@ -288,8 +316,12 @@ def _segmentations(bench: Bench, r: random.Random):
             case = f"{file.name[:10]}_{phase}"
             cases[case] = source / side / f"{case}.nii.gz"
             shutil.copy(file, cases[case])
-    (source / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "RV": 1, "MYO": 2, "LV": 3}, "file_ending": ".nii.gz"}))
-    (source / "cases.csv").write_text("case,patient,phase,group,vendor\n" + "".join(f"{c},{c[:-3]},{c[-2:]},NOR,GE\n" for c in sorted(cases)))
+    (source / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "RV": 1, "MYO": 2, "LV": 3}, "file_ending": ".nii.gz"})
+    )
+    (source / "cases.csv").write_text(
+        "case,patient,phase,group,vendor\n" + "".join(f"{c},{c[:-3]},{c[-2:]},NOR,GE\n" for c in sorted(cases))
+    )
     names = {}
     for case in some(cases, r, PER_CALL):
         file = source / r.choice(("mine", "experts")) / f"{case}.nii.gz"
@@ -333,7 +365,7 @@ def cine_nifti(bench: Bench, r: random.Random) -> Trial:
 
 def _cine(bench: Bench, r: random.Random, study: Path, names: tuple[str, ...], secrets: tuple[str, ...]) -> Trial:
     from nnunet_cardiac.cine.read import read_cine
-    from nnunet_cardiac.cine.run import Options, Segmenter, load_segmenter, report_patient
+    from nnunet_cardiac.cine.run import Options, load_segmenter, report_patient
 
     reports = r.random() < 0.1
     output = bench.place / "out"
@@ -342,12 +374,13 @@ def _cine(bench: Bench, r: random.Random, study: Path, names: tuple[str, ...], s
         bench.segmenter = load_segmenter(MODEL, [0], use_mirroring=False)
 
     def call():
-        if not reports:
+        if not reports and r.random() < 0.2:
             try:
                 main(["cine", "-i", str(study), "--list"])
             except SystemExit as e:
-                if not str(study) in str(e):
+                if str(study) not in str(e):
                     raise
+        if not reports:
             cine = read_cine(study)
             done.add("study")
             return list(cine.problems)
@@ -361,7 +394,6 @@ def _cine(bench: Bench, r: random.Random, study: Path, names: tuple[str, ...], s
 
 def train(bench: Bench, r: random.Random) -> Trial:
     """Plans, splits, preprocessed images, a checkpoint to continue from."""
-    from nnunet_cardiac.training import train as module
 
     preprocessed = bench.folder("preprocessed")
     origin = Path(os.environ["nnUNet_preprocessed"]) / DATASET
@@ -375,8 +407,19 @@ def train(bench: Bench, r: random.Random) -> Trial:
         else:
             shutil.copy(file, target / file.name)
     results = bench.folder("results")
-    files = [target / name for name in ("nnUNetPlans.json", "nnUNetPlans.json", "dataset.json", "splits_final.json", "dataset_fingerprint.json")]
-    files += some([*(target / "nnUNetPlans_2d").iterdir()], r, 2) + [results / DATASET / MODEL.name / "fold_0" / "checkpoint_latest.pth"]
+    files = [
+        target / name
+        for name in (
+            "nnUNetPlans.json",
+            "nnUNetPlans.json",
+            "dataset.json",
+            "splits_final.json",
+            "dataset_fingerprint.json",
+        )
+    ]
+    files += some([*(target / "nnUNetPlans_2d").iterdir()], r, 2) + [
+        results / DATASET / MODEL.name / "fold_0" / "checkpoint_latest.pth"
+    ]
     file = r.choice(files)
     if file.suffix == ".pth":
         file.parent.mkdir(parents=True)
@@ -395,7 +438,12 @@ def train(bench: Bench, r: random.Random) -> Trial:
         main(["train", *NNUNET, "-f", "0", "-device", "cpu", "--budget", "1"])
         return []
 
-    return Trial(call, lambda: {"model"} if final.exists() else set(), {"model": (file.name, file.stem)}, forbidden=bench.place / "run")
+    return Trial(
+        call,
+        lambda: {"model"} if final.exists() else set(),
+        {"model": (file.name, file.stem)},
+        forbidden=bench.place / "run",
+    )
 
 
 def plan_and_preprocess(bench: Bench, r: random.Random) -> Trial:
@@ -403,13 +451,20 @@ def plan_and_preprocess(bench: Bench, r: random.Random) -> Trial:
     raw, preprocessed = bench.folder("raw"), bench.folder("preprocessed")
     shutil.copytree(Path(os.environ["nnUNet_raw"]) / DATASET, raw / DATASET)
     origin = Path(os.environ["nnUNet_preprocessed"]) / DATASET
-    files = [raw / DATASET / "dataset.json", raw / DATASET / "splits_final.json", *(raw / DATASET / "imagesTr").iterdir()]
+    files = [
+        raw / DATASET / "dataset.json",
+        raw / DATASET / "splits_final.json",
+        *(raw / DATASET / "imagesTr").iterdir(),
+    ]
     files += (raw / DATASET / "labelsTr").iterdir()
     if r.random() < 0.3:
         (preprocessed / DATASET).mkdir()
         for name in ("dataset_fingerprint.json", "nnUNetPlans.json", "splits_final.json"):
             shutil.copy(origin / name, preprocessed / DATASET)
-        files = [preprocessed / DATASET / name for name in ("dataset_fingerprint.json", "nnUNetPlans.json", "splits_final.json")]
+        files = [
+            preprocessed / DATASET / name
+            for name in ("dataset_fingerprint.json", "nnUNetPlans.json", "splits_final.json")
+        ]
     file = r.choice(sorted(files))
     {".gz": m.damage_nifti, ".json": m.damage_json}[file.suffix](file, r)
     for name in ("raw", "preprocessed"):
@@ -430,13 +485,31 @@ def cost(bench: Bench, r: random.Random) -> Trial:
     target.mkdir()
     for file in origin.iterdir():
         (target / file.name).symlink_to(file) if file.is_dir() else shutil.copy(file, target / file.name)
-    file = target / r.choice(("dataset_fingerprint.json", "dataset.json", "splits_final.json", "dataset_fingerprint.json"))
+    file = target / r.choice(
+        ("dataset_fingerprint.json", "dataset.json", "splits_final.json", "dataset_fingerprint.json")
+    )
     m.damage_json(file, r)
     bench.context.setenv("nnUNet_preprocessed", str(preprocessed))
     done: set[str] = set()
 
     def call():
-        main(["cost", "-d", "27", "--contenders", "nnunet_2d", "--small", "16", "-device", "cpu", "--steps", "1", "--cases", "0"])
+        main(
+            [
+                "cost",
+                "-d",
+                "27",
+                "--contenders",
+                "nnunet_2d",
+                "--small",
+                "16",
+                "-device",
+                "cpu",
+                "--steps",
+                "1",
+                "--cases",
+                "0",
+            ]
+        )
         done.add("data")
         return []
 
@@ -470,8 +543,19 @@ def benchmark(bench: Bench, r: random.Random) -> Trial:
     (preprocessed / DATASET).mkdir()
     shutil.copy(Path(os.environ["nnUNet_preprocessed"]) / DATASET / "splits_final.json", preprocessed / DATASET)
     more = bench.place / "more.yaml"
-    more.write_text("mine: {planner: ExperimentPlanner, plans: nnUNetPlans, configuration: 2d, trainer: nnUNetTrainer, description: x}\n")
-    file = r.choice([folder / "settings.json", folder / "settings.json", preprocessed / DATASET / "splits_final.json", more, more, *folder.rglob("*.json")])
+    more.write_text(
+        "mine: {planner: ExperimentPlanner, plans: nnUNetPlans, configuration: 2d, trainer: nnUNetTrainer}\n"
+    )
+    file = r.choice(
+        [
+            folder / "settings.json",
+            folder / "settings.json",
+            preprocessed / DATASET / "splits_final.json",
+            more,
+            more,
+            *folder.rglob("*.json"),
+        ]
+    )
     (m.damage_text if file == more else m.damage_json)(file, r)
     bench.context.setenv("nnUNet_preprocessed", str(preprocessed))
     done: set[str] = set()
@@ -484,7 +568,7 @@ def benchmark(bench: Bench, r: random.Random) -> Trial:
         done.add("jobs")
         return []
 
-    return Trial(call, lambda: done, {"jobs": (file.name,)})
+    return Trial(call, lambda: done, {"jobs": (file.name, "holds a benchmark with")})
 
 
 def write_benchmark(folder: Path, sources: Path) -> None:
@@ -516,10 +600,18 @@ def write_benchmark(folder: Path, sources: Path) -> None:
         output = place.evaluation(model, 0)
         write_evaluation(evaluate(labels, labels, n_processes=1, labels=named), output, picture=False)
         write_measurement(measure(labels, labels, labels=named), output, picture=False)
-        place.finish(Job("plan", model.plans), {"previous_stages": {model.configuration: None}, "configurations": [model.configuration], "seconds": 1})
-        place.finish(Job("train", model.name, 0), {"cost": cost, "curve": {"mean_fg_dice": [0.1, 0.2], "train_losses": [1, 1], "val_losses": [1, 1]}})
+        place.finish(
+            Job("plan", model.plans),
+            {"previous_stages": {model.configuration: None}, "configurations": [model.configuration], "seconds": 1},
+        )
+        place.finish(
+            Job("train", model.name, 0),
+            {"cost": cost, "curve": {"mean_fg_dice": [0.1, 0.2], "train_losses": [1, 1], "val_losses": [1, 1]}},
+        )
         place.finish(Job("evaluate", model.name, 0), {"cases": 4, "problems": []})
-        place.finish(Job("cost", model.name), {"parameters": 5, "flops_per_slice": 6, "prediction_seconds_per_case": 1.0})
+        place.finish(
+            Job("cost", model.name), {"parameters": 5, "flops_per_slice": 6, "prediction_seconds_per_case": 1.0}
+        )
     shutil.rmtree(labels)
 
 

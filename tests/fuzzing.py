@@ -4,23 +4,15 @@ A number decides what is damaged and how: ``trial("predict", 17, ...)`` is the s
 """
 
 import ctypes
-import json
-import os
-import random
 import resource
-import shutil
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-
-import mutations as m
-import torch
 
 from nnunet_cardiac.errors import UserError
 
@@ -40,6 +32,7 @@ class Trial:
         shared: names of damaged files that all units need; if one is named, nothing else need be done
         secrets: what must be in no message
         forbidden: what must not come to be
+        unforeseen: how the command speaks of exceptions that no code expects
     """
 
     call: Callable[[], list[str]]
@@ -49,6 +42,7 @@ class Trial:
     shared: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     forbidden: Path | None = None
+    unforeseen: str = "nobody foresaw"
 
     @property
     def n_files(self) -> int:
@@ -85,7 +79,7 @@ def fault(trial: Trial) -> str | None:
         return f"tells {secret}: {next(line for line in said.splitlines() if secret in line)[:300]}"
     if any(ord(c) < 32 and c not in "\n\t\r" for message in messages for c in message):
         return f"commands the terminal: {messages}"
-    if unforeseen := next((message for message in messages if "nobody foresaw" in message), None):
+    if unforeseen := next((message for message in messages if trial.unforeseen in message), None):
         return f"does not foresee: {unforeseen[:300]}"
     named = [name for name in trial.shared if any(name in message for message in messages)]
     done = trial.done()
@@ -101,7 +95,9 @@ def _where(e: BaseException) -> str:
     """The project's innermost frame, and the innermost of all."""
     frames = traceback.extract_tb(e.__traceback__)
     root = str(Path(__file__).parents[1])
-    ours = [f for f in frames if f.filename.startswith(root) and ".venv" not in f.filename and "/tests/" not in f.filename]
+    ours = [
+        f for f in frames if f.filename.startswith(root) and ".venv" not in f.filename and "/tests/" not in f.filename
+    ]
     named = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in [*ours[-1:], *frames[-1:]]]
     return " <- ".join(dict.fromkeys(reversed(named)))
 

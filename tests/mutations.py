@@ -26,14 +26,29 @@ from pydicom.uid import UID, AllTransferSyntaxes
 
 INTEGERS = (0, -1, 1, 2, 3, 7, 255, 256, 32767, -32768, 65535, 2**31 - 1, -(2**31), 2**32, 2**63 - 1)
 FLOATS = (0.0, -0.0, -1.0, 1e-30, 1e-6, 1e6, 1e30, 1e300, math.nan, math.inf, -math.inf)
-NAMES = ("", " ", ".", "..", "../../up", "/etc/passwd", "a" * 300, "=1+1", "<b>&", "a\nb", "\x1b[2J", "h\u00e9art", "\0")
+NAMES = (
+    "",
+    " ",
+    ".",
+    "..",
+    "../../up",
+    "/etc/passwd",
+    "a" * 300,
+    "=1+1",
+    "<b>&",
+    "a\nb",
+    "\x1b[2J",
+    "h\u00e9art",
+    "\0",
+)
 CLASSES = (
     "os.system", "subprocess.Popen", "builtins.exec", "torch.nn.Linear", "torch.hub.load", "nobody.Nothing",
     "nnunet_cardiac.networks.network.os.system", "monai.networks.nets.UNet", "nnUNetTrainer", "ZScoreNormalization",
     "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
 )  # fmt: skip
 JUNK: tuple[Any, ...] = (
-    *INTEGERS, *FLOATS, *NAMES, *CLASSES, None, True, False, [], {}, [[]], {"": {}}, [None], [1, "a"], {"a": 1}, [0] * 9,
+    *INTEGERS, *FLOATS, *NAMES, *CLASSES, None, True, False, [], {}, [[]], {"": {}}, [None], [1, "a"], {"a": 1},
+    [0] * 9,
 )  # fmt: skip
 BOMB = 3_000_000_000
 """Bytes that a small file unpacks to."""
@@ -77,7 +92,9 @@ def damage_bytes(file: Path, r: random.Random) -> None:
 
 def damage_nifti(file: Path, r: random.Random) -> None:
     """A ``.nii.gz``: its header's fields, its shape, its type, its values, its compression."""
-    how = r.choice((_nifti_header, _nifti_header, _nifti_header, _nifti_shape, _nifti_values, _nifti_bytes, damage_bytes))
+    how = r.choice(
+        (_nifti_header, _nifti_header, _nifti_header, _nifti_shape, _nifti_values, _nifti_bytes, damage_bytes)
+    )
     if r.random() < 0.01:
         how = nifti_bomb
     how(file, r)
@@ -175,7 +192,9 @@ def nifti_bomb(file: Path, r: random.Random) -> None:
 
 def damage_dicom(file: Path, r: random.Random) -> None:
     """An object: its elements, their types and lengths, its pixels, its transfer syntax."""
-    how = r.choice((_dicom_element, _dicom_element, _dicom_element, _dicom_pixels, _dicom_syntax, _dicom_length, damage_bytes))
+    how = r.choice(
+        (_dicom_element, _dicom_element, _dicom_element, _dicom_pixels, _dicom_syntax, _dicom_length, damage_bytes)
+    )
     if r.random() < 0.01:
         how = r.choice((_dicom_bomb, _dicom_depth))
     try:
@@ -208,7 +227,23 @@ USED = (
     "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "TemporalPositionIdentifier",
     "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "Manufacturer", "SeriesDescription",
 )  # fmt: skip
-TEXTS = ("", "0", "-1", "abc", "1e400", "nan", "inf", "1\\2", "9" * 40, "1\\nan\\3", "ISO 2022 IR 999", "=cmd()", "\\", "\x1b[2J", "0\\0\\0\\0\\0\\0")
+TEXTS = (
+    "",
+    "0",
+    "-1",
+    "abc",
+    "1e400",
+    "nan",
+    "inf",
+    "1\\2",
+    "9" * 40,
+    "1\\nan\\3",
+    "ISO 2022 IR 999",
+    "=cmd()",
+    "\\",
+    "\x1b[2J",
+    "0\\0\\0\\0\\0\\0",
+)
 
 
 def _dicom_element(file: Path, r: random.Random) -> None:
@@ -227,7 +262,9 @@ def _dicom_element(file: Path, r: random.Random) -> None:
             value = r.randbytes(r.choice((0, 1, 2, 3, 8, 24, 1000)))
         if tag in where and r.random() < 0.5:
             vr = where[tag].VR
-        where[tag] = pydicom.dataelem.RawDataElement(tag, vr if len(vr) == 2 else "UN", len(value), value, 0, False, True)
+        where[tag] = pydicom.dataelem.RawDataElement(
+            tag, vr if len(vr) == 2 else "UN", len(value), value, 0, False, True
+        )
     _save(dicom, file)
 
 
@@ -280,7 +317,9 @@ def _dicom_syntax(file: Path, r: random.Random) -> None:
     else:
         implicit, little = r.choice(((True, True), (False, True), (False, False)))
         content = io.BytesIO()
-        dicom.save_as(content, implicit_vr=implicit, little_endian=little, enforce_file_format=False, force_encoding=True)
+        dicom.save_as(
+            content, implicit_vr=implicit, little_endian=little, enforce_file_format=False, force_encoding=True
+        )
         file.write_bytes(content.getvalue())  # its syntax is another, if it was
         return
     _save(dicom, file)
@@ -289,7 +328,18 @@ def _dicom_syntax(file: Path, r: random.Random) -> None:
 def _dicom_length(file: Path, r: random.Random) -> None:
     """Lengths of elements and sequences that are undefined, too long or too short, or ends that are missing."""
     content = bytearray(file.read_bytes())
-    markers = (b"SQ\0\0", b"OW\0\0", b"OB\0\0", b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0", b"UI", b"DS", b"LO", b"PN")
+    markers = (
+        b"SQ\0\0",
+        b"OW\0\0",
+        b"OB\0\0",
+        b"\xfe\xff\x00\xe0",
+        b"\xfe\xff\x0d\xe0",
+        b"\xfe\xff\xdd\xe0",
+        b"UI",
+        b"DS",
+        b"LO",
+        b"PN",
+    )
     places = [i for marker in markers for i in range(len(content)) if content.startswith(marker, i)]
     for place in r.sample(places, min(len(places), r.choice((1, 1, 3)))):
         if content[place : place + 2] in (b"UI", b"DS", b"LO", b"PN"):
@@ -527,7 +577,10 @@ def damage_safetensors(file: Path, r: random.Random) -> None:
 
 def zip_bomb(file: Path, name: str, size: int) -> None:
     """An archive with one member of zeros."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w", force_zip64=True) as member:
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(name, "w", force_zip64=True) as member,
+    ):
         for _ in range(size >> 24):
             member.write(bytes(1 << 24))
 

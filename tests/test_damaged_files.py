@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import time
-from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -44,6 +43,7 @@ def kept() -> dict:
 @pytest.mark.parametrize("command", TRIALS)
 def test_damaged_files(command, sources, kept, tmp_path):
     faults: dict[str, list[int]] = {}
+    examples: dict[str, str] = {}
     calls = files = 0
     slowest = 0.0
     started = time.monotonic()
@@ -64,12 +64,16 @@ def test_damaged_files(command, sources, kept, tmp_path):
             found = fault(trial)
             slowest = max(slowest, time.monotonic() - before)
             if found:
-                faults.setdefault(found.replace(str(place), "").split(": [")[0], []).append(number)
+                kind = found.replace(str(place), "").split(": [")[0]
+                faults.setdefault(kind, []).append(number)
+                examples.setdefault(kind, found)
         shutil.rmtree(place, ignore_errors=True)
         calls += 1
         files += trial.n_files
     if FILES or SECONDS > 1:
-        print(f"\n{command}: {files} files in {calls} calls, {time.monotonic() - started:.0f} s, slowest {slowest:.1f} s")
+        print(
+            f"\n{command}: {files} files in {calls} calls, {time.monotonic() - started:.0f} s, slowest {slowest:.1f} s"
+        )
         for found, numbers in sorted(faults.items(), key=lambda item: -len(item[1])):
-            print(f"  {len(numbers)} times, {numbers[:3]}: {found}")
+            print(f"  {len(numbers)} times, {numbers[:3]}: {examples[found]}")
     assert not faults, f"{len(faults)} faults: {list(faults)[:3]}"

@@ -22,6 +22,7 @@ from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import check_trainer, folder, load_plans
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.texts import write_rows
 
 CASES_TIMED = 4
 """Cases, at most, that prediction is timed on."""
@@ -75,9 +76,9 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
 
 def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
-    import torch
+    from nnunet_cardiac.training.trust import load_checkpoint
 
-    logging = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+    logging = load_checkpoint(checkpoint)["logging"]
     return {key: [float(v) for v in logging[key]] for key in ("train_losses", "val_losses", "mean_fg_dice")}
 
 
@@ -120,7 +121,7 @@ def _evaluate_crop(benchmark: BenchmarkFolder, settings: Settings, model: Model,
     stage = benchmark.results(settings) / model.dataset / before[-1].name
     result = evaluate_crop(preprocessed, stage, plans, dataset_json, model.configuration, cases)
     if result is not None:
-        result.to_csv(table, index=False)
+        write_rows(table, result, index=False)
 
 
 def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:

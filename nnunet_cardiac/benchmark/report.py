@@ -21,6 +21,7 @@ from nnunet_cardiac.benchmark.results import ContenderResults, Results, load
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, bland_altman, distributions, own_style
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import write_rows
 
 TABLES = {
     "summary": "Summary",
@@ -146,14 +147,14 @@ def _content(
 
 
 def _write_tables(shown: dict[str, pd.DataFrame], full: pd.DataFrame, tests: pd.DataFrame | None, output: Path) -> None:
-    full.to_csv(output / "metrics_full.csv", index=False, float_format="%.7g")
+    write_rows(output / "metrics_full.csv", full, index=False, float_format="%.7g")
     if tests is not None:
-        tests.to_csv(output / "tests_full.csv", index=False, float_format="%.7g")
+        write_rows(output / "tests_full.csv", tests, index=False, float_format="%.7g")
     markdown, latex = [], []
     for name, table in shown.items():
         if not len(table):
             continue
-        table.to_csv(output / f"{name}.csv", index=False)
+        write_rows(output / f"{name}.csv", table, index=False)
         markdown.append(f"## {TABLES[name]}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n")
         latex.append(table.to_latex(index=False, escape=True, caption=TABLES[name], label=f"tab:{name}"))
     (output / "tables.md").write_text("\n".join(markdown), "utf-8")

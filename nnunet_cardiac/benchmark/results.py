@@ -10,9 +10,17 @@ from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.evaluate import METRICS
 from nnunet_cardiac.evaluation.measure import Measurement
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.texts import reason, unforeseen
 
+NUMBERS = {
+    "metrics.csv": list(METRICS), "anatomy.csv": ["implausible_slices", "slices"],
+    "indices.csv": [], "reference.csv": [],
+    "crop.csv": ["pixels", "inside", "iou", "images", "heart", "cropped", "area"],
+}  # fmt: skip
+"""Columns of a fold's tables that are numbers."""
 STEPS_PER_EPOCH = 250
 """nnU-Net's; of trainings whose number of steps was not recorded."""
 
@@ -96,8 +104,15 @@ def load(benchmark: BenchmarkFolder) -> Results:
         UserError: the folder holds no benchmark, or one that has finished nothing
     """
     settings = benchmark.read_settings()
-    found = [_load_contender(benchmark, settings, contender) for contender in settings.contenders.values()]
-    problems = unfinished(benchmark, settings)
+    found, problems = [], []
+    for name, contender in settings.contenders.items():
+        try:
+            found.append(_load_contender(benchmark, settings, contender))
+            problems += _unfinished(benchmark, settings, contender)
+        except UserError as e:
+            problems.append(f"{name}: {e}")
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+            problems.append(f"{name}: what {benchmark.path} has of it is damaged ({unforeseen(e)}): it is left out.")
     if not any(found):
         raise UserError(
             f"{benchmark.path} holds no finished fold yet"
@@ -115,11 +130,17 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
     text = dict.fromkeys(("case", "patient", "phase", "group", "vendor"), str)
 
     def read(name: str, **options) -> list[pd.DataFrame]:
-        return [
-            pd.read_csv(place / name, dtype=text, keep_default_na=True, **options).assign(fold=fold)
-            for fold, place in places.items()
-            if (place / name).is_file()
-        ]
+        parts = []
+        for fold, place in places.items():
+            if not (place / name).is_file():
+                continue
+            try:
+                part = pd.read_csv(place / name, dtype=text, keep_default_na=True, **options)
+                part[NUMBERS[name]] = part[NUMBERS[name]].apply(pd.to_numeric)
+            except (KeyError, ValueError) as e:
+                raise UserError(f"{place / name} is damaged ({reason(e)}): it is left out.") from e
+            parts.append(part.assign(fold=fold))
+        return parts
 
     measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
     measurement = None
@@ -173,19 +194,18 @@ def _curve(record: dict) -> dict[str, list[float]]:
     return {"steps": [steps * (i + 1) / len(dice) for i in range(len(dice))], "dice": dice}
 
 
-def unfinished(benchmark: BenchmarkFolder, settings: Settings) -> list[str]:
-    """What of a benchmark's contenders and folds is missing, with the reason where a job has left one."""
+def _unfinished(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> list[str]:
+    """What of a contender and its folds is missing, with the reason where a job has left one."""
     problems = []
-    for name, contender in settings.contenders.items():
-        model = settings.model(contender)
-        for fold in settings.folds:
-            record = benchmark.read_record(Job("evaluate", model.name, fold))
-            missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
-            problems += [f"{name}, fold {fold}: {problem}" for problem in missing]
-        cost = Job("cost", model.name)
-        if not benchmark.record(cost).is_file():
-            reason = benchmark.failure(cost)
-            problems.append(f"{name}, cost: {'not measured.' if reason is None else f'failed: {reason}'}")
+    name, model = contender.name, settings.model(contender)
+    for fold in settings.folds:
+        record = benchmark.read_record(Job("evaluate", model.name, fold))
+        missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
+        problems += [f"{name}, fold {fold}: {problem}" for problem in missing]
+    cost = Job("cost", model.name)
+    if not benchmark.record(cost).is_file():
+        why = benchmark.failure(cost)
+        problems.append(f"{name}, cost: {'not measured.' if why is None else f'failed: {why}'}")
     return problems
 
 

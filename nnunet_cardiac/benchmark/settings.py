@@ -77,4 +77,11 @@ class Settings:
         if patch := values.get("small"):  # as version 0.1 wrote it
             size = SIZES["small"].with_patch(patch)
         rest = {key: value for key, value in values.items() if key != "small"}
-        return cls(**{**rest, "contenders": contenders, "size": size})
+        settings = cls(**{**rest, "contenders": contenders, "size": size})
+        texts = [settings.dataset, settings.baseline, settings.device]
+        texts += [value for contender in contenders.values() for value in asdict(contender).values()]
+        if not all(isinstance(text, str) for text in texts if not isinstance(text, bool)):
+            raise ValueError("a name is no text")
+        if not settings.folds or not all(isinstance(fold, int) for fold in settings.folds):
+            raise ValueError("there are no folds")
+        return settings

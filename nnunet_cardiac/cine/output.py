@@ -18,6 +18,7 @@ from nnunet_cardiac.cine.reference_ranges import reference_range
 from nnunet_cardiac.cine.report import write_report
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
+from nnunet_cardiac.texts import write_rows
 
 REPORT, INDICES_JSON, INDICES_CSV, VOLUMES = "report.html", "indices.json", "indices.csv", "volumes.csv"
 SEGMENTATION, DICOM = "segmentation.nii.gz", "dicom"
@@ -45,10 +46,10 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
     try:
         write_whole(folder / SEGMENTATION, lambda file: nib.save(_image(analysis), file))
         write_whole(
-            folder / VOLUMES, lambda file: volume_table(analysis).to_csv(file, index=False, float_format="%.6g")
+            folder / VOLUMES, lambda file: write_rows(file, volume_table(analysis), index=False, float_format="%.6g")
         )
         write_whole(
-            folder / INDICES_CSV, lambda file: index_table(analysis).to_csv(file, index=False, float_format="%.6g")
+            folder / INDICES_CSV, lambda file: write_rows(file, index_table(analysis), index=False, float_format="%.6g")
         )
         write_report(analysis, folder / REPORT, ranges)
         shutil.rmtree(folder / DICOM, ignore_errors=True)

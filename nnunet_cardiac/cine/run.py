@@ -29,6 +29,7 @@ from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import write_rows
 
 LOCK = ".lock"
 UNFINISHED = "unfinished"
@@ -130,6 +131,7 @@ def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Op
         raise UserError(f"{output} is inside {source}: choose a folder outside the study with -o.")
     cine = with_size(read_cine(source, options.series), options.height, options.weight)
     _check_phases(cine, options)
+    segmenter.stages[0].check_size(cine.voxels[:1], {"spacing": list(cine.spacing)}, source)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -297,7 +299,7 @@ def _write_cohort(rows: Sequence[dict], output: Path) -> None:
     table = pd.DataFrame(rows)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / COHORT, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
+        write_whole(output / COHORT, lambda file: write_rows(file, table, index=False, float_format="%.6g"))
         write_whole(output / COHORT_PAGE, lambda file: file.write_text(_cohort_page(table), encoding="utf-8"))
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e

@@ -18,6 +18,7 @@ from nnunet_cardiac.evaluation.segmentation import (
 )
 from nnunet_cardiac.evaluation.statistics import agreement
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import unforeseen, write_rows
 
 PHASE_IN_NAME = re.compile(r"(?P<patient>.+)_(?P<phase>ED|ES)")
 
@@ -133,10 +134,11 @@ def _measure_folder(
             phases = {phase: read_segmentation(file) for phase, file in files.items()}
             for phase, file in files.items():
                 structures.check_labels(phases[phase].labels, file)
+            rows[patient] = about[patient] | patient_indices(phases["ED"], phases["ES"], structures)
         except UserError as e:
             problems.append(str(e))
-            continue
-        rows[patient] = about[patient] | patient_indices(phases["ED"], phases["ES"], structures)
+        except Exception as e:  # one patient never stops the others
+            problems.append(f"{patient}: it failed in a way that nobody foresaw ({unforeseen(e)}).")
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient"), problems
 
 
@@ -148,11 +150,11 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        measurement.indices.to_csv(output / "indices.csv", float_format="%.6g")
+        write_rows(output / "indices.csv", measurement.indices, float_format="%.6g")
         if measurement.reference is not None:
             statistics = measurement.agreement()
-            measurement.reference.to_csv(output / "reference.csv", float_format="%.6g")
-            statistics.to_csv(output / "agreement.csv", float_format="%.6g")
+            write_rows(output / "reference.csv", measurement.reference, float_format="%.6g")
+            write_rows(output / "agreement.csv", statistics, float_format="%.6g")
             if picture:
                 from nnunet_cardiac.evaluation.figures import bland_altman, own_style
 

@@ -9,9 +9,11 @@ import os
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from os.path import isdir, isfile, join
+from pathlib import Path
 
+import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -20,12 +22,15 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.environment import read_splits
+from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import read_json, unforeseen
 from nnunet_cardiac.training.compilation import compiled_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
 from nnunet_cardiac.training.training_cost import COST_FILE, training_cost
+from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
@@ -70,8 +75,12 @@ def train(
     if (budget or initial_lr) and num_gpus > 1:
         raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
-    manager = PlansManager(join(preprocessed, model.plans + ".json"))
-    all_folds = list(range(len(_splits(preprocessed, manager, model.configuration))))
+    plans_file = Path(preprocessed, f"{model.plans}.json")
+    plans, dataset_json = read_json(plans_file), read_json(Path(preprocessed, "dataset.json"))
+    check_plans(plans, dataset_json, stage_names(model, plans, plans_file), f"{plans_file} and dataset.json beside it")
+    manager = PlansManager(plans)
+    splits = _splits(preprocessed, manager, model.configuration)
+    all_folds = list(range(len(splits)))
     for fold in folds or ():
         if fold != "all" and fold not in all_folds:
             raise UserError(f"There is no fold {fold}: {model.dataset} has folds {all_folds[0]} to {all_folds[-1]}.")
@@ -87,6 +96,7 @@ def train(
         print(f"{what}: training", flush=True)
         if num_gpus > 1:
             trained = (stage.fold_folder(fold) / "checkpoint_final.pth").is_file()
+            _set_unreadable_checkpoints_aside(str(stage.fold_folder(fold)))
             run_training(
                 stage.dataset, stage.configuration, fold, stage.trainer, stage.plans, num_gpus=num_gpus,
                 continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
@@ -122,7 +132,14 @@ def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> lis
         dataset_class = infer_dataset_class(join(preprocessed, identifier))
         cases = sorted(dataset_class.get_identifiers(join(preprocessed, identifier)))
         save_json(generate_crossval_split(cases, seed=12345, n_splits=5), file)
-    return load_json(file)
+    splits = read_splits(Path(file))
+    folder = join(preprocessed, identifier)
+    there = set(infer_dataset_class(folder).get_identifiers(folder))
+    if missing := {case for split in splits for part in ("train", "val") for case in split[part]} - there:
+        raise UserError(
+            f"{file} names {min(missing)!r:.80}, which is not in {folder}: preprocess it, or mend the folds."
+        )
+    return splits
 
 
 def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
@@ -137,7 +154,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
         return False
     if fold == "all":
         return True
-    val = load_json(join(nnUNet_preprocessed, model.dataset, "splits_final.json"))[fold]["val"]
+    val = read_splits(Path(nnUNet_preprocessed, model.dataset, "splits_final.json"))[int(fold)]["val"]
     return all(
         any((model.folder / "predicted_next_stage" / stage / (case + ending)).is_file() for ending in (".b2nd", ".npz"))
         for stage in manager.get_configuration(model.configuration).next_stage_names or ()
@@ -164,15 +181,46 @@ def _seed(trainer) -> int:
 def _train_fold(trainer, npz: bool, settings: dict) -> None:
     """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
     _set_unreadable_checkpoints_aside(trainer.output_folder)
-    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    try:
+        maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
+        raise UserError(
+            f"{trainer.output_folder}: its checkpoint_latest.pth is not of this network and trainer ({unforeseen(e)}): "
+            "move it away to begin anew."
+        ) from e
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
         seed_everything(_seed(trainer), trainer.fold, trainer.current_epoch - 1)
-        with _progress_bar(trainer):
-            trainer.run_training()
+        try:
+            with _progress_bar(trainer):
+                trainer.run_training()
+        except Exception as e:
+            _check_cases(trainer, e)
+            raise
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
         cost = training_cost(trainer) | settings | {"seed": _seed(trainer)}
         save_json(cost, join(trainer.output_folder, COST_FILE), sort_keys=False)
     trainer.perform_actual_validation(npz)
+
+
+def _check_cases(trainer, error: Exception) -> None:
+    """
+    Raises:
+        UserError: a case of the fold cannot be read, which was the reason for ``error``
+    """
+    for cases in trainer.do_split():
+        dataset = trainer.dataset_class(
+            trainer.preprocessed_dataset_folder, list(cases),
+            folder_with_segs_from_previous_stage=trainer.folder_with_segs_from_previous_stage,
+        )  # fmt: skip
+        for case in cases:
+            try:
+                data, seg, _, _ = dataset.load_case(case)
+                np.asarray(data), np.asarray(seg)
+            except Exception as e:  # blosc2, pickle and NumPy raise all kinds
+                raise UserError(
+                    f"{case} in {trainer.preprocessed_dataset_folder} cannot be read ({unforeseen(e)}): preprocess it "
+                    "again with nnunet_cardiac plan_and_preprocess --clean."
+                ) from error
 
 
 @contextmanager
@@ -227,7 +275,17 @@ def _set_unreadable_checkpoints_aside(folder: str) -> None:
         file = join(folder, name)
         if isfile(file):
             try:
-                torch.load(file, map_location="cpu", weights_only=False)
-            except Exception as e:  # torch raises many kinds for a cut-off file
+                checkpoint = load_checkpoint(file)
+                epoch, log = checkpoint.get("current_epoch"), checkpoint.get("logging")
+                if (
+                    not isinstance(epoch, int)
+                    or epoch < 0
+                    or not isinstance(log, dict)
+                    or not all(isinstance(values, list) and len(values) >= epoch for values in log.values())
+                ):
+                    raise UserError(f"{file} does not tell what was done: it is no checkpoint.")
+            except UntrustedError:
+                raise
+            except UserError as e:
                 os.replace(file, file + ".unreadable")
-                print(f"{file} cannot be read ({type(e).__name__}) and was set aside as {name}.unreadable.")
+                print(f"{e} It was set aside as {name}.unreadable.")

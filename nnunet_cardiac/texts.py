@@ -1,0 +1,104 @@
+"""Reading and writing texts and tables that others have written, or will open."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_cardiac.errors import UserError
+
+LARGEST_TEXT = 100_000_000
+"""Bytes of a text or table; a larger file is something else."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet takes for a formula."""
+
+
+def read_text(file: Path) -> str:
+    """A text in UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: the file is missing, too large or no text
+    """
+    try:
+        if (size := file.stat().st_size) > LARGEST_TEXT:
+            raise UserError(f"{file} has {size / 1e6:.0f} MB: it is no text that is read here.")
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as e:
+        raise UserError(f"{file} cannot be read ({e.strerror}): check the file.") from e
+    except ValueError as e:
+        raise UserError(f"{file} cannot be read as text ({reason(e)}): get it again.") from e
+
+
+def read_json(file: Path, kind: type = dict) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        file: to read
+        kind: that its content must be of
+
+    Raises:
+        UserError: the file cannot be read, or holds something else
+    """
+    try:
+        content = json.loads(read_text(file))
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{file} is damaged, it is no JSON ({reason(e)}): get it again.") from e
+    if not isinstance(content, kind):
+        raise UserError(f"{file} holds a {type(content).__name__} where a {kind.__name__} was expected: get it again.")
+    return content
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by the names of its columns; what a short row lacks is empty.
+
+    Raises:
+        UserError: the file cannot be read as a table
+    """
+    try:
+        rows = list(csv.DictReader(read_text(file).splitlines(keepends=True), restval="", strict=True))
+    except csv.Error as e:
+        raise UserError(f"{file} cannot be read as a table ({reason(e)}): repair it.") from e
+    return [{key: value for key, value in row.items() if key is not None} for row in rows]
+
+
+def write_rows(file: Path, table: pd.DataFrame, **options: Any) -> None:
+    """Writes a table as CSV that a spreadsheet shows as it is: a cell that would be a formula gets an apostrophe.
+
+    Args:
+        file: to write
+        table: texts may come from file names and headers
+        options: of ``DataFrame.to_csv``
+
+    Raises:
+        OSError: the file cannot be written
+    """
+    table = table.copy()
+    for column in table.select_dtypes(exclude="number"):
+        table[column] = table[column].map(plain)
+    table.index = table.index.map(plain)
+    table.rename(columns=plain).to_csv(file, **options)
+
+
+def plain(value: Any) -> Any:
+    """A text of one line that no spreadsheet takes for a formula and no terminal for a command; others as they are."""
+    if not isinstance(value, str):
+        return value
+    line = printable(value)
+    return f"'{line}" if line.startswith(FORMULA) else line
+
+
+def printable(text: str) -> str:
+    """A text in one line, without characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def unforeseen(e: BaseException) -> str:
+    """What to tell of an exception that no code expects: its kind and its text."""
+    return f"{type(e).__name__}: {reason(e)}"
+
+
+def reason(e: BaseException) -> str:
+    """An exception's text, in one line of at most 160 characters."""
+    return printable(" ".join(str(e).split()))[:160] or type(e).__name__
