@@ -10,6 +10,9 @@ import nnunet_cardiac.trainers
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.texts import printable, read_json
 
+ALLOW_CODE = "NNUNET_CARDIAC_ALLOW_CODE"
+"""Environment variable, which ``--allow_code`` sets: classes that plans name are built whatever they are, and
+checkpoints are loaded that could run code."""
 PURPOSES = {
     "nnUNet_raw": "raw data sets",
     "nnUNet_preprocessed": "plans and preprocessed data",
@@ -83,6 +86,11 @@ def load_plans(dataset: str, plans_name: str, configuration: str) -> dict:
     if configuration not in plans["configurations"]:
         raise UserError(f"{file} has no configuration '{configuration}': it has {', '.join(plans['configurations'])}.")
     return plans
+
+
+def code_is_allowed() -> bool:
+    """Whether the user trusts those who made plans and checkpoints."""
+    return os.environ.get(ALLOW_CODE, "0") not in ("", "0")
 
 
 def read_splits(file: Path) -> list[dict[str, list[str]]]:

@@ -51,7 +51,7 @@ def read_json(file: Path, kind: type = dict) -> Any:
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by the names of its columns; what a short row lacks is empty.
+    """The rows of a CSV file by the names of its columns; what a short row lacks is empty, what does not print blank.
 
     Raises:
         UserError: the file cannot be read as a table
@@ -60,7 +60,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(read_text(file).splitlines(keepends=True), restval="", strict=True))
     except csv.Error as e:
         raise UserError(f"{file} cannot be read as a table ({reason(e)}): repair it.") from e
-    return [{key: value for key, value in row.items() if key is not None} for row in rows]
+    return [{printable(key): printable(value) for key, value in row.items() if key is not None} for row in rows]
 
 
 def write_rows(file: Path, table: pd.DataFrame, **options: Any) -> None:

@@ -523,10 +523,12 @@ def report(bench: Bench, r: random.Random) -> Trial:
     from markupsafe import Markup
 
     from nnunet_cardiac.benchmark import report as module
+    from nnunet_cardiac.evaluation import statistics
 
     for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves", "overlays"):
         bench.context.setattr(module, name, lambda *arguments: None)
     bench.context.setattr(module, "_embed", lambda figure, svg: Markup(""))
+    bench.context.setattr(statistics, "DRAWS", 20)
     done: set[str] = set()
 
     def call():

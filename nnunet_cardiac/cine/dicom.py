@@ -18,7 +18,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from nnunet_cardiac.cine.cine import Patient, Source
 from nnunet_cardiac.dicom import SIZES, read_dicom
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import reason
+from nnunet_cardiac.texts import printable, reason
 
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 """Of multi-frame objects: what holds for all frames, and for each."""
@@ -122,9 +122,9 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
     common: dict[str, Any] = {
         "series": str(header.get("SeriesInstanceUID", "")),
         "series_number": _integer(header.get("SeriesNumber")),
-        "description": str(header.get("SeriesDescription", "")),
+        "description": printable(str(header.get("SeriesDescription", ""))),
         "patient": _identity(header),
-        "modality": str(header.get("Modality", "")),
+        "modality": printable(str(header.get("Modality", ""))),
         "shape": (int(header.Rows), int(header.Columns)),
         "is_identified": bool(header.get("StudyInstanceUID") and header.get("SeriesInstanceUID")),
         "facts": _facts(header),

@@ -5,6 +5,7 @@ Each command is a module here: ``add_parser`` describes its options, ``run`` doe
 """
 
 import argparse
+import os
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +26,7 @@ from nnunet_cardiac.cli import (
     report,
     train,
 )
+from nnunet_cardiac.environment import ALLOW_CODE
 from nnunet_cardiac.errors import UserError
 
 COMMANDS = (
@@ -37,6 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     options = parser().parse_args(arguments)
+    if getattr(options, "allow_code", False):
+        os.environ[ALLOW_CODE] = "1"  # for this process and those that it starts
     try:
         failures = options.run(options)
     except UserError as e:

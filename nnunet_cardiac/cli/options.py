@@ -77,6 +77,7 @@ def add_model_options(p) -> None:
     p.add_argument("-tr", default=TRAINER, metavar="TRAINER", help=f"trainer, default {TRAINER}")
     p.add_argument("-p", default=PLANS, metavar="PLANS", help=f"plans, default {PLANS}")
     p.add_argument("-c", required=True, metavar="CONFIGURATION", help="configuration in the plans, such as 2d_cascade")
+    add_allow_code_option(p)
 
 
 def add_any_model_options(p) -> None:
@@ -93,6 +94,16 @@ def add_any_model_options(p) -> None:
         "-f", nargs="+", type=fold, metavar="FOLD", help="with -d: folds to average, default all that are trained"
     )
     p.add_argument("-chk", metavar="FILE", help=f"with -d: file of the weights, default {CHECKPOINT}")
+    add_allow_code_option(p)
+
+
+def add_allow_code_option(p) -> None:
+    """``--allow_code``, which ``nnunet_cardiac.training.trust`` asks for."""
+    p.add_argument(
+        "--allow_code", action="store_true",
+        help="build networks of any class that plans name, and load checkpoints that could run code: for models of "
+        "people whom you trust",
+    )  # fmt: skip
 
 
 def any_model(options: argparse.Namespace) -> "Model | SavedModel":

@@ -82,7 +82,9 @@ def cost_table(
         raise UserError(f"{preprocessed / 'dataset.json'} does not tell how files end: convert the data set again.")
     labelled = sorted(file.name.removesuffix(ending) for file in (preprocessed / "gt_segmentations").glob(f"*{ending}"))
     if not labelled:
-        raise UserError(f"{preprocessed / 'gt_segmentations'} holds no file that ends in {ending}: plan again.")
+        raise UserError(
+            f"{preprocessed / 'gt_segmentations'} holds no file that ends in {ending}, as dataset.json says."
+        )
     cases = tuple(labelled[: max(1, n_cases)])
     settings = _Settings(
         dataset, gpu_memory_target, device, batch_size, size, n_steps, cases, time_prediction=n_cases > 0

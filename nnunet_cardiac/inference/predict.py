@@ -109,7 +109,7 @@ class StagePredictor:
                 predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
             except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, AssertionError) as e:
                 raise UserError(
-                    f"{folder}: {checkpoint} does not fit plans.json and dataset.json ({unforeseen(e)}): get them again."
+                    f"{folder}: {checkpoint} does not fit plans.json and dataset.json ({unforeseen(e)}): get all again."
                 ) from e
         return cls(predictor)
 

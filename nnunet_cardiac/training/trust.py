@@ -5,7 +5,6 @@ function. Both are looked at before anything of them runs.
 """
 
 import math
-import os
 import pydoc
 import re
 from collections.abc import Sequence
@@ -18,13 +17,12 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunet_cardiac.environment import code_is_allowed
 from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.memory import PlannedNetwork
 
-ALLOW_CODE = "NNUNET_CARDIAC_ALLOW_CODE"
-"""Environment variable, which ``--allow_code`` sets: any class is built, and any checkpoint loaded."""
 OURS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.")
 """Where the network of a model may come from that is passed on as a file."""
 NETWORKS = (*OURS, "nnunetv2.", "monai.networks.nets.")
@@ -42,11 +40,6 @@ ARRAYS: list = [
     np.dtype, np.ndarray, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
 ]  # fmt: skip
 """Classes and functions that make nothing but numbers; nnU-Net's log and arguments hold some."""
-
-
-def code_is_allowed() -> bool:
-    """Whether the user trusts what others have made."""
-    return os.environ.get(ALLOW_CODE, "0") not in ("", "0")
 
 
 def check_plans(
