@@ -25,8 +25,9 @@ from nnunet_cardiac.texts import plain, read_rows, unforeseen
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
+PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 PARTIAL = ".partial"
-"""Folder in the data set where files are written before they are moved into place."""
+"""Folder in each of them, which may be on different disks, where files are written before they are moved."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def write_dataset(
     cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     try:
-        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
-            (result.folder / part).mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            (result.folder / part / PARTIAL).mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
 
@@ -144,7 +145,8 @@ def write_dataset(
                 volumes[jobs[job]] = volume
             else:
                 result.kept += 1
-    shutil.rmtree(result.folder / PARTIAL, ignore_errors=True)
+    for part in PARTS:
+        shutil.rmtree(result.folder / part / PARTIAL, ignore_errors=True)
     done.sort(key=lambda case: case.case)
     result.problems.sort()
     training = [case for case in done if case.split == "train"]
@@ -313,7 +315,7 @@ def _convert_case(
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
         mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
     # a run that was killed may still be writing its own
-    partial = {target: dataset / PARTIAL / f"{os.getpid()}_{target.name}" for target in written}
+    partial = {target: target.parent / PARTIAL / f"{os.getpid()}_{target.name}" for target in written}
     try:
         for target, nifti in written.items():
             nib.save(nifti, partial[target])

@@ -59,16 +59,20 @@ def pack(model: SavedModel, target: Path) -> None:
     """Writes a model's folder as one zip file; what is at ``target`` is replaced.
 
     Raises:
-        UserError: it would be larger than what ``install`` takes
+        UserError: it would be larger than what ``install`` takes, or cannot be written
     """
     files = sorted(file for file in model.folder.rglob("*") if file.is_file())
     if len(files) > MOST_FILES or sum(file.stat().st_size for file in files) > LARGEST_MODEL:
         raise UserError(f"{model.name} is larger than {LARGEST_MODEL / 1e9:g} GB: export fewer folds with -f.")
-    partial = target.with_name(target.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
-            archive.write(file, file.relative_to(model.folder).as_posix())
-    os.replace(partial, target)
+    partial = target.with_name(f".{os.getpid()}.partial")  # the target's name may be as long as a name can be
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.relative_to(model.folder).as_posix())
+        os.replace(partial, target)
+    except OSError as e:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{target} cannot be written ({e.strerror}): choose another file with -o.") from e
 
 
 def install(source: Path, overwrite: bool = False) -> SavedModel:
