@@ -1,6 +1,7 @@
 """What all converters share: from cases on disk to ``nnUNet_raw/DatasetNNN_NAME``, checked, atomic, repeatable."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -25,9 +26,8 @@ from nnunet_cardiac.texts import plain, read_rows, unforeseen
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
-PARTS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 PARTIAL = ".partial"
-"""Folder in each of them, which may be on different disks, where files are written before they are moved."""
+"""Folder in the data set where files are written before they are moved into place."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ def write_dataset(
     cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     try:
-        for part in PARTS:
-            (result.folder / part / PARTIAL).mkdir(parents=True, exist_ok=True)
+        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
+            (result.folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
 
@@ -145,8 +145,7 @@ def write_dataset(
                 volumes[jobs[job]] = volume
             else:
                 result.kept += 1
-    for part in PARTS:
-        shutil.rmtree(result.folder / part / PARTIAL, ignore_errors=True)
+    shutil.rmtree(result.folder / PARTIAL, ignore_errors=True)
     done.sort(key=lambda case: case.case)
     result.problems.sort()
     training = [case for case in done if case.split == "train"]
@@ -315,15 +314,27 @@ def _convert_case(
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
         mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
     # a run that was killed may still be writing its own
-    partial = {target: target.parent / PARTIAL / f"{os.getpid()}_{target.name}" for target in written}
+    partial = {target: dataset / PARTIAL / f"{os.getpid()}_{target.name}" for target in written}
     try:
         for target, nifti in written.items():
             nib.save(nifti, partial[target])
         for target in written:
-            os.replace(partial[target], target)
+            _move(partial[target], target)
     except OSError as e:
         raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
     return True, remarks, volume.repairs, mm3
+
+
+def _move(file: Path, target: Path) -> None:
+    """Puts a file in place in one step, also where the target's folder is a link to another disk."""
+    try:
+        os.replace(file, target)
+    except OSError as e:
+        if e.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f".{os.getpid()}.partial")
+        shutil.copyfile(file, beside)
+        os.replace(beside, target)
 
 
 def _swapped_phases(volumes: dict[Case, np.ndarray], labels: dict[str, int]) -> list[str]:

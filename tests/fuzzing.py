@@ -109,16 +109,16 @@ def _limits() -> Iterator[None]:
     def stop(number, frame):
         raise TooLong
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, limits[1]))
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor's time: other processes do not count
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
         resource.setrlimit(resource.RLIMIT_DATA, limits)
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)

@@ -1,5 +1,6 @@
 """Segmentation files and the structures in them: reading, naming, comparing geometry."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,6 @@ from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import MOST_VOXELS, read_nifti
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import read_json
 
 CASE_COLUMNS = ("patient", "phase", "group", "vendor")
 """Of ``cases.csv``; carried into every table by case."""
@@ -128,9 +128,9 @@ class Structures:
             UserError: it does not exist, or names no structures
         """
         try:
-            description = read_json(dataset_json)
+            description = json.loads(dataset_json.read_text(encoding="utf-8-sig"))
             return cls.named(description["labels"], description.get("file_ending", ".nii.gz"))
-        except (ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise UserError(
                 f"{dataset_json} does not tell the labels' names ({type(e).__name__}): check -djfile."
             ) from e
@@ -196,8 +196,8 @@ class Structures:
         known |= set() if self.ignore is None else {self.ignore}
         unknown = sorted(set(np.unique(labels).tolist()) - known)
         if unknown:
-            more = ", ..." * (len(unknown) > 10)
-            raise UserError(f"{path} has unknown labels {str(unknown[:10])[1:-1]}{more}; known are {sorted(known)}.")
+            more = " and more" * (len(unknown) > 10)
+            raise UserError(f"{path} has unknown labels {unknown[:10]}{more}; known are {sorted(known)}.")
 
     @property
     def roles(self) -> dict[str, str]:
