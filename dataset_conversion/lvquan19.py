@@ -14,7 +14,7 @@ import scipy.io
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, Volume, write_dataset
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import MOST_VOXELS
-from nnunet_cardiac.texts import reason
+from nnunet_cardiac.texts import printable, reason
 
 NAME = "LVQuan19"
 DATASET_ID = 19
@@ -130,7 +130,8 @@ def _check_size(shapes: Mapping[str, Sequence[int] | None]) -> None:
 def _check(file: Path, content: Mapping[str, np.ndarray]) -> None:
     missing = [name for name in VARIABLES if name not in content]
     if missing:
-        raise UserError(f"{file} has no {', '.join(missing)}; it has {', '.join(sorted(content)) or 'no variable'}.")
+        found = printable(", ".join(sorted(content)))[:200]
+        raise UserError(f"{file} has no {', '.join(missing)}; it has {found or 'no variable'}.")
     if odd := [name for name in VARIABLES if content[name].dtype.kind not in "biuf"]:
         raise UserError(f"{file}: {odd[0]} holds no numbers.")
     shape = content["image"].shape

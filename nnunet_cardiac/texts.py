@@ -1,16 +1,21 @@
 """Reading and writing texts and tables that others have written, or will open."""
 
+from __future__ import annotations
+
 import csv
 import json
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from nnunet_cardiac.errors import UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 LARGEST_TEXT = 100_000_000
 """Bytes of a text or table; a larger file is something else."""
+LINES = "\n\t"
+"""What a message of several lines may hold, a table of series for one."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet takes for a formula."""
 
@@ -89,9 +94,9 @@ def plain(value: Any) -> Any:
     return f"'{line}" if line.startswith(FORMULA) else line
 
 
-def printable(text: str) -> str:
-    """A text in one line, without characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
+def printable(text: str, more: str = "") -> str:
+    """A text in one line, without characters that a terminal would obey; those in ``more`` are left."""
+    return "".join(c if c.isprintable() or c in more else " " for c in text)
 
 
 def unforeseen(e: BaseException) -> str:

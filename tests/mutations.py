@@ -196,7 +196,7 @@ def damage_dicom(file: Path, r: random.Random) -> None:
         (_dicom_element, _dicom_element, _dicom_element, _dicom_pixels, _dicom_syntax, _dicom_length, damage_bytes)
     )
     if r.random() < 0.01:
-        how = r.choice((_dicom_bomb, _dicom_depth))
+        how = r.choice((dicom_bomb, dicom_depth))
     try:
         how(file, r)
     except Exception:  # what pydicom does not write, an attacker does
@@ -349,26 +349,22 @@ def _dicom_length(file: Path, r: random.Random) -> None:
     file.write_bytes(content)
 
 
-def _dicom_depth(file: Path, r: random.Random) -> None:
+def dicom_depth(file: Path, r: random.Random) -> None:
     """Sequences in sequences, none of which ends."""
     content = file.read_bytes()
     opened = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
     file.write_bytes(content[: content.find(b"\x08\x00\x16\x00")] + opened * r.choice((10, 900, 20000)))
 
 
-def _dicom_bomb(file: Path, r: random.Random) -> None:
+def dicom_bomb(file: Path, r: random.Random) -> None:
     """Deflated, as the standard allows: a small file whose header unpacks to gigabytes."""
     dicom = pydicom.dcmread(file, force=True)
     dicom.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
-    meta = Dataset()
-    meta.file_meta = dicom.file_meta
-    buffer = io.BytesIO()
-    meta.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=True, force_encoding=True)
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     head = b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + b"\x09\x00\x01\x10OB\0\0" + struct.pack("<I", BOMB)
     body = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
     zeros = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
-    file.write_bytes(buffer.getvalue()[: buffer.getvalue().find(b"DICM") + 4] + _meta_bytes(dicom) + body + zeros * 180)
+    file.write_bytes(bytes(128) + b"DICM" + _meta_bytes(dicom) + body + zeros * 180)
 
 
 def _meta_bytes(dicom: Dataset) -> bytes:

@@ -28,6 +28,7 @@ from nnunet_cardiac.cli import (
 )
 from nnunet_cardiac.environment import ALLOW_CODE
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import LINES, printable
 
 COMMANDS = (
     convert, plan_and_preprocess, train, predict, cine, models, evaluate, measure, benchmark, report, cost, env, info,
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         failures = options.run(options)
     except UserError as e:
-        sys.exit(f"nnunet_cardiac: error: {e}")
+        sys.exit(f"nnunet_cardiac: error: {printable(str(e), more=LINES)}")
     if failures:
         sys.exit(1)
 
