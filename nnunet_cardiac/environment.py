@@ -102,7 +102,7 @@ def read_splits(file: Path) -> list[dict[str, list[str]]]:
     splits = read_json(file, list)
     for fold in splits:
         parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
-        if not all(isinstance(part, list) and part and all(isinstance(case, str) for case in part) for part in parts):
+        if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):
             splits = []
     if not splits:
         raise UserError(f"{file} holds no folds with cases to train and to validate on: convert or plan again.")

@@ -20,7 +20,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet takes for a formula."""
 
 
-def read_text(file: Path) -> str:
+def read_text(file: Path, encoding: str = "utf-8-sig") -> str:
     """A text in UTF-8, with or without a byte order mark.
 
     Raises:
@@ -29,7 +29,7 @@ def read_text(file: Path) -> str:
     try:
         if (size := file.stat().st_size) > LARGEST_TEXT:
             raise UserError(f"{file} has {size / 1e6:.0f} MB: it is no text that is read here.")
-        return file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding)
     except OSError as e:
         raise UserError(f"{file} cannot be read ({e.strerror}): check the file.") from e
     except ValueError as e:
@@ -47,7 +47,7 @@ def read_json(file: Path, kind: type = dict) -> Any:
         UserError: the file cannot be read, or holds something else
     """
     try:
-        content = json.loads(read_text(file))
+        content = json.loads(read_text(file, "utf-8"))  # nnU-Net reads no byte order mark
     except (ValueError, RecursionError) as e:
         raise UserError(f"{file} is damaged, it is no JSON ({reason(e)}): get it again.") from e
     if not isinstance(content, kind):

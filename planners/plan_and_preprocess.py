@@ -127,6 +127,8 @@ def plan_and_preprocess(
         kwargs["counts_memory"] = False  # shrunk plans have sizes of their own
     planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
     plans_file = join(preprocessed, planner.plans_identifier + ".json")
+    if isfile(plans_file) and not isinstance(read_json(Path(plans_file)).get("configurations"), dict):
+        raise UserError(f"{plans_file} are no plans: delete the file.")
     keep_plans = keep_plans and isfile(plans_file)
     if not keep_plans:
         with augmentation_workers():
@@ -264,7 +266,8 @@ def augmentation_workers():
 
 def _check_splits(raw: str, preprocessed: str) -> None:
     ours, theirs = join(raw, "splits_final.json"), join(preprocessed, "splits_final.json")
-    if isfile(ours) and isfile(theirs) and read_splits(Path(ours)) != read_splits(Path(theirs)):
+    splits = [read_splits(Path(file)) for file in (ours, theirs) if isfile(file)]
+    if len(splits) == 2 and splits[0] != splits[1]:
         raise UserError(
             f"{theirs} has other folds than {ours}: delete the first to use the second, "
             "and train again what was trained with it."

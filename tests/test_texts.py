@@ -15,6 +15,7 @@ from nnunet_cardiac.texts import read_json, read_rows, read_text
         (b"\xff\xfe{\0}\0", "cannot be read as text"),
         (b"[]", "holds a list where a dict was expected"),
         (b"", "is damaged, it is no JSON"),
+        (b"\xef\xbb\xbf{}", "is damaged, it is no JSON .Unexpected UTF-8 BOM"),
     ],
 )
 def test_what_is_no_json_is_named(tmp_path, content, because):
@@ -29,8 +30,8 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path):
-    (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    assert read_json(tmp_path / "x.json") == {"a": 1}
+    (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbfa\n1\n")
+    assert read_rows(tmp_path / "x.csv") == [{"a": "1"}]
 
 
 def test_large_files_are_no_texts(tmp_path, monkeypatch):

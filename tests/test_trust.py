@@ -22,7 +22,7 @@ from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import plain, read_rows, write_rows
-from nnunet_cardiac.training.trust import check_plans, load_checkpoint
+from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
 
 MODEL = Model(DATASET, *(NNUNET[i] for i in (3, 5, 7)))
 FORMULAS = ("=cmd()", "+1", "-1+1", "@SUM(A1)", "\t=1")
@@ -179,3 +179,32 @@ def test_a_description_does_not_command_a_terminal(tmp_path, capsys):
         dicom.save_as(file)
     main(["cine", "-i", str(tmp_path / "study"), "--list"])
     assert "\x1b" not in (printed := capsys.readouterr().out) and "cine" in printed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("patch_size"),
+        lambda c: c.update(patch_size=[65535, 65535]),
+        lambda c: c.update(patch_size=["a", 1]),
+        lambda c: c.update(batch_size=2**31),
+        lambda c: c.update(spacing=[0, float("nan")]),
+        lambda c: c.update(data_identifier=5),
+        lambda c: c.update(preprocessor_name="Nobody"),
+        lambda c: c.update(inherits_from="2d"),
+        lambda c: c["architecture"]["arch_kwargs"].update(features_per_stage=[2**31] * 3),
+        lambda c: c["architecture"]["arch_kwargs"].update(n_stages="three"),
+    ],
+)
+def test_plans_that_are_none_are_refused_before_anything_is_built(plans, change):
+    change(plans[0]["configurations"]["2d"])
+    with pytest.raises(UserError, match=r"^nnUNetPlans\.json: they are not those of a model") as error:
+        check_plans(*plans, ["2d"], "nnUNetPlans.json")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("previous", ["2d", "nowhere", 5, ["2d"]])
+def test_stages_that_lead_in_a_circle(plans, previous):
+    plans[0]["configurations"]["2d"]["previous_stage"] = previous
+    with pytest.raises(UserError, match="does not tell the stages of 2d"):
+        stage_names(MODEL, plans[0], Path("nnUNetPlans.json"))

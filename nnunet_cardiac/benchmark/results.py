@@ -21,6 +21,8 @@ NUMBERS = {
     "crop.csv": ["pixels", "inside", "iou", "images", "heart", "cropped", "area"],
 }  # fmt: skip
 """Columns of a fold's tables that are numbers."""
+DAMAGED = (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What records and tables raise that are not as the jobs wrote them."""
 STEPS_PER_EPOCH = 250
 """nnU-Net's; of trainings whose number of steps was not recorded."""
 
@@ -105,14 +107,12 @@ def load(benchmark: BenchmarkFolder) -> Results:
     """
     settings = benchmark.read_settings()
     found, problems = [], []
-    for name, contender in settings.contenders.items():
+    for contender in settings.contenders.values():
         try:
             found.append(_load_contender(benchmark, settings, contender))
-            problems += _unfinished(benchmark, settings, contender)
-        except UserError as e:
-            problems.append(f"{name}: {e}")
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
-            problems.append(f"{name}: what {benchmark.path} has of it is damaged ({unforeseen(e)}): it is left out.")
+        except DAMAGED as e:
+            problems.append(_damaged(benchmark, contender, e))
+    problems = list(dict.fromkeys([*problems, *unfinished(benchmark, settings)]))
     if not any(found):
         raise UserError(
             f"{benchmark.path} holds no finished fold yet"
@@ -192,6 +192,22 @@ def _curve(record: dict) -> dict[str, list[float]]:
     dice = record["curve"]["mean_fg_dice"]
     steps = record["cost"].get("steps", STEPS_PER_EPOCH * len(dice))
     return {"steps": [steps * (i + 1) / len(dice) for i in range(len(dice))], "dice": dice}
+
+
+def unfinished(benchmark: BenchmarkFolder, settings: Settings) -> list[str]:
+    """What of a benchmark's contenders and folds is missing, with the reason where a job has left one."""
+    problems = []
+    for contender in settings.contenders.values():
+        try:
+            problems += _unfinished(benchmark, settings, contender)
+        except DAMAGED as e:
+            problems.append(_damaged(benchmark, contender, e))
+    return problems
+
+
+def _damaged(benchmark: BenchmarkFolder, contender: Contender, e: Exception) -> str:
+    why = str(e) if isinstance(e, UserError) else f"its records in {benchmark.path} are damaged ({unforeseen(e)})."
+    return f"{contender.name}: {why}"
 
 
 def _unfinished(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> list[str]:

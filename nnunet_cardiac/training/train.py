@@ -133,6 +133,8 @@ def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> lis
         cases = sorted(dataset_class.get_identifiers(join(preprocessed, identifier)))
         save_json(generate_crossval_split(cases, seed=12345, n_splits=5), file)
     splits = read_splits(Path(file))
+    if not all(split["train"] and split["val"] for split in splits):
+        raise UserError(f"{file} has a fold without cases to train or to validate on: convert or plan again.")
     folder = join(preprocessed, identifier)
     there = set(infer_dataset_class(folder).get_identifiers(folder))
     if missing := {case for split in splits for part in ("train", "val") for case in split[part]} - there:

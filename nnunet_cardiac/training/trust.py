@@ -80,7 +80,8 @@ def check_plans(
                 raise ValueError(f"a batch of {configuration.batch_size!r:.80}")
             if not all(0 < float(s) < 1000 for s in configuration.spacing):
                 raise ValueError(f"a spacing of {configuration.spacing!r:.80}")
-            channels = determine_num_input_channels(manager, configuration, dataset_json)
+            if (channels := determine_num_input_channels(manager, configuration, dataset_json)) < 1:
+                raise ValueError("no channels")
             if networks is not NETWORKS or not code_is_allowed():
                 check_classes(configuration, networks)
             with torch.device("meta"):
@@ -113,8 +114,10 @@ def stage_names(model: Model, plans: dict, file: Path) -> list[str]:
         UserError: the plans of ``file`` do not have them, or they lead in a circle
     """
     try:
-        plans["configurations"][model.configuration]
-        return [stage.configuration for stage in model.stages(previous_stages(plans))]
+        names = [stage.configuration for stage in model.stages(previous_stages(plans))]
+        if unknown := [name for name in names if name not in plans["configurations"]]:
+            raise KeyError(f"there is no {unknown[0]}")
+        return names
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as e:
         raise UserError(
             f"{file} does not tell the stages of {model.configuration} ({unforeseen(e)}): get it again."
