@@ -42,6 +42,8 @@ from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
 MOST_VOXELS = 100_000_000
 """Of an image at the model's spacing: 512 x 512 pixels, 380 slices."""
+LARGEST_SPACING = 100
+"""mm, of an image."""
 PARTIAL = ".partial"
 """Folder in the output where files are written before they are moved into place."""
 
@@ -167,8 +169,10 @@ class StagePredictor:
         spacing, shape = ([values[axis] for axis in order] for values in (properties["spacing"], image.shape[1:]))
         wanted = [*spacing[: 3 - len(self.configuration.spacing)], *self.configuration.spacing]
         size = [n * own / new for n, own, new in zip(shape, spacing, wanted, strict=True)]
+        by, apart = (" x ".join(f"{v:.3g}" for v in values) for values in (size, spacing))
+        if not max(spacing) <= LARGEST_SPACING:
+            raise UserError(f"{file} has a spacing of {apart} mm, where no image has more than {LARGEST_SPACING}.")
         if not (min(size) > 0.5 and math.prod(size) <= MOST_VOXELS):
-            by, apart = (" x ".join(f"{v:.3g}" for v in values) for values in (size, spacing))
             raise UserError(
                 f"{file} has a spacing of {apart} mm: at the model's it would have {by} voxels, where each must be at "
                 f"least 1 and all together at most {MOST_VOXELS:.0e}."
