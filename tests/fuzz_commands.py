@@ -331,7 +331,8 @@ def _segmentations(bench: Bench, r: random.Random):
     shared: tuple[str, ...] = ()
     options: dict = {}
     if r.random() < 0.3:
-        shared = (r.choice(("dataset.json", "cases.csv")),)
+        # of a damaged dataset.json, all that is told may be that its labels are not those of the files
+        shared = (r.choice(("dataset.json", "cases.csv")), "known are")
         (m.damage_json if shared[0].endswith("json") else m.damage_text)(source / shared[0], r)
     elif r.random() < 0.2:
         (source / "dataset.json").unlink()
