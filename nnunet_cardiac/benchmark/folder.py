@@ -86,7 +86,7 @@ class BenchmarkFolder:
             )
         try:
             return Settings.from_json(read_json(self.path / SETTINGS))
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise UserError(f"{self.path / SETTINGS} holds no settings of a benchmark ({unforeseen(e)}).") from e
 
     def write_settings(self, settings: Settings) -> None:

@@ -11,16 +11,15 @@ from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import METRICS
-from nnunet_cardiac.evaluation.measure import Measurement
+from nnunet_cardiac.evaluation.measure import Measurement, index_columns
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import reason, unforeseen
 
 NUMBERS = {
     "metrics.csv": list(METRICS), "anatomy.csv": ["implausible_slices", "slices"],
-    "indices.csv": [], "reference.csv": [],
     "crop.csv": ["pixels", "inside", "iou", "images", "heart", "cropped", "area"],
 }  # fmt: skip
-"""Columns of a fold's tables that are numbers."""
+"""Columns of a fold's tables that are numbers; of indices all are."""
 DAMAGED = (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What records and tables raise that are not as the jobs wrote them."""
 STEPS_PER_EPOCH = 250
@@ -136,7 +135,8 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
                 continue
             try:
                 part = pd.read_csv(place / name, dtype=text, keep_default_na=True, **options)
-                part[NUMBERS[name]] = part[NUMBERS[name]].apply(pd.to_numeric)
+                numbers = NUMBERS.get(name, index_columns(part))
+                part[numbers] = part[numbers].apply(pd.to_numeric)
             except (KeyError, ValueError) as e:
                 raise UserError(f"{place / name} is damaged ({reason(e)}): it is left out.") from e
             parts.append(part.assign(fold=fold))
@@ -145,6 +145,10 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
     measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
     measurement = None
     if measured:
+        if odd := [
+            p for p, q in zip(measured, reference, strict=False) if set(index_columns(p)) - set(index_columns(q))
+        ]:
+            raise UserError(f"indices.csv and reference.csv of fold {odd[0]['fold'].iloc[0]} have other columns.")
         measurement = Measurement(*(pd.concat(parts).drop(columns="fold") for parts in (measured, reference)))
     crops = read("crop.csv")
     trainings = {stage: _trainings(benchmark, stage) for stage in _stages(benchmark, model)}
