@@ -8,13 +8,17 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: demo test lint docs coverage fuzz clean
+.PHONY: demo test kills lint docs coverage fuzz clean
 demo: .venv/installed
 	rm -rf demo
 	$(BIN)/nnunet_cardiac demo -o demo
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# every command that writes, killed anywhere and run again; KILLS=N, SEED=N
+kills: .venv/installed
+	$(BIN)/python tests/kills.py --kills $(or $(KILLS),50) --seed $(or $(SEED),0)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,15 +1,13 @@
 """What all converters share: from cases on disk to ``nnUNet_raw/DatasetNNN_NAME``, checked, atomic, repeatable."""
 
 import csv
-import errno
 import io
 import json
-import os
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,14 +18,15 @@ from sklearn.model_selection import StratifiedKFold
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import remove_partial, written_whole
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import plain, read_rows, unforeseen
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
-PARTIAL = ".partial"
-"""Folder in the data set where files are written before they are moved into place."""
 
 
 @dataclass(frozen=True)
@@ -117,46 +116,50 @@ def write_dataset(
     result = Conversion(dataset_folder(dataset_id, name))
     cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
-    try:
-        for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs", PARTIAL):
-            (result.folder / part).mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
+    with locked(result.folder, "choose another ID with -d"):
+        try:
+            for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+                (result.folder / part).mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
 
-    done: list[Case] = []
-    volumes: dict[Case, np.ndarray] = {}
-    with ProcessPoolExecutor(n_processes) as pool:
-        how = (labels, source_labels or labels, read or read_pair)
-        jobs = {pool.submit(_convert_case, case, result.folder, *how): case for case in cases}
-        for job in progress(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
-            try:
-                converted, remarks, repairs, volume = job.result()
-            except UserError as e:
-                result.problems.append(str(e))
-                continue
-            except Exception as e:  # one case never stops the others
-                result.problems.append(f"{jobs[job].image}: it failed in a way that nobody foresaw ({unforeseen(e)}).")
-                continue
-            done.append(jobs[job])
-            result.warnings += remarks + repairs
-            result.repaired += bool(repairs)
-            if converted:
-                result.converted += 1
-                volumes[jobs[job]] = volume
-            else:
-                result.kept += 1
-    shutil.rmtree(result.folder / PARTIAL, ignore_errors=True)
-    done.sort(key=lambda case: case.case)
-    result.problems.sort()
-    training = [case for case in done if case.split == "train"]
-    if not training:
-        raise UserError(f"No training case could be converted; the first reason: {result.problems[0]}")
+        done: list[Case] = []
+        volumes: dict[Case, np.ndarray] = {}
+        with worker_processes(n_processes) as pool:
+            how = (labels, source_labels or labels, read or read_pair)
+            jobs = {pool.submit(_convert_case, case, result.folder, *how): case for case in cases}
+            for job in progress(as_completed(jobs), total=len(jobs), desc=f"Converting {name}", unit="case"):
+                try:
+                    converted, remarks, repairs, volume = job.result()
+                except UserError as e:
+                    result.problems.append(str(e))
+                    continue
+                except BrokenExecutor:  # with it all others
+                    raise
+                except Exception as e:  # one case never stops the others
+                    why = f"it failed in a way that nobody foresaw ({unforeseen(e)})"
+                    result.problems.append(f"{jobs[job].image}: {why}.")
+                    continue
+                done.append(jobs[job])
+                result.warnings += remarks + repairs
+                result.repaired += bool(repairs)
+                if converted:
+                    result.converted += 1
+                    volumes[jobs[job]] = volume
+                else:
+                    result.kept += 1
+        remove_partial(result.folder)
+        done.sort(key=lambda case: case.case)
+        result.problems.sort()
+        training = [case for case in done if case.split == "train"]
+        if not training:
+            raise UserError(f"No training case could be converted; the first reason: {result.problems[0]}")
 
-    result.warnings += _swapped_phases(volumes, labels)
-    try:
-        _describe(result.folder, done, training, name, labels, reference, n_folds)
-    except OSError as e:
-        raise UserError(f"{e.filename or result.folder} cannot be written ({e.strerror}): is the disk full?") from e
+        result.warnings += _swapped_phases(volumes, labels)
+        try:
+            _describe(result.folder, done, training, name, labels, reference, n_folds)
+        except OSError as e:
+            raise UserError(f"{e.filename or result.folder} cannot be written ({e.strerror}): is the disk full?") from e
     return result
 
 
@@ -313,28 +316,13 @@ def _convert_case(
         segmentation = values[volume.segmentation.astype(np.uint8)]
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
         mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
-    # a run that was killed may still be writing its own
-    partial = {target: dataset / PARTIAL / f"{os.getpid()}_{target.name}" for target in written}
     try:
-        for target, nifti in written.items():
-            nib.save(nifti, partial[target])
-        for target in written:
-            _move(partial[target], target)
+        with ExitStack() as both:  # image and label come into place together
+            for target, nifti in written.items():
+                nib.save(nifti, both.enter_context(written_whole(target)))
     except OSError as e:
         raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
     return True, remarks, volume.repairs, mm3
-
-
-def _move(file: Path, target: Path) -> None:
-    """Puts a file in place in one step, also where the target's folder is a link to another disk."""
-    try:
-        os.replace(file, target)
-    except OSError as e:
-        if e.errno != errno.EXDEV:
-            raise
-        beside = target.with_name(f".{os.getpid()}.partial")
-        shutil.copyfile(file, beside)
-        os.replace(beside, target)
 
 
 def _swapped_phases(volumes: dict[Case, np.ndarray], labels: dict[str, int]) -> list[str]:
@@ -366,8 +354,7 @@ def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
 
 def _write_text(path: Path, text: str) -> None:
     """Replaces ``path`` in one step, and only if its text changes."""
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")

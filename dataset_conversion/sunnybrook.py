@@ -15,7 +15,7 @@ import pydicom
 from PIL import Image, ImageDraw
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, Volume, write_dataset
-from nnunet_cardiac.dicom import SIZES, read_dicom
+from nnunet_cardiac.dicom import SIZES, dicom_affine, read_dicom, unit_vectors
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import read_rows, read_text, reason
@@ -294,7 +294,7 @@ def _read(case: Case, unknown: int | None) -> Volume:
             warnings.simplefilter("ignore")
             dicom = read_dicom(case.image)
             pixels = np.asarray(dicom.pixel_array, np.float32)
-            affine = dicom_affine(dicom)
+            affine = _affine(dicom)
     except Exception as e:  # see nnunet_cardiac.dicom
         raise UserError(f"{case.image} cannot be read as DICOM ({reason(e)}): get it again, uncompressed.") from e
     if pixels.ndim != 2:
@@ -325,21 +325,15 @@ def _fill(file: Path, shape: Sequence[int]) -> np.ndarray:
         raise e if str(file) in str(e) else UserError(f"{file}: {e}") from e
 
 
-def dicom_affine(dicom: pydicom.Dataset) -> np.ndarray:
-    """Columns, rows and slices of a DICOM image to nibabel's world, in mm (DICOM part 3, C.7.6.2.1.1).
+def _affine(dicom: pydicom.Dataset) -> np.ndarray:
+    """Of one slice; where nothing tells its place, it lies at the origin.
 
     Raises:
-        ValueError: no spacing, or one that is not positive
+        ValueError: no spacing, or one that is not positive; or an orientation that is none
     """
-    rows, columns = (float(v) for v in dicom.PixelSpacing)
+    spacing = [float(v) for v in dicom.PixelSpacing]
     thickness = float(dicom.get("SpacingBetweenSlices") or dicom.get("SliceThickness") or 0)
-    if min(rows, columns, thickness) <= 0:
-        raise ValueError(f"spacing {columns} x {rows} x {thickness} mm")
-    along_x, along_y = np.array(dicom.get("ImageOrientationPatient", [1, 0, 0, 0, 1, 0]), float).reshape(2, 3)
-    along_x = along_x / np.linalg.norm(along_x)
-    along_y = along_y - (along_y @ along_x) * along_x  # rounded in the file; nnU-Net's reader wants right angles
-    along_y = along_y / np.linalg.norm(along_y)
-    affine = np.eye(4)
-    affine[:3, :3] = np.stack([along_x * columns, along_y * rows, np.cross(along_x, along_y) * thickness], 1)
-    affine[:3, 3] = np.array(dicom.get("ImagePositionPatient", [0, 0, 0]), float)
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's left and back to nibabel's right and front
+    if min(*spacing, thickness) <= 0:
+        raise ValueError(f"spacing {spacing[1]} x {spacing[0]} x {thickness} mm")
+    directions = unit_vectors(dicom.get("ImageOrientationPatient", [1, 0, 0, 0, 1, 0]))
+    return dicom_affine(directions, dicom.get("ImagePositionPatient", [0, 0, 0]), spacing, thickness)

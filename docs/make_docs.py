@@ -104,22 +104,26 @@ def names() -> Iterator[tuple[str, str, str]]:
         for c in contenders().values()
     ]
     titles = ["name", "architecture and recipe", "plans and configuration", "trainer"]
-    yield "docs/benchmark.md", "contenders", markdown(titles, rows)
+    yield "docs/contenders.md", "contenders", markdown(titles, rows)
 
 
 def draw_demo(demo: Path) -> None:
-    """``docs/demo.png``: the median case of each contender of the demo's benchmark, beside the expert; and
+    """``docs/demo.png``: the median case of the demo's benchmark, the expert beside all contenders; and
     ``docs/heart.png``, the real heart that it begins with."""
     for variable in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{variable}"] = str(demo.resolve() / f"nnUNet_{variable}")
-    from nnunet_cardiac.benchmark.figures import median_cases
+    from nnunet_cardiac.benchmark.figures import compared
     from nnunet_cardiac.benchmark.folder import BenchmarkFolder
+    from nnunet_cardiac.benchmark.pictures import choose, draw_case
     from nnunet_cardiac.benchmark.results import load
     from nnunet_cardiac.evaluation.figures import own_style
 
     with own_style():
         benchmark = BenchmarkFolder(demo / "benchmark")
-        median_cases(load(benchmark), benchmark).savefig(ROOT / "docs" / "demo.png", dpi=110)
+        results = load(benchmark)
+        case = next(case for case, why in choose(results) if why == "median")
+        picture = draw_case(case, "median", results, benchmark)
+        compared(picture, results).savefig(ROOT / "docs" / "demo.png", dpi=110)
     shutil.copyfile(demo / "heart" / "heart.png", ROOT / "docs" / "heart.png")
     print("docs/demo.png, docs/heart.png", flush=True)
 

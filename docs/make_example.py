@@ -4,14 +4,13 @@ SUNNYBROOK is a folder with the images and contours of SC-HF-I-4, as the challen
 """
 
 import sys
-import warnings
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 
-from nnunet_cardiac.dataset_conversion.sunnybrook import dicom_affine, fill_polygon, find_patients, read_contour
+from nnunet_cardiac.cine.read import read_cine
+from nnunet_cardiac.dataset_conversion.sunnybrook import fill_polygon, find_patients, read_contour
 from nnunet_cardiac.examples import CINE, ED, ES, FOLDER, LABELS, LV, MYO, PATIENT
 
 ROWS, COLUMNS = slice(66, 174), slice(60, 172)
@@ -20,39 +19,27 @@ ROWS, COLUMNS = slice(66, 174), slice(60, 172)
 
 def main() -> None:
     """The command line."""
-    warnings.simplefilter("ignore")  # pydicom's, of identifiers with leading zeros
     patients, problems, _ = find_patients(Path(sys.argv[1]))
     assert not problems, problems
     patient = patients[PATIENT]
-    frames = {number: pydicom.dcmread(file) for number, file in patient.images.items()}
-    along_x, along_y = np.array(frames[1].ImageOrientationPatient, float).reshape(2, 3)
-    normal = np.cross(along_x, along_y)
-    place = {number: float(np.array(frame.ImagePositionPatient, float) @ normal) for number, frame in frames.items()}
-    order = sorted(frames, key=lambda number: (round(place[number], 2), float(frames[number].TriggerTime)))
-    n_slices = len({round(p, 2) for p in place.values()})
-    numbers = np.array(order).reshape(n_slices, -1)  # slices along the normal, phases in time
+    numbers = {file: number for number, file in patient.images.items()}
+    cine = read_cine(patient.images[1].parent)
+    assert cine.sources is not None and cine.times is not None
 
-    first = frames[int(numbers[0, 0])]
-    affine = dicom_affine(first)
-    step = (place[int(numbers[-1, 0])] - place[int(numbers[0, 0])]) / (n_slices - 1)
-    affine[:3, 2] *= step / np.linalg.norm(affine[:3, 2])
+    affine = cine.affine.copy()
     affine[:3, 3] = (affine @ [COLUMNS.start, ROWS.start, 0, 1])[:3]
-
-    cine = np.stack([[frames[int(n)].pixel_array for n in phases] for phases in numbers])  # slice, phase, row, column
-    image = nib.Nifti1Image(cine[:, :, ROWS, COLUMNS].transpose(3, 2, 0, 1).astype(np.uint16), affine)
-    times = [float(frames[int(n)].TriggerTime) for n in numbers[0]]
+    image = nib.Nifti1Image(cine.voxels[..., ROWS, COLUMNS].transpose(3, 2, 1, 0).astype(np.uint16), affine)
     image.header.set_xyzt_units("mm", "msec")
-    image.header["pixdim"][4] = (times[-1] - times[0]) / (len(times) - 1)
+    image.header["pixdim"][4] = (cine.times[-1] - cine.times[0]) / (len(cine.times) - 1)
     nib.save(image, FOLDER / CINE)
 
-    rows, columns = first.pixel_array.shape
     for phase, name in ((ED, "ED"), (ES, "ES")):
-        labels = np.zeros((n_slices, rows, columns), np.uint8)
-        for i, number in enumerate(numbers[:, phase]):
-            contours = patient.contours.get(int(number), {})
+        labels = np.zeros(cine.voxels.shape[1:], np.uint8)
+        for i, source in enumerate(cine.sources[phase]):
+            contours = patient.contours.get(numbers[source.file], {})
             for kind, value in (("o", MYO), ("i", LV)):
                 if kind in contours:
-                    labels[i][fill_polygon(read_contour(contours[kind]), (rows, columns))] = value
+                    labels[i][fill_polygon(read_contour(contours[kind]), labels[i].shape)] = value
         nib.save(
             nib.Nifti1Image(labels[:, ROWS, COLUMNS].transpose(2, 1, 0), affine), FOLDER / LABELS.format(phase=name)
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import written_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def write_rows(file: Path, table: pd.DataFrame, **options: Any) -> None:
-    """Writes a table as CSV that a spreadsheet shows as it is: a cell that would be a formula gets an apostrophe.
+    """Writes a whole table as CSV that a spreadsheet shows as it is: a cell that would be a formula gets an apostrophe.
 
     Args:
         file: to write
@@ -83,7 +84,8 @@ def write_rows(file: Path, table: pd.DataFrame, **options: Any) -> None:
     for column in table.select_dtypes(exclude="number"):
         table[column] = table[column].map(plain)
     table.index = table.index.map(plain)
-    table.rename(columns=plain).to_csv(file, **options)
+    with written_whole(file) as partial:
+        table.rename(columns=plain).to_csv(partial, **options)
 
 
 def plain(value: Any) -> Any:

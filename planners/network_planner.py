@@ -84,11 +84,15 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         if self.paper and len(spacing) == 2:
             plan["patch_size"] = [256, 256]
             architecture["arch_kwargs"].update(paper_topology(self.UNet_base_num_features))
-        architecture["arch_kwargs"] = self.complete(architecture["arch_kwargs"])
+        plan["patch_size"], architecture["arch_kwargs"] = self.fit(plan["patch_size"], architecture["arch_kwargs"])
         if self.paper and len(spacing) == 3:
             return plan  # is left out
         n_patches = approximate_n_voxels_dataset / np.prod(plan["patch_size"])
         return plan | self.batch(plan["patch_size"], architecture, len(self.dataset_json["channel_names"]), n_patches)
+
+    def fit(self, patch_size: Sequence[int], arch_kwargs: dict) -> tuple[Sequence[int], dict]:
+        """Patch and the network's arguments, from those that nnU-Net plans its U-Net with."""
+        return patch_size, self.complete(arch_kwargs)
 
     def complete(self, arch_kwargs: dict) -> dict:
         """The network's arguments, from those that nnU-Net plans its U-Net with."""
@@ -202,7 +206,8 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         if self.paper or not self.counts_memory:
             return 1  # any patch will do
         # nnU-Net names the class by its module; by another name, the same network would be counted again
-        network = PlannedNetwork(class_name(self.network), self.complete(arch_kwargs), arch_kwargs_req_import)
+        patch_size, arguments = self.fit(patch_size, arch_kwargs)
+        network = PlannedNetwork(class_name(self.network), arguments, arch_kwargs_req_import)
         fits = arch_kwargs["n_stages"] >= FEWEST_STAGES and min(patch_size) >= FEWEST_PIXELS
         if not fits and self._least < math.inf:
             self._refuse(network, patch_size, self._least)

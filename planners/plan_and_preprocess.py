@@ -8,14 +8,17 @@ import importlib
 import inspect
 import os
 import pkgutil
+import pydoc
+import shutil
 from collections.abc import Sequence
 from contextlib import contextmanager
+from filecmp import cmp
 from os.path import getmtime, isdir, isfile, join
 from pathlib import Path
 
 import nnunetv2
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json, subfiles
+from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle, save_json, subfiles
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
@@ -29,6 +32,8 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 import nnunet_cardiac.planners
 from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import is_json, set_aside
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import MOST_VOXELS, open_nifti
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.shrink import shrink
@@ -58,11 +63,16 @@ def our_planners() -> dict[str, type[ExperimentPlanner]]:
 
 
 def find_planner(name: str) -> type[ExperimentPlanner]:
-    """The planner class called ``name``, ours or nnU-Net's.
+    """The planner class called ``name``, ours or nnU-Net's; with a dot in it, that of a module on the Python path.
 
     Raises:
         UserError: there is none
     """
+    if "." in name:
+        located = pydoc.locate(name)
+        if not (isinstance(located, type) and issubclass(located, ExperimentPlanner)):
+            raise UserError(f"There is no planner '{name}': is the folder of '{name.split('.')[0]}' in PYTHONPATH?")
+        return located
     ours = our_planners()
     planner = ours.get(name) or recursive_find_python_class(
         join(nnunetv2.__path__[0], "experiment_planning"), name, "nnunetv2.experiment_planning"
@@ -70,6 +80,11 @@ def find_planner(name: str) -> type[ExperimentPlanner]:
     if planner is None:
         raise UserError(f"There is no planner '{name}': ours are {', '.join(sorted(ours))}, nnU-Net's work too.")
     return planner
+
+
+def follows_paper(planner_name: str) -> bool:
+    """Whether a planner knows the fixed sizes of a paper."""
+    return "paper" in inspect.signature(find_planner(planner_name)).parameters
 
 
 def plan_and_preprocess(
@@ -107,56 +122,63 @@ def plan_and_preprocess(
         UserError: unknown planner or configuration, a planner without fixed sizes, or splits that changed
     """
     planner_class = find_planner(planner_name)
-    if paper and "paper" not in inspect.signature(planner_class).parameters:
+    if paper and not follows_paper(planner_name):
         raise UserError(f"{planner_name} follows no paper: leave out --paper.")
     raw, preprocessed = join(nnUNet_raw, dataset_name), join(nnUNet_preprocessed, dataset_name)
     dataset_json = read_json(Path(raw, "dataset.json"))
     dataset_id = int(dataset_name[7:10])
-    if verify:
-        verify_dataset_integrity(raw, n_processes)
-    _check_splits(raw, preprocessed)
+    with locked(Path(preprocessed), "plan another data set"):
+        if verify:
+            verify_dataset_integrity(raw, n_processes)
+        _set_cut_off_files_aside(Path(preprocessed))
+        _check_splits(raw, preprocessed)
 
-    fingerprint_file = join(preprocessed, "dataset_fingerprint.json")
-    cases = _cases(Path(raw), dataset_json)
-    stale = not isfile(fingerprint_file) or len(read_fingerprint(Path(fingerprint_file))["spacings"]) != len(cases)
-    with _naming(cases):
-        extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
+        fingerprint_file = join(preprocessed, "dataset_fingerprint.json")
+        cases = _cases(Path(raw), dataset_json)
+        stale = not isfile(fingerprint_file) or len(read_fingerprint(Path(fingerprint_file))["spacings"]) != len(cases)
+        with _naming(cases):
+            extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
 
-    kwargs = {"plans_name": plans_name, "gpu_memory_target_in_gb": gpu_memory_target, "paper": paper or None}
-    if size and issubclass(planner_class, NetworkPlanner):
-        kwargs["counts_memory"] = False  # shrunk plans have sizes of their own
-    planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
-    plans_file = join(preprocessed, planner.plans_identifier + ".json")
-    if isfile(plans_file) and not isinstance(read_json(Path(plans_file)).get("configurations"), dict):
-        raise UserError(f"{plans_file} are no plans: delete the file.")
-    keep_plans = keep_plans and isfile(plans_file)
-    if not keep_plans:
-        with augmentation_workers():
-            planner.plan_experiment()
-    if size and not keep_plans:
-        save_json(shrink(load_json(plans_file), size), plans_file, sort_keys=False)
+        kwargs = {"plans_name": plans_name, "gpu_memory_target_in_gb": gpu_memory_target, "paper": paper or None}
+        if size and issubclass(planner_class, NetworkPlanner):
+            kwargs["counts_memory"] = False  # shrunk plans have sizes of their own
+        planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
+        plans_file = join(preprocessed, planner.plans_identifier + ".json")
+        if isfile(plans_file) and not isinstance(read_json(Path(plans_file)).get("configurations"), dict):
+            raise UserError(f"{plans_file} are no plans: delete the file.")
+        unfinished = Path(preprocessed) / f".{planner.plans_identifier}.unfinished"
+        keep_plans = keep_plans and isfile(plans_file) and not unfinished.exists()
+        if not keep_plans:
+            unfinished.touch()  # plans that are not shrunk yet must not be kept
+            with augmentation_workers():
+                planner.plan_experiment()
+            if size:
+                save_json(shrink(load_json(plans_file), size), plans_file, sort_keys=False)
+            unfinished.unlink()
 
-    manager = PlansManager(plans_file)
-    known = manager.available_configurations
-    if not keep_plans:
-        _print_sizes(manager)
-    for configuration in configurations or ():
-        if configuration not in known and configuration.startswith("3d") and not any(c.startswith("3d") for c in known):
-            images = "images of one slice" if manager.original_median_shape_after_transp[0] == 1 else "no 3D plans"
-            raise UserError(f"{plans_file} has no configuration '{configuration}': {dataset_name} has {images}.")
-        if configuration not in known:
-            raise UserError(f"{plans_file} has no configuration '{configuration}': it has {', '.join(known)}.")
-    by_data = {
-        manager.get_configuration(name).data_identifier: name
-        for name in reversed(configurations or [name for name in known if name.startswith("2d")])
-    }
-    for identifier, name in by_data.items():
-        if not clean and _is_preprocessed(preprocessed, identifier, name, manager, cases):
-            print(f"{join(preprocessed, identifier)} is complete and is kept.")
-        else:
-            with _naming(cases):
-                preprocess_dataset(dataset_id, manager.plans_name, (name,), [n_processes])
-    return manager.plans_name
+        manager = PlansManager(plans_file)
+        known = manager.available_configurations
+        if not keep_plans:
+            _print_sizes(manager)
+        for configuration in configurations or ():
+            in_3d = configuration.startswith("3d")
+            if configuration not in known and in_3d and not any(c.startswith("3d") for c in known):
+                images = "images of one slice" if manager.original_median_shape_after_transp[0] == 1 else "no 3D plans"
+                raise UserError(f"{plans_file} has no configuration '{configuration}': {dataset_name} has {images}.")
+            if configuration not in known:
+                raise UserError(f"{plans_file} has no configuration '{configuration}': it has {', '.join(known)}.")
+        by_data = {
+            manager.get_configuration(name).data_identifier: name
+            for name in reversed(configurations or [name for name in known if name.startswith("2d")])
+        }
+        for identifier, name in by_data.items():
+            if not clean and _is_preprocessed(preprocessed, identifier, name, manager, cases):
+                print(f"{join(preprocessed, identifier)} is complete and is kept.")
+            else:
+                with _naming(cases):
+                    preprocess_dataset(dataset_id, manager.plans_name, (name,), [n_processes])
+        _copy_ground_truth(cases, Path(preprocessed) / "gt_segmentations", dataset_json["file_ending"])
+        return manager.plans_name
 
 
 def _cases(raw: Path, dataset_json: dict) -> dict:
@@ -264,6 +286,24 @@ def augmentation_workers():
             os.environ["nnUNet_n_proc_DA"] = given
 
 
+def _set_cut_off_files_aside(preprocessed: Path) -> None:
+    """nnU-Net's files that a kill has cut off would stop the planning, and are made again by it."""
+    for file in preprocessed.glob("*.json"):
+        if not is_json(file):
+            set_aside(file, "it is cut off")
+
+
+def _copy_ground_truth(cases: dict, target: Path, ending: str) -> None:
+    """What nnU-Net has not copied, because it was killed at it or before it; it takes half a file for a newer one."""
+    target.mkdir(exist_ok=True)
+    for case, files in cases.items():
+        copy = target / f"{case}{ending}"
+        if not copy.is_file() or not cmp(files["label"], copy, shallow=False):
+            partial = copy.with_name(f".{copy.name}.partial")
+            shutil.copy2(files["label"], partial)
+            partial.replace(copy)
+
+
 def _check_splits(raw: str, preprocessed: str) -> None:
     ours, theirs = join(raw, "splits_final.json"), join(preprocessed, "splits_final.json")
     splits = [read_splits(Path(file)) for file in (ours, theirs) if isfile(file)]
@@ -282,6 +322,10 @@ def _is_preprocessed(preprocessed: str, identifier: str, name: str, manager: Pla
     for case, files in cases.items():
         done = join(folder, case + ".pkl")  # written last
         if not isfile(done) or getmtime(done) < max(map(getmtime, [*files["images"], files["label"]])):
+            return False
+        try:
+            load_pickle(done)
+        except Exception:  # cut off, for which pickle has many kinds
             return False
     wanted = manager.get_configuration(name).configuration
     for plans_file in subfiles(preprocessed, suffix="lans.json"):

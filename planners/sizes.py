@@ -42,8 +42,12 @@ class Size:
 
     def plans_name(self, plans: str) -> str:
         """A name of their own for shrunk plans, so that they never replace real ones."""
-        word = f"{self.name.capitalize()}{self.patch}"
-        return plans.replace("nnUNet", f"nnUNet{word}", 1) if "nnUNet" in plans else word + plans
+        return prefixed(f"{self.name.capitalize()}{self.patch}", plans)
+
+
+def prefixed(word: str, plans: str) -> str:
+    """A name for plans that differ from ``plans`` in what ``word`` says."""
+    return plans.replace("nnUNet", f"nnUNet{word}", 1) if "nnUNet" in plans else word + plans
 
 
 SIZES = {

@@ -2,6 +2,7 @@
 
 import json
 import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 from conftest import DATASET
 
 from nnunet_cardiac import networks
-from nnunet_cardiac.architectures import ARCHITECTURES, contenders, find_architectures, published_for
+from nnunet_cardiac.architectures import ARCHITECTURES, contenders, find_architectures, published_for, tables
 from nnunet_cardiac.architectures.architecture import Architecture
 from nnunet_cardiac.benchmark.contenders import choose
+from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import check_trainer
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.planners.plan_and_preprocess import find_planner, our_planners
 
@@ -85,22 +88,42 @@ def test_contenders_name_what_exists(contender, planned):
     assert contender.description
 
 
-def test_contenders_in_2d_take_part_and_those_in_3d_on_demand():
+def test_those_in_3d_and_of_another_library_take_part_on_demand():
     everyone = contenders()
-    assert len(everyone) == sum(len(architecture.contenders) for architecture in ARCHITECTURES.values()) >= 33
+    assert len(everyone) == sum(len(architecture.contenders) for architecture in ARCHITECTURES.values()) >= 41
     names = [contender.name for contender in choose(None)]
-    assert names == [name for name in everyone if not everyone[name].configuration.startswith("3d")]
+    assert names == [n for n, c in everyone.items() if c.configuration.startswith("2d") and not n.startswith("monai")]
     assert list(everyone)[: len(names)] == names and names[0] == "nnunet_2d"
     assert [contender.name for contender in choose(["crocnet_3d", "nnunet_2d"])] == ["crocnet_3d", "nnunet_2d"]
 
 
 def test_published_figures_are_of_those_who_take_part():
     assert published_for(["ExperimentPlanner", "nnUNetTrainer"]) == []
-    (crocnet,) = published_for(["CroCNetPlanner", "nnUNetTrainer"])
-    assert crocnet.rows["CroCNet"][0] == 95.01
-    assert published_for(["ExperimentPlanner", "nnUNetTrainerCroCNet"]) == [crocnet]
+    crocnet = published_for(["CroCNetPlanner", "nnUNetTrainer"])
+    assert [figures.rows["CroCNet"][0] for figures in crocnet] == [95.01, 95.01]
+    assert published_for(["ExperimentPlanner", "nnUNetTrainerCroCNet"]) == crocnet
     everything = published_for(name for a in ARCHITECTURES.values() for name in (a.planner, a.trainer))
     assert everything == [figures for a in ARCHITECTURES.values() for figures in a.published]
+
+
+@pytest.mark.parametrize("figures", tables().values(), ids=lambda figures: figures.key)
+def test_every_row_of_a_paper_has_a_contender_or_a_reason(figures):
+    assert sorted([*figures.contenders, *figures.missing]) == sorted(figures.rows)
+    assert all(figures.missing.values())
+    assert [c.name for c in choose([f"table:{figures.key}"])] == list(dict.fromkeys(figures.contenders.values()))
+
+
+def test_a_table_stands_for_its_contenders(capsys):
+    chosen = [c.name for c in choose(["nnunet_2d", "table:crocnet1", "crocnet", "table:dadu3"])]
+    papers = ["monai_unet", "monai_resunet", "e2aunet", "crocnet", "monai_unetpp", "monai_attention_unet", "dadu"]
+    assert chosen == ["nnunet_2d", *papers]
+    assert len(tables()) == sum(len(architecture.published) for architecture in ARCHITECTURES.values())
+    main(["benchmark", "--list"])
+    assert re.search(
+        "table:dadu3 .*Table 3\n +monai_unet monai_unetpp monai_attention_unet dadu$", capsys.readouterr().out, re.M
+    )
+    with pytest.raises(UserError, match="There is no table 'table:dadu4': there are table:crocnet1, table:crocnet2, "):
+        choose(["table:dadu4"])
 
 
 def find_in(folder: Path, monkeypatch, **modules: str) -> dict[str, Architecture]:

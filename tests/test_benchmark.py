@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import DATASET
-from markupsafe import Markup
 
 from nnunet_cardiac.architectures import contenders
-from nnunet_cardiac.benchmark import jobs, report, workflow
+from nnunet_cardiac.benchmark import jobs, sections, workflow
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.report import write_report
 from nnunet_cardiac.benchmark.results import load
+from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.training import train
 
 CONTENDERS = ("nnunet_2d", "e2aunet", "crocnet")
 BROKEN = "broken: {planner: ExperimentPlanner, plans: nnUNetPlans, configuration: 2d_wrong, trainer: nnUNetTrainer}"
@@ -71,9 +73,10 @@ def work_here(work: workflow._Work) -> list[str]:
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Reports without pictures, which take most of their time; the fixture ``finished`` draws them."""
-    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves", "overlays"):
-        monkeypatch.setattr(report, name, lambda *arguments: None)
-    monkeypatch.setattr(report, "_embed", lambda figure, svg: Markup(""))
+    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves"):
+        monkeypatch.setattr(sections, name, lambda *arguments: None)
+    monkeypatch.setattr(sections, "draw_cases", lambda *arguments: ([], []))
+    monkeypatch.setattr(sections, "_embed", lambda figure, svg: "")
 
 
 def test_models_that_are_trained_are_used_and_nothing_is_trained(finished):
@@ -129,10 +132,11 @@ def test_report_is_one_page_with_everything(finished):
     page = (finished.report / "index.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     for name in CONTENDERS:
-        assert page.count(f"<h3>{name}</h3>") == 2  # overlays and Bland-Altman
+        assert page.count(f"<h3>{name}</h3>") == 1  # Bland-Altman
+        assert len(re.findall(rf'aria-label="patient\d+_E[DS], {name}"', page)) == 3  # the same cases as all others
     for words in ("Failed or missing", "2d_wrong", "not measured here", "95.01", "Holm", "Implausible", "-device cpu"):
         assert words in page, words
-    assert page.count("data:image/png") == 3 and page.count("data:image/svg") == 6
+    assert page.count("data:image/svg") == 6
     summary = pd.read_csv(finished.report / "summary.csv")
     assert list(summary["contender"]) == list(CONTENDERS)
     full = pd.read_csv(finished.report / "metrics_full.csv").set_index(["contender", "structure", "metric"])
@@ -206,6 +210,51 @@ def test_a_benchmark_plans_trains_evaluates_and_reports(planned, tmp_path, capsy
     assert "--budget 2 --small 32" in (tmp_path / "report" / "index.html").read_text()
     assert (planned / "nnUNetPlans.json").read_text() == real_plans
     (planned / "nnUNetSmall32Plans.json").unlink()
+
+
+def test_two_seeds_are_trained_with_the_rate_that_a_search_found(planned, tmp_path, monkeypatch):
+    """All jobs in this process."""
+    place, plans = planned / "nnUNetSearchedPlans.json", ("nnUNetSearchedPlans", "nnUNetSeed5SearchedPlans")
+    place.write_text((planned / "nnUNetPlans.json").read_text().replace('"nnUNetPlans"', f'"{plans[0]}"'))
+    monkeypatch.setattr(train, "BUDGET_EPOCHS", 1)
+    contender = replace(contenders()["nnunet_2d"], plans=plans[0])
+    settings = Settings(
+        DATASET, [0], contender.name, {contender.name: contender}, budget=3, device="cpu", seeds=[0, 5],
+        lr_factors=[1e9, 1], search_steps=2,
+    )  # fmt: skip
+    benchmark = BenchmarkFolder(tmp_path)
+    models = [settings.model(contender, seed).name for seed in settings.seeds]
+    benchmark.write_settings(settings)
+    benchmark.write_workflow(
+        {
+            "dataset": DATASET, "models": models, "folds": [0], "all_folds": [0, 1], "copies": settings.copied_plans(),
+            "tuned": True,
+        }
+    )  # fmt: skip
+    benchmark.use_results(settings)
+    schedule = Schedule.of_call(benchmark, benchmark.read_workflow())
+    while ready := [job for job, state in schedule.states().items() if state == "ready" and job.kind != "cost"]:
+        assert jobs.run(benchmark, ready[0]), benchmark.failure(ready[0])
+    found = benchmark.read_record(Job("tune", models[0], 0))
+    assert found["initial_lr"] == 0.01 and found["steps"] == 4  # a billion times the recipe's rate learns nothing
+    assert found["dice"]["1e+07"] <= found["dice"]["0.01"] and not list(tmp_path.rglob("search/**/*.pth"))
+    inner = [file.name.split(".")[0] for file in tmp_path.rglob("search/**/validation/*.nii.gz")]
+    split = json.loads((planned / "splits_final.json").read_text())[0]
+    assert inner and set(inner) < set(split["train"])
+    costs = [benchmark.read_record(Job("train", model, 0))["cost"] for model in models]
+    assert [(cost["seed"], cost["initial_lr"], cost["steps"]) for cost in costs] == [(0, 0.01, 3), (5, 0.01, 3)]
+    weights = [
+        torch.load(benchmark.results(settings) / DATASET / model / "fold_0/checkpoint_final.pth", weights_only=False)
+        for model in models
+    ]
+    first, second = (next(iter(w["network_weights"].values())) for w in weights)
+    assert not torch.equal(first, second)
+    result = load(benchmark).contenders[0]
+    assert set(result.metrics["seed"]) == {0, 5} and result.cost["search_minutes_per_fold"] > 0
+    expected = result.metrics[result.metrics["structure"] == "LV"].groupby("case")["dice"].mean()
+    assert result.by_case("dice", "LV").equals(expected)
+    for name in plans:
+        (planned / f"{name}.json").unlink()
 
 
 def test_mistakes_are_one_sentence(dataset, tmp_path):

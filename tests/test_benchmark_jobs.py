@@ -3,13 +3,14 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import DATASET
 from fake_jobs import RECORDS, finish_training
@@ -22,6 +23,7 @@ from nnunet_cardiac.benchmark.results import unfinished
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import PARTIAL
 from nnunet_cardiac.planners.sizes import SIZES
 
 FAKE_JOBS = Path(__file__).with_name("fake_jobs.py")
@@ -107,6 +109,38 @@ def test_plans_come_first_and_tell_the_stages(benchmark):
     assert {states_of(benchmark)[job] for job in (f"evaluate {CROCNET} fold_0", f"cost {CROCNET}")} == {"ready"}
 
 
+def test_every_seed_trains_models_of_its_own_with_the_rate_that_was_found_once(benchmark):
+    settings = replace(SETTINGS, seeds=[0, 3], lr_factors=[1, 10], search_steps=2)
+    copy = PLANS.replace("nnUNet", "nnUNetSeed3", 1)
+    assert settings.copied_plans()[copy] == PLANS and settings.seed_of(copy) == 3 and settings.seed_of(PLANS) == 0
+    again = E2A.replace(PLANS, copy)
+    benchmark.write_workflow(
+        {
+            "dataset": DATASET, "models": [E2A, again], "folds": [0], "all_folds": [0, 1],
+            "copies": settings.copied_plans(), "tuned": True,
+        }
+    )  # fmt: skip
+    assert states_of(benchmark)[f"plan {copy}"] == "waiting"
+    do(benchmark, Job("plan", PLANS))
+    assert states_of(benchmark)[f"plan {copy}"] == "ready"
+    do(benchmark, Job("plan", copy))
+    assert {job: state for job, state in states_of(benchmark).items() if "plan" not in job} == {
+        f"tune {E2A} fold_0": "ready",
+        f"train {E2A} fold_0": "waiting",
+        f"evaluate {E2A} fold_0": "waiting",
+        f"train {again} fold_0": "waiting",
+        f"evaluate {again} fold_0": "waiting",
+        f"cost {E2A}": "waiting",  # a seed changes nothing about it
+    }
+    do(benchmark, Job("tune", E2A, 0))
+    assert states_of(benchmark)[f"train {E2A} fold_0"] == states_of(benchmark)[f"train {again} fold_0"] == "ready"
+    do(benchmark, Job("train", again, 0))
+    time.sleep(0.02)
+    benchmark.record(Job("tune", E2A, 0)).unlink()
+    do(benchmark, Job("tune", E2A, 0))
+    assert states_of(benchmark)[f"train {again} fold_0"] == "ready"  # another search, another training
+
+
 def test_what_needs_a_failed_job_is_not_tried(benchmark):
     do(benchmark, Job("plan", PLANS))
     benchmark.fail(Job("train", E2A, 1), "it cannot be done.")
@@ -183,7 +217,7 @@ def test_small_plans_have_names_of_their_own(name, small):
 
 def test_settings_are_read_as_they_were_written():
     for size in (None, SIZES["half"].with_patch(96)):
-        settings = Settings(DATASET, [0], "nnunet_2d", SETTINGS.contenders, size=size)
+        settings = Settings(DATASET, [0], "nnunet_2d", SETTINGS.contenders, size=size, seeds=[0, 1], lr_factors=[1.0])
         assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
 
 
@@ -215,6 +249,16 @@ def test_a_job_leaves_its_record_or_the_reason_of_its_failure(benchmark, monkeyp
     assert benchmark.read_record(job) == {"cases": 4, "problems": []}
 
 
+def test_what_a_killed_writer_left_is_no_event(benchmark):
+    job = Job("train", CROCNET, 0)
+    rest = benchmark.record(job).parent / f"{PARTIAL}of_a_killed_one"
+    rest.mkdir(parents=True)
+    (rest / benchmark.record(job).name).write_text("{}")
+    assert not list(benchmark.events())
+    benchmark.finish(job, {})
+    assert [(what, found) for _, what, found, _ in benchmark.events()] == [("done", job)]
+
+
 def test_a_job_that_outlived_its_call_is_waited_for_and_not_repeated(benchmark, monkeypatch):
     monkeypatch.setattr(jobs, "JOBS", {})  # nothing can be done
     job, results = Job("plan", PLANS), []
@@ -229,7 +273,8 @@ def test_a_job_that_outlived_its_call_is_waited_for_and_not_repeated(benchmark, 
 
 
 def test_one_benchmark_at_a_time(benchmark):
-    with benchmark.alone(), pytest.raises(UserError, match="A benchmark is running in"):
+    said = r"is being written by process \d+ on .+ since 20.+: wait for it with --wait, or choose another folder"
+    with benchmark.alone(), pytest.raises(UserError, match=said):
         workflow.run(settings=SETTINGS, output=benchmark.path)
 
 
@@ -292,7 +337,8 @@ def test_what_takes_no_training_is_done_in_one_process(benchmark, fake, monkeypa
 
 def test_the_worker_is_a_command(benchmark):
     do_all(benchmark)
-    subprocess.run(workflow.WORKER, cwd=benchmark.path, check=True)
+    worker = subprocess.Popen(workflow.WORKER, cwd=benchmark.path, stdin=subprocess.PIPE)
+    assert worker.wait() == 0
     assert benchmark.running() is None
 
 
@@ -339,14 +385,6 @@ def test_trainings_are_processes_of_snakemake_and_do_what_follows(benchmark, fak
     assert out.index(f"done    train {E2A} fold_1") < out.index(f"started train {CROCNET} fold_0")
 
 
-def is_running(benchmark: BenchmarkFolder) -> bool:
-    try:
-        with benchmark.alone():
-            return False
-    except UserError:
-        return True
-
-
 def test_killed_benchmark_finishes_without_repeating_work(benchmark, fake, monkeypatch, tmp_path):
     cascade = {name: contenders()[name] for name in ("e2aunet", "crocnet")}
     settings = Settings(DATASET, [0], "crocnet", cascade, device="cpu")
@@ -363,16 +401,16 @@ workflow.run(settings={settings!r}, output=Path({str(benchmark.path)!r}), cores=
 """)
     last = [Job("evaluate", E2A, 0), Job("train", E2A, 1)]
     environment = os.environ | {"JOBS_THAT": json.dumps({"wait": list(map(str, last))})}
-    process = subprocess.Popen([workflow.SNAKEMAKE[0], str(driver)], env=environment, start_new_session=True)
+    process = subprocess.Popen([workflow.SNAKEMAKE[0], str(driver)], env=environment)
     deadline = time.monotonic() + 60
     while not all(benchmark.begun(job) for job in last):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) > len(last)
+    process.kill()
     process.wait()
-    while is_running(benchmark):  # Snakemake is still dying
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert psutil.wait_procs(started, timeout=20)[1] == []  # Snakemake and the jobs have died with it
     before = {job: benchmark.begun(job) for job, state in schedule_of(benchmark).states().items() if state == "done"}
     assert list(before) == [Job("plan", PLANS), Job("train", E2A, 0)]
     assert all(benchmark.read_record(job) == RECORDS[job.kind] for job in before)  # they are whole

@@ -1,6 +1,7 @@
 """From study to report: what is measured is what the phantom has, and nothing is lost, mixed up or given away."""
 
 import json
+import re
 import shutil
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -13,9 +14,11 @@ import pytest
 import torch
 from conftest import CASCADE, DATASET
 
+from nnunet_cardiac.cine import cohort as cine_cohort
 from nnunet_cardiac.cine import run as cine_run
+from nnunet_cardiac.cine.cohort import folder_name, report_cohort
 from nnunet_cardiac.cine.read import read_cine
-from nnunet_cardiac.cine.run import Options, Segmenter, folder_name, load_segmenter, report_cohort, report_patient
+from nnunet_cardiac.cine.run import Options, Segmenter, load_segmenter, report_patient
 from nnunet_cardiac.cine.segment import segment_cine
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
@@ -157,7 +160,7 @@ def test_indices_are_those_of_the_phantom(study, reported):
 def test_everything_is_there(reported):
     _, output = reported
     assert sorted(f.name for f in output.iterdir()) == [
-        ".lock", "dicom", "indices.csv", "indices.json", "report.html", "segmentation.nii.gz", "volumes.csv",
+        "dicom", "indices.csv", "indices.json", "report.html", "segmentation.nii.gz", "volumes.csv",
     ]  # fmt: skip
     assert len(list((output / "dicom").iterdir())) == 8 + 1
     assert "oracle" in (output / "report.html").read_text()
@@ -203,7 +206,7 @@ def test_what_was_interrupted_goes_on(study, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         report_patient(study.folder, tmp_path / "a", segmenter(stage), Options())
     assert not (tmp_path / "a" / "indices.json").exists()
-    piece = sorted((tmp_path / "a" / "unfinished").rglob("0.npy"))[0]
+    piece = sorted((tmp_path / "a" / "unfinished").rglob("0.npz"))[0]
     piece.write_bytes(piece.read_bytes()[:50])  # the kill came while it was written
     again = Oracle(study)
     record = report_patient(study.folder, tmp_path / "a", segmenter(again), Options())
@@ -254,10 +257,25 @@ def test_a_cohort(cohort, tmp_path, capsys):
 def test_a_cohort_that_was_interrupted_keeps_its_lines(cohort, tmp_path, monkeypatch):
     source, studies, _ = cohort
     report_cohort(source, tmp_path / "out", segmenter(Oracle(*studies)), Options())
-    monkeypatch.setattr(cine_run, "report_patient", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(cine_cohort, "report_patient", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         report_cohort(source, tmp_path / "out", segmenter(Oracle(*studies)), Options())
     assert len(pd.read_csv(tmp_path / "out" / "cohort.csv")) == 5
+
+
+def test_the_cohorts_page_tells_only_what_is_known(tmp_path):
+    found = {"patient": "a & b", "report": "a & b/report.html", "problem": "", "LV_EDV_mL": 150.6, "RV_EDV_mL": np.nan}
+    lost = {"patient": "c", "report": "", "problem": "c holds <nothing>."}
+    cine_cohort._write([found | {"flags": "Base not covered"}, lost], tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    assert '<a href="a &amp; b/report.html">a &amp; b</a>' in page and "c holds &lt;nothing&gt;." in page
+    numbers = re.findall("<td>(.*)</td>", page)
+    assert numbers.count("151") == 1 and numbers.count("") == 11 and "nan" not in page
+
+
+def test_patients_that_are_called_by_numbers_keep_their_lines(tmp_path):
+    cine_cohort._write([{"patient": "001", "report": "001/report.html", "problem": ""}], tmp_path)
+    assert [row["patient"] for row in cine_cohort._earlier(tmp_path / "cohort.csv")] == ["001"]
 
 
 def test_a_patient_that_fails_in_an_unforeseen_way_does_not_stop_the_rest(cohort, tmp_path, monkeypatch):
@@ -283,7 +301,7 @@ def test_paths_in_sentences_name_nobody(cohort):
     (source / "one" / "DOE_JOHN").mkdir()
     (source / "one" / "DOE_JOHN" / "IM1").touch()
     sentence = f"{source / 'one' / 'DOE_JOHN' / 'IM1'} is cut off; {source / 'one'} too."
-    assert cine_run._without_paths(sentence, source / "one", "p") == "p is cut off; p too."
+    assert cine_cohort._without_paths(sentence, source / "one", "p") == "p is cut off; p too."
 
 
 def test_two_runs_at_once(study, tmp_path):
@@ -292,7 +310,7 @@ def test_two_runs_at_once(study, tmp_path):
     class Second(Oracle):
         def logits(self, data):
             if not self.calls:
-                with pytest.raises(UserError, match="Another run is writing to"):
+                with pytest.raises(UserError, match="is being written by process"):
                     report_patient(study.folder, tmp_path, segmenter(Oracle(study)), Options())
             return super().logits(data)
 
@@ -325,7 +343,7 @@ def test_dicom_objects_that_cannot_be_made_do_not_cost_the_report(study, tmp_pat
 
 def test_an_output_that_is_a_file(study, tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="out cannot be written"):
         report_patient(study.folder, tmp_path / "out", segmenter(Oracle(study)), Options())
 
 

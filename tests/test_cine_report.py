@@ -122,7 +122,7 @@ def test_it_says_what_was_found_and_how(analysis, tmp_path):
 def test_flagged_numbers_say_why(analysis, tmp_path):
     page = page_of(analysis, tmp_path)
     assert page.count('href="#flag-1">Check: The base may be missing') == 2
-    assert words(page).count("Check: flag 1") == 2  # in the table
+    assert words(page).count("Check: flag 1") == 2 + 2  # in the table; on paper, for the large numbers too
     assert 'id="flag-1"' in page and 'href="#flag-2"' not in page
     assert "phases 3, 4" in words(page)
     assert [phase for phase, _ in data_of(page)["flagged"]] == [2, 3]
@@ -359,6 +359,19 @@ def test_in_a_browser(frames, analysis, tmp_path):
     assert found["curves"] == 3 and found["jumped"] == "5"
     width, height = found["size"]
     assert width / height == pytest.approx(2 * data["width"] / data["height"], rel=0.02)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_on_paper_it_has_two_pages_however_many_flags(analysis, tmp_path):
+    flags = tuple(replace(UNSURE, reason="Mirrored copies differ by more than is usual. " * 3) for _ in range(30))
+    page_of(replace(analysis, flags=(BASAL, *flags)), tmp_path)
+    printed = tmp_path / "report.pdf"
+    subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+         "--virtual-time-budget=1300", f"--print-to-pdf={printed}", (tmp_path / "report.html").as_uri()],
+        capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert len(re.findall(rb"/Type /Page\b", printed.read_bytes())) == 2
 
 
 def page_of_wide_pixels(frames, folder: Path) -> str:

@@ -64,7 +64,7 @@ def test_killed_anywhere_and_run_again_it_ends_as_if_undisturbed(source, tmp_pat
         raw = tmp_path / f"raw{i}"
         process = start(source, raw)
         n_files = rng.integers(32)
-        while process.is_alive() and len(list(raw.rglob("*.nii.gz"))) < n_files:
+        while process.is_alive() and len(list(raw.glob("*/*Tr/*.nii.gz"))) < n_files:
             time.sleep(rng.uniform(0, 0.002))
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -109,14 +109,14 @@ def test_a_full_target_is_said_and_nothing_half_written_stays(source, tmp_path):
 def test_a_target_that_cannot_be_written(source, tmp_path, monkeypatch):
     (tmp_path / "Dataset032_MnM2_LA").write_text("a file in the way")
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
-    with pytest.raises(UserError, match="cannot be written .*: check nnUNet_raw"):
+    with pytest.raises(UserError, match="cannot be written .*: check its folder, or choose another ID with -d"):
         mnms2.convert(source, n_folds=2)
 
 
 def test_tables_that_cannot_be_written_are_said_in_a_sentence(source, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
-    (tmp_path / "Dataset032_MnM2_LA" / ".cases.csv.partial").mkdir(parents=True)
-    with pytest.raises(UserError, match="cases.csv.partial cannot be written"):
+    (tmp_path / "Dataset032_MnM2_LA" / "cases.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match="cases.csv cannot be written"):
         mnms2.convert(source, n_folds=2)
     assert not (tmp_path / "Dataset032_MnM2_LA" / "dataset.json").exists()
 

@@ -11,7 +11,12 @@ from nnunet_cardiac.architectures import ARCHITECTURES
 from nnunet_cardiac.networks.topology import shrink_topology
 from nnunet_cardiac.training.memory import CUDNN_BYTES, StepMemory, training_memory
 
-IN_3D = [(a.plans, name) for a in ARCHITECTURES.values() for name in a.configurations if name.startswith("3d")]
+IN_3D = [
+    (a.plans, name)
+    for a in ARCHITECTURES.values()
+    for name in a.configurations
+    if name.startswith("3d") and a.planner != "MonaiPlanner"
+]
 IN_2D = [(plans, name.removesuffix("_fullres").replace("3d", "2d")) for plans, name in IN_3D]
 FEATURES = [8, 16, 32]
 SIZES = {2: {"patch": [96, 64], "crop_size": [48, 48], "crop_margin": [15, 15]},

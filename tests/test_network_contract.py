@@ -5,6 +5,7 @@ The networks are those of the session's tiny plans. What an equation of a paper 
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 import torch._dynamo
@@ -19,8 +20,11 @@ from nnunet_cardiac.networks.network import Network, NoDeepSupervision
 from nnunet_cardiac.networks.topology import Topology, shrink_topology
 
 OURS = [architecture for architecture in ARCHITECTURES.values() if architecture.networks]
-CONFIGURATIONS = [(architecture.plans, name) for architecture in OURS for name in architecture.configurations]
-IN_2D = [(plans, name) for plans, name in CONFIGURATIONS if name.startswith("2d")]
+PLANNED = [(architecture.plans, name) for architecture in OURS for name in architecture.configurations]
+IN_2D = [(plans, name) for plans, name in PLANNED if name.startswith("2d")]
+FOREIGN = "nnUNetMonaiPlans"
+"""Of networks of another library. They are slow in 3D, where each is tested once, as a variant of its 2D network."""
+CONFIGURATIONS = [(plans, name) for plans, name in PLANNED if plans != FOREIGN or (plans, name) in IN_2D]
 TOPOLOGY = {field.name for field in dataclasses.fields(Topology)}
 
 
@@ -35,10 +39,14 @@ def in_3d(network_case):
 
     def in_3d(plans: str, name: str) -> NetworkCase:
         flat = network_case(plans, name)
-        solid = [network_case(p, c) for p, c in CONFIGURATIONS if p == plans and c.startswith("3d")]
+        solid = [network_case(p, c) for p, c in PLANNED if p == plans and c.startswith("3d")]
         (same,) = (
             s for s in solid if (s.planned.class_name, s.sees_masks) == (flat.planned.class_name, flat.sees_masks)
         )
+        if plans == FOREIGN:
+            *sides, last = np.prod(same.arguments["strides"], axis=0).tolist()
+            patch = [*sides, 2 * last]
+            return same.changed({k: patch if k == "patch_size" else v for k, v in same.arguments.items()}, patch)
         own = {k: v for k, v in flat.arguments.items() if k not in TOPOLOGY | {"crop_size", "crop_margin"}}
         return same.changed(same.arguments | own)
 
@@ -46,7 +54,6 @@ def in_3d(network_case):
 
 
 every_configuration = pytest.mark.parametrize("case", CONFIGURATIONS, ids="-".join, indirect=True)
-every_2d_configuration = pytest.mark.parametrize("case", IN_2D, ids="-".join, indirect=True)
 
 
 def total(outputs) -> torch.Tensor:
@@ -108,6 +115,10 @@ def test_sizes_that_fit_work_and_others_are_refused(case):
     network = case.build().eval()
     with torch.no_grad():
         twice = [2 * side for side in case.patch_size]
+        if network.fixed_size is not None:
+            with pytest.raises(ValueError, match=f"An input of {' x '.join(map(str, twice))} does not fit .* are for"):
+                network(case.images(1, twice))
+            return
         assert network(case.images(1, twice)).shape == (1, CLASSES, *twice)
         for axis, divisor in enumerate(network.divisible_by):
             size = [side + (a == axis) for a, side in enumerate(case.patch_size)]
@@ -147,7 +158,14 @@ def test_half_precision_stays_finite(case):
 
 @every_configuration
 def test_convolutions_start_as_nnunets(case):
-    """He initialisation, from every part of the network: PyTorch's own leaves no bias at 0."""
+    """He initialisation, from every part of the network: PyTorch's own leaves no bias at 0. Another library's network
+    starts as it makes it."""
+    if case.planned.class_name.startswith("nnunet_cardiac.networks.monai"):
+        torch.manual_seed(0)
+        network = case.planned.build(case.input_channels, CLASSES)
+        torch.manual_seed(0)
+        torch.testing.assert_close(case.build().state_dict(), network.state_dict())
+        return
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     convolutions = [module for module in case.build().modules() if isinstance(module, kinds)]
     assert convolutions and not any(conv.bias.any() for conv in convolutions if conv.bias is not None)
@@ -166,7 +184,7 @@ def test_every_variant_works_in_3d(in_3d, plans, name):
     assert_every_parameter_learns(network)
 
 
-@every_2d_configuration
+@pytest.mark.parametrize("case", [c for c in IN_2D if c[0] != FOREIGN], ids="-".join, indirect=True)
 def test_compiled_without_breaks_but_at_the_crop_and_never_again(case):
     """torch.compile, which nnU-Net trains with on a GPU: what the first epoch compiles serves all others."""
     arguments = shrink_topology(case.arguments, 2, 1)

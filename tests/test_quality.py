@@ -134,6 +134,21 @@ def test_few_phases_and_coarse_images_are_flagged(cycle):
     assert set(flags_of(cycle, spacing=(14.0, 2.8, 2.8))) == {"Slices far apart", "Large pixels"}
 
 
+def test_slices_that_are_shifted_are_flagged_from_where_on_parts_get_lost(cycle):
+    found = analysed(cycle)
+    flags = {}
+    for shift in (9.0, 20.0):
+        flags[shift] = quality_flags(replace(found, cine=replace(found.cine, shift=shift)))
+    assert flags[9.0] == () and [flag.title for flag in flags[20.0]] == ["Slices shifted"]
+    assert {"LV_EF_percent", "RV_EDV_mL", "LV_mass_g"} <= set(flags[20.0][0].indices)
+
+
+def test_a_heart_rate_that_is_derived_touches_the_cardiac_output_alone(cycle):
+    found = analysed(cycle)
+    (flag,) = quality_flags(replace(found, cine=replace(found.cine, heart_rate_is_derived=True)))
+    assert set(flag.indices) == {name for name in found.indices if "_CO_" in name} and flag.indices
+
+
 def test_without_a_heart_there_is_one_flag(cycle):
     found = flags_of(np.zeros_like(cycle))
     assert set(found) == {"No heart found"} and "LV_EDV_mL" in found["No heart found"].indices

@@ -318,7 +318,7 @@ def zipped(place, **members):
 def test_no_path_leads_out_of_the_folder(tmp_path, store, name):
     with pytest.raises(UserError, match="leads out of its folder"):
         install(zipped(tmp_path, **{name.format(tmp_path): "text"}))
-    assert list(store.iterdir()) == [] and not list(tmp_path.rglob("*outside*"))
+    assert list(store.glob("*")) == [] and not list(tmp_path.rglob("*outside*"))
 
 
 def test_links_are_refused(tmp_path, store):
@@ -354,7 +354,7 @@ def test_damage_in_the_middle_is_refused(exported, tmp_path, store):
         (tmp_path / "damaged.zip").write_bytes(damaged)
         with pytest.raises(UserError, match=r"damaged\.zip"):
             install(tmp_path / "damaged.zip")
-    assert list(store.iterdir()) == []
+    assert list(store.glob("*")) == []
 
 
 def test_too_much_is_refused(tmp_path, store, monkeypatch):
@@ -368,7 +368,7 @@ def test_a_bomb_is_not_unpacked(tmp_path, store):
         archive.writestr("2d/fold_0.safetensors", bytes(30_000_000))
     with pytest.raises(UserError, match=r"bomb\.zip unpacks to more than a model has"):
         install(tmp_path / "bomb.zip")
-    assert list(store.iterdir()) == []
+    assert not store.exists()
 
 
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "a/b", "-x", "a.", "h\u00e9art", "a" * 101, "a\n"])

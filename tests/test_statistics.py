@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from nnunet_cardiac.evaluation.statistics import agreement, compare, describe, rank_biserial
+from nnunet_cardiac.evaluation.statistics import (
+    _kendall,
+    agreement,
+    compare,
+    describe,
+    describe_columns,
+    rank_biserial,
+    rank_stability,
+    variance_components,
+)
 
 
 @pytest.fixture
@@ -120,3 +129,62 @@ def test_bland_altman_by_hand():
     assert (result["loa_lower"], result["loa_upper"]) == pytest.approx((4 / 3 - half, 4 / 3 + half))
     assert result["correlation"] == pytest.approx(np.corrcoef([101, 98, 110], [100, 100, 105])[0, 1])
     assert math.isnan(agreement(pair.iloc[:1])["correlation"])
+
+
+def test_the_scatter_is_told_apart_by_where_it_comes_from():
+    rng = np.random.default_rng(0)
+    sds = {"fold": 0.05, "patient": 0.08, "seed": 0.03, "rest": 0.02}
+    rows = []
+    for fold in range(300):
+        of_fold, of_seed = rng.normal(0, sds["fold"]), rng.normal(0, sds["seed"], 4)
+        for patient in range(10):
+            of_patient = rng.normal(0, sds["patient"])
+            rows += [
+                {"fold": fold, "patient": f"{fold}_{patient}", "seed": seed,
+                 "value": 0.8 + of_fold + of_patient + of_seed[seed] + rng.normal(0, sds["rest"])}
+                for seed in range(4)
+            ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    found = variance_components(table)
+    for source, sd in sds.items():
+        assert math.sqrt(found[source]) == pytest.approx(sd, rel=0.25), source
+    one_fold = variance_components(table[table["fold"] == 0])
+    assert math.isnan(one_fold["fold"]) and not math.isnan(one_fold["seed"])
+    one_seed = variance_components(table[table["seed"] == 0])
+    assert math.isnan(one_seed["seed"]) and math.isnan(one_seed["rest"]) and one_seed["patient"] > 0
+
+
+def test_ranks_tell_how_much_they_owe_to_the_patients():
+    rng = np.random.default_rng(0)
+    patients = rng.normal(0.8, 0.1, 30)
+    values = pd.DataFrame({"best": patients + 0.05, "same": patients, "twin": patients + rng.normal(0, 0.01, 30)})
+    values.iloc[0, 0] = math.nan  # a patient who misses one is left out of all
+    ranks = rank_stability(values)
+    assert ranks.loc["best", ["rank", "rank_lower", "rank_upper", "first"]].tolist() == [1, 1, 1, 1]
+    assert ranks.loc["twin", "rank_lower"] == 2 and ranks.loc["twin", "rank_upper"] == 3
+    assert 0.3 < ranks["tau"].iloc[0] < 1
+    assert rank_stability(values, higher_is_better=False).loc["best", "rank"] == 3
+
+
+def test_columns_are_described_as_each_alone():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(40, 3)), columns=list("abc"))
+    table.loc[[3, 8, 9], "b"] = np.nan  # a patient is left without a value
+    patients = pd.Series([f"p{i // 2}" for i in range(40)])
+    alone = [describe(table[column], patients) for column in table]
+    pd.testing.assert_frame_equal(pd.DataFrame(describe_columns(table, patients)), pd.DataFrame(alone))
+    known = table["b"].dropna()
+    groups = known.groupby(patients)
+    expected = stats.bootstrap(
+        (groups.sum(), groups.count()), lambda s, c, axis: s.sum(axis) / c.sum(axis), n_resamples=2000, paired=True,
+        method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    row = describe_columns(table, patients)[1]
+    assert (row["n"], row["patients"]) == (37, 19)
+    assert (row["ci_lower"], row["ci_upper"]) == pytest.approx(tuple(expected))
+
+
+def test_kendall_is_scipys():
+    random = np.random.default_rng(0)
+    rank, ranks = random.integers(0, 5, 8), random.integers(0, 5, (20, 8))
+    assert _kendall(rank, ranks) == pytest.approx([stats.kendalltau(rank, other).statistic for other in ranks])

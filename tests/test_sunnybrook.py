@@ -16,7 +16,7 @@ from pydicom.uid import JPEGLosslessSV1
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.dataset_conversion import sunnybrook
 from nnunet_cardiac.dataset_conversion.conversion import read_cases
-from nnunet_cardiac.dataset_conversion.sunnybrook import dicom_affine, fill_polygon, polygon_area, read_contour
+from nnunet_cardiac.dataset_conversion.sunnybrook import fill_polygon, polygon_area, read_contour
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.phantom.sunnybrook import N_FRAMES, write_dicom, write_patients
 
@@ -116,23 +116,6 @@ def test_polygons_that_enclose_nothing_or_leave_the_image():
         fill_polygon(np.array([[2.0, 2], [5, 2], [8, 2]]), (10, 10))
     with pytest.raises(UserError, match="out of an image of 12 x 10 pixels"):
         fill_polygon(squares((2, 3, 13, 5))[0], (10, 12))
-
-
-def test_geometry_is_the_images_own():
-    dicom = pydicom.Dataset()
-    dicom.PixelSpacing, dicom.SliceThickness = [1.5, 1.25], 8  # rows, columns
-    dicom.ImagePositionPatient, dicom.ImageOrientationPatient = [10, 20, 30], [0, 1, 0, 0, 0, -1]
-    affine = dicom_affine(dicom)
-    # along a row of the image the patient's back comes nearer: DICOM's y, nibabel's -y; down a column the feet
-    np.testing.assert_allclose(affine[:3, 0], [0, -1.25, 0], atol=1e-12)
-    np.testing.assert_allclose(affine[:3, 1], [0, 0, -1.5], atol=1e-12)
-    np.testing.assert_allclose(affine[:3, 3], [-10, -20, 30])
-    dicom.ImageOrientationPatient = [0.001, 1, 0, 0, 0.002, -1]  # rounded, and not quite at right angles
-    cosines = dicom_affine(dicom)[:3, :3] / [1.25, 1.5, 8]
-    np.testing.assert_allclose(cosines.T @ cosines, np.eye(3), atol=1e-12)
-    dicom.SliceThickness = None
-    with pytest.raises(ValueError, match="spacing"):
-        dicom_affine(dicom)
 
 
 # data sets
@@ -264,6 +247,11 @@ def faults():
     def not_dicom(source):
         image_files(source)[4].write_text("a web page that says no")
 
+    def without_spacing(source):
+        dicom = pydicom.dcmread(image_files(source)[4])
+        dicom.PixelSpacing = [4.2, 0]
+        dicom.save_as(image_files(source)[4])
+
     def compressed(source):
         dicom = pydicom.dcmread(image_files(source)[4])
         dicom.file_meta.TransferSyntaxUID = JPEGLosslessSV1
@@ -291,6 +279,7 @@ def faults():
         (another_series, "SC-HF-I-1: 2 DICOM files of 1 other series are left out", 0),
         (truncated, "cannot be read as DICOM", 1),
         (not_dicom, "cannot be read as DICOM", 1),
+        (without_spacing, "cannot be read as DICOM (spacing 0.0 x 4.2 x 10.0 mm", 1),
         (compressed, "cannot be read as DICOM", 1),
         (same_number, "both have instance number 5", 1),
         (strange_name, "4 contours of no patient|6 contours of no patient", 4),

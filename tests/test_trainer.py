@@ -32,7 +32,8 @@ PLANS = "nnUNetCroCNetPlans"
 DADU = {"trainer": "nnUNetTrainerDADU", "plans": "nnUNetDADUPlans"}
 HALSR = {"trainer": "nnUNetTrainerHALSRNet", "plans": "nnUNetHALSRNetPlans"}
 SPATIAL = {"trainer": "nnUNetTrainerSpatialAttentionUNet", "plans": "nnUNetSpatialAttentionUNetPlans"}
-RECIPES = {a.trainer: a.plans for a in ARCHITECTURES.values() if a.trainer != "nnUNetTrainer"}
+NNUNETS = ("nnUNetTrainer", "nnUNetTrainerNoDeepSupervision")
+RECIPES = {a.trainer: a.plans for a in ARCHITECTURES.values() if a.trainer not in NNUNETS}
 """Our trainers, each with the plans of its own architecture."""
 
 

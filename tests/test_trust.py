@@ -15,7 +15,8 @@ import torch
 from conftest import DATASET, NNUNET
 from mutations import Evil
 
-from nnunet_cardiac.cine.run import _cohort_page
+from nnunet_cardiac.cine.cohort import SHOWN
+from nnunet_cardiac.cine.report import template
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import ALLOW_CODE
 from nnunet_cardiac.errors import UntrustedError, UserError
@@ -163,7 +164,8 @@ def test_names_of_files_do_not_command_a_terminal(tmp_path, capsys):
 
 def test_names_of_patients_are_harmless_in_pages():
     name = "<script>alert(1)</script>"
-    page = _cohort_page(pd.DataFrame([{"patient": name, "report": f"{name}/x.html", "problem": name}]))
+    row = {"patient": name, "report": f"{name}/x.html", "problem": name}
+    page = template("cohort.html.j2").render(rows=[row], shown=SHOWN)
     assert name not in page and page.count("&lt;script&gt;") == 3
 
 

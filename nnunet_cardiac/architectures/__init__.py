@@ -49,15 +49,20 @@ ARCHITECTURES: Mapping[str, Architecture] = find_architectures(__name__, __path_
 
 
 def contenders() -> dict[str, Contender]:
-    """Everyone who can take part in a benchmark, by name: in 2D, in the architectures' order, then in 3D."""
+    """Everyone who can take part in a benchmark, by name: in the architectures' order, those on demand last."""
     everyone = [contender for architecture in ARCHITECTURES.values() for contender in architecture.contenders]
-    return {contender.name: contender for contender in sorted(everyone, key=lambda contender: contender.is_3d)}
+    return {contender.name: contender for contender in sorted(everyone, key=lambda contender: contender.on_demand)}
 
 
 def costed() -> list[Contender]:
     """Those whose cost is shown unless others are asked for."""
     everyone = contenders()
     return [everyone[name] for architecture in ARCHITECTURES.values() for name in architecture.costed]
+
+
+def tables() -> dict[str, PublishedFigures]:
+    """The papers' tables by their keys, in the architectures' order."""
+    return {figures.key: figures for architecture in ARCHITECTURES.values() for figures in architecture.published}
 
 
 def published_for(names: Iterable[str]) -> list[PublishedFigures]:

@@ -1,7 +1,7 @@
 """What an architecture declares: networks, recipe, contenders in benchmarks, published figures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,8 @@ class Contender:
         planner: what ``-pl`` names; makes ``plans`` where they do not exist
         plans, configuration, trainer: what ``-p``, ``-c`` and ``-tr`` name
         description: architecture and recipe in a few words
+        matched_to: name of the contender whose cost this one has, for a baseline of matched cost
+        on_demand: whether it takes part in a benchmark only when it is named, as those in 3D do
     """
 
     name: str
@@ -21,11 +23,8 @@ class Contender:
     configuration: str
     trainer: str
     description: str = ""
-
-    @property
-    def is_3d(self) -> bool:
-        """Contenders in 3D take part in a benchmark when they are named."""
-        return self.configuration.startswith("3d")
+    matched_to: str = ""
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,26 @@ class PublishedFigures:
     """A table of a paper, to stand beside what was measured; never a result of this project.
 
     Args:
+        key: its short name: ``benchmark --contenders table:KEY`` takes its methods
         paper: authors, title and where it appeared
         table: which of its tables
         data: on which data set, and which view of it
-        columns: titles of the numbers
-        rows: by the paper's name of a method, its numbers; None where it gives none
+        columns: titles of the numbers: metric, structure (none or "average" for the mean), phase, unit
+        rows: by the paper's name of a method, its numbers; None where it gives none. A phase that follows a comma is
+            that of the whole row
+        contenders: by a row's name, who stands for that method here
+        missing: by a row's name, why nobody does
         remark: what a reader must know before comparing
     """
 
+    key: str
     paper: str
     table: str
     data: str
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[float | None, ...]]
+    contenders: Mapping[str, str]
+    missing: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
 
 

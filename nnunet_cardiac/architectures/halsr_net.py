@@ -1,8 +1,10 @@
 """HALSR-Net: a regressed box around the left ventricle, then hybrid attention and reconstruction inside it."""
 
+from typing import Any
+
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = {"planner": "HALSRNetPlanner", "plans": "nnUNetHALSRNetPlans"}
+_PLANS: dict[str, Any] = {"planner": "HALSRNetPlanner", "plans": "nnUNetHALSRNetPlans"}
 _RECIPE = "nnUNetTrainerHALSRNet"
 
 ARCHITECTURE = Architecture(
@@ -61,6 +63,7 @@ ARCHITECTURE = Architecture(
             configuration="3d_cascade_fullres",
             trainer=_RECIPE,
             description="HALSR-Net inside the left ventricle's 3D box, its own recipe in both phases",
+            on_demand=True,
         ),
         Contender(
             "halsrnet_whole_image_3d",
@@ -68,15 +71,18 @@ ARCHITECTURE = Architecture(
             configuration="3d_fullres",
             trainer=_RECIPE,
             description="HALSR-Net on the whole volume, its own recipe",
+            on_demand=True,
         ),
     ),
     published=(
         PublishedFigures(
+            key="halsrnet",
             paper="HALSR-Net, public code (ASFS-Net)",
             table="README",
             data="ACDC, LVQuan19 and an in-house data set, cavity and myocardium of the LV",
             columns=("accuracy, %", "F1, %"),
             rows={"HALSR-Net, up to": (98, 98)},
+            contenders={"HALSR-Net, up to": "halsrnet"},
             remark="The README does not say for which data set, structure and split this holds, nor whether all pixels "
             "count. Where nearly all of an image is background, an accuracy of 98 % is little.",
         ),

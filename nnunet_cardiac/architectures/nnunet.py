@@ -1,9 +1,11 @@
 """nnU-Net's own U-Nets: the baselines that every architecture is compared with."""
 
+from typing import Any
+
 from nnunet_cardiac.architectures.architecture import Architecture, Contender
 
-_UNET = {"planner": "ExperimentPlanner", "plans": "nnUNetPlans"}
-_RESIDUAL_ENCODER = {"planner": "nnUNetPlannerResEncM", "plans": "nnUNetResEncUNetMPlans"}
+_UNET: dict[str, Any] = {"planner": "ExperimentPlanner", "plans": "nnUNetPlans"}
+_RESIDUAL_ENCODER: dict[str, Any] = {"planner": "nnUNetPlannerResEncM", "plans": "nnUNetResEncUNetMPlans"}
 _RECIPE = "nnUNetTrainer"
 
 ARCHITECTURE = Architecture(
@@ -35,6 +37,7 @@ ARCHITECTURE = Architecture(
             configuration="3d_fullres",
             trainer=_RECIPE,
             description="nnU-Net's U-Net in 3D, nnU-Net's recipe",
+            on_demand=True,
         ),
         Contender(
             "nnunet_resenc_m_3d",
@@ -42,6 +45,7 @@ ARCHITECTURE = Architecture(
             configuration="3d_fullres",
             trainer=_RECIPE,
             description="nnU-Net's residual encoder U-Net (M) in 3D, nnU-Net's recipe",
+            on_demand=True,
         ),
     ),
 )

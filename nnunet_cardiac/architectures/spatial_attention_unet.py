@@ -1,8 +1,10 @@
 """The spatial-attention U-Net and its four siblings: one network with three switches."""
 
+from typing import Any
+
 from nnunet_cardiac.architectures.architecture import Architecture, Contender, PublishedFigures
 
-_PLANS = {"planner": "SpatialAttentionUNetPlanner", "plans": "nnUNetSpatialAttentionUNetPlans"}
+_PLANS: dict[str, Any] = {"planner": "SpatialAttentionUNetPlanner", "plans": "nnUNetSpatialAttentionUNetPlans"}
 _RECIPE = "nnUNetTrainerSpatialAttentionUNet"
 
 ARCHITECTURE = Architecture(
@@ -80,15 +82,19 @@ ARCHITECTURE = Architecture(
             configuration="3d_fullres",
             trainer=_RECIPE,
             description="U-Net with encoder attention and attention gates in 3D, its own recipe",
+            on_demand=True,
         ),
     ),
     published=(
         PublishedFigures(
+            key="spatial",
             paper="Spatial-attention U-Net, public code",
             table="README",
             data="Sunnybrook, 805 images, LV cavity",
             columns=("Dice", "Jaccard"),
             rows={"first version": (0.4307, 0.2834), "Modified Spatial Attention U-Net": (0.8036, 0.70)},
+            contenders={"Modified Spatial Attention U-Net": "spatial_attention_unet"},
+            missing={"first version": "the README does not describe it"},
             remark="nnU-Net is not among the methods compared; the split is not reported. A Dice of 0.8036 in every "
             "image would be a Jaccard of 0.67.",
         ),

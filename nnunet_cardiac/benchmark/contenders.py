@@ -1,15 +1,18 @@
 """Who takes part in a benchmark: contenders by name, those of the architectures and those of a file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from nnunet_cardiac.architectures import contenders
+from nnunet_cardiac.architectures import ARCHITECTURES, contenders, tables
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.texts import read_text
 
 BASELINE = "nnunet_2d"
+MATCHED_PLANNER = "nnUNetPlannerResEncM"
+TABLE = "table:"
+"""Before the key of a paper's table, in place of a contender's name: all who stand for its methods."""
 BUILT_IN = contenders()
 """Those that the architectures declare."""
 
@@ -18,18 +21,47 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
     """Contenders by name, built-in or of a file.
 
     Args:
-        names: None for all, the built-in ones in 2D and those of the file
+        names: of contenders, or ``table:KEY`` for those of a paper's table; None for all that are not on demand
         file: YAML or JSON: ``NAME: {planner: ..., plans: ..., configuration: ..., trainer: ..., description: ...}``
 
     Raises:
-        UserError: a contender that does not exist, or a file that describes no contenders
+        UserError: a contender or a table that does not exist, or a file that describes no contenders
     """
     known = everyone(file)
-    unknown = [name for name in names or () if name not in known]
+    names = [name for given in names or () for name in _named(given)]
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(f"There is no contender '{unknown[0]}': there are {', '.join(known)}.")
-    names = names or [name for name, contender in known.items() if name not in BUILT_IN or not contender.is_3d]
+    names = names or [name for name, contender in known.items() if not contender.on_demand]
     return [known[name] for name in dict.fromkeys(names)]
+
+
+def matched_baselines(chosen: Sequence[Contender]) -> list[Contender]:
+    """A baseline for every contender that is not nnU-Net's own: its residual encoder U-Net at the contender's cost."""
+    own = {contender.planner for contender in ARCHITECTURES["nnU-Net"].contenders}
+    return [
+        Contender(
+            f"matched_{c.name}",
+            planner=MATCHED_PLANNER,
+            plans=f"nnUNetMatchedTo{''.join(word.capitalize() for word in c.name.split('_'))}Plans",
+            configuration="3d_fullres" if c.configuration.startswith("3d") else "2d",
+            trainer="nnUNetTrainer",
+            description=f"nnU-Net's residual encoder U-Net at the cost of {c.name}, nnU-Net's recipe",
+            matched_to=c.name,
+        )
+        for c in chosen
+        if c.planner not in own
+    ]
+
+
+def _named(given: str) -> Iterable[str]:
+    """The contenders of a table, in the order of its rows, or the one that has this name."""
+    if not given.startswith(TABLE):
+        return [given]
+    known = tables()
+    if given.removeprefix(TABLE) not in known:
+        raise UserError(f"There is no table '{given}': there are {', '.join(TABLE + key for key in known)}.")
+    return known[given.removeprefix(TABLE)].contenders.values()
 
 
 def everyone(file: Path | None = None) -> dict[str, Contender]:

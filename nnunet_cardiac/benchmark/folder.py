@@ -2,10 +2,14 @@
 
 FOLDER/settings.json     what the benchmark is asked to do
 FOLDER/workflow.json     what its latest call is asked to do
-FOLDER/jobs/             for each job a record when it is done (.json), the reason when it failed (.failed), a lock
+FOLDER/jobs/             for each job when it began (.begun), a record when it is done (.json), the reason when it
+                         failed (.failed), a lock
 FOLDER/logs/             what the jobs printed
-FOLDER/evaluation/       tables by model and fold
-FOLDER/nnUNet_results/   models trained with a budget; without one they are in $nnUNet_results
+FOLDER/evaluation/       tables by model, and by fold or test
+FOLDER/predictions/      segmentations of the tests; those of the folds are where nnU-Net keeps them
+FOLDER/corrupted_images/ images that were made worse
+FOLDER/nnUNet_results/   models trained with a budget or another learning rate; others are in $nnUNet_results
+FOLDER/search/           short runs that look for a learning rate
 FOLDER/gpus/             a lock for each GPU
 FOLDER/report/           the page and its tables
 """
@@ -13,19 +17,21 @@ FOLDER/report/           the page and its tables
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.lock import held, locked
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json, read_text, unforeseen
 
-KINDS = ("plan", "train", "evaluate", "cost")
+KINDS = ("plan", "tune", "train", "evaluate", "cost", "test")
 SETTINGS = "settings.json"
-EVENTS = {".lock": "started", ".json": "done", ".failed": "failed"}
+EVENTS = {".begun": "started", ".json": "done", ".failed": "failed"}
 """What a file beside a job's record says about the job."""
 
 
@@ -36,18 +42,30 @@ class Job:
     Args:
         kind: one of ``KINDS``
         name: of the plans (to "plan") or of the model
-        fold: of "train" and "evaluate"
+        fold: of "tune", "train" and "evaluate"
+        where: of "test", what is tested on
     """
 
     kind: str
     name: str
     fold: int | None = None
+    where: str | None = None
 
     @property
     def path(self) -> PurePosixPath:
         """Relative to the folder of all records, or logs, and without a suffix."""
         place = PurePosixPath(self.kind, self.name)
+        if self.where is not None:
+            return place / self.where
         return place if self.fold is None else place / f"fold_{self.fold}"
+
+    @classmethod
+    def at(cls, path: PurePosixPath) -> "Job":
+        """The job of a ``path``."""
+        kind, name, *part = path.parts
+        if kind == "test":
+            return cls(kind, name, where=part[0])
+        return cls(kind, name, int(part[0].removeprefix("fold_")) if part else None)
 
     def __str__(self) -> str:
         return " ".join(self.path.parts)
@@ -135,7 +153,7 @@ class BenchmarkFolder:
 
     def fail(self, job: Job, reason: str) -> None:
         """Notes why a job failed, in one step."""
-        _write_text(reason, self.failed(job))
+        write_text(reason, self.failed(job))
 
     def failure(self, job: Job) -> str | None:
         """Why a job failed; None for one that did not."""
@@ -166,22 +184,22 @@ class BenchmarkFolder:
 
     def begun(self, job: Job) -> int:
         """When a job was last begun, in ns of the file system's clock; 0 for one that was not."""
-        lock = self._of(job, ".lock")
-        return lock.stat().st_mtime_ns if lock.is_file() else 0
+        begun = self._of(job, ".begun")
+        return begun.stat().st_mtime_ns if begun.is_file() else 0
 
     def events(self) -> Iterator[tuple[float, str, Job, str]]:
         """Since the call began: when, "started", "done" or "failed", which job, and the reason of a failure."""
         jobs = self.path / "jobs"
         began = self.workflow.stat().st_mtime
         for kind in reversed(KINDS):  # what comes later is looked at first: so its causes are not missed
-            for file in (jobs / kind).rglob("*"):
-                if file.suffix not in EVENTS or file.name.startswith("."):
+            for file in _files(jobs / kind):
+                if file.suffix not in EVENTS:
                     continue
                 with suppress(FileNotFoundError):  # a workflow clears away what was left half done
                     if (changed := file.stat().st_mtime) >= began:
-                        name, *fold = file.relative_to(jobs / kind).with_name(file.name[: -len(file.suffix)]).parts
-                        job = Job(kind, name, int(fold[0].removeprefix("fold_")) if fold else None)
-                        yield changed, EVENTS[file.suffix], job, file.read_text() if file.suffix == ".failed" else ""
+                        job = Job.at(PurePosixPath(file.relative_to(jobs).with_name(file.name[: -len(file.suffix)])))
+                        reason = file.read_text(encoding="utf-8") if file.suffix == ".failed" else ""
+                        yield changed, EVENTS[file.suffix], job, reason
 
     def set_running(self, job: Job | None) -> None:
         """Notes which job the worker is at, for whoever finds that it has died."""
@@ -190,47 +208,28 @@ class BenchmarkFolder:
     def running(self) -> Job | None:
         """The job that the worker is at, or was at when it died."""
         file = self.path / "jobs" / ".running"
-        job = json.loads(file.read_text()) if file.is_file() else {}
+        job = read_json(file) if file.is_file() else {}
         return Job(**job) if job else None
 
     # locks: the operating system's, so that what dies lets go of them
 
-    @contextmanager
-    def alone(self) -> Iterator[int]:
-        """Keeps a second benchmark out of the folder, for as long as processes live that inherit the file descriptor.
+    def alone(self) -> AbstractContextManager[None]:
+        """Keeps a second benchmark out of the folder.
 
         Raises:
             UserError: there is one already, or the folder cannot be written
         """
-        import fcntl
+        return locked(self.path)
 
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".lock").touch()
-        except OSError as e:
-            raise UserError(f"{self.path} cannot be written ({e.strerror}): choose another folder with -o.") from e
-        with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                raise UserError(
-                    f"A benchmark is running in {self.path}: wait for it, or choose another folder with -o."
-                ) from e
-            yield file.fileno()
-
-    @contextmanager
-    def locked(self, job: Job) -> Iterator[None]:
+    def locked(self, job: Job) -> AbstractContextManager[None]:
         """Waits for a job that outlived the call that started it, instead of disturbing it."""
-        import fcntl
-
-        self.record(job).parent.mkdir(parents=True, exist_ok=True)
-        with open(self._of(job, ".lock"), "a") as file:  # "w" would say that the job has begun anew
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        lock = self._of(job, ".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return held(lock)
 
     def begin(self, job: Job) -> None:
         """Notes that a job, which is locked, begins."""
-        os.utime(self._of(job, ".lock"))
+        self._of(job, ".begun").touch()
 
     @property
     def gpus(self) -> Path:
@@ -256,7 +255,7 @@ class BenchmarkFolder:
 
     def results(self, settings: Settings) -> Path:
         """Where the models are: ``nnUNet_results`` in the sense of nnU-Net."""
-        return self.path.resolve() / "nnUNet_results" if settings.budget else folder("nnUNet_results")
+        return self.path.resolve() / "nnUNet_results" if settings.has_own_models else folder("nnUNet_results")
 
     def use_results(self, settings: Settings) -> None:
         """Sends nnU-Net there; to be called before it is imported."""
@@ -266,9 +265,22 @@ class BenchmarkFolder:
         """Checkpoints and validation of one fold."""
         return self.results(settings) / model.dataset / model.name / f"fold_{fold}"
 
-    def evaluation(self, model: Model, fold: int) -> Path:
-        """Tables of one fold."""
-        return self.path / "evaluation" / model.name / f"fold_{fold}"
+    def search(self, model: Model, fold: int) -> Path:
+        """Short runs that look for a learning rate."""
+        return self.path.resolve() / "search" / model.name / f"fold_{fold}"
+
+    def evaluation(self, model: Model, part: int | str) -> Path:
+        """Tables of one fold, or of a test."""
+        return self.path / "evaluation" / model.name / (f"fold_{part}" if isinstance(part, int) else part)
+
+    def predictions(self, model: Model, where: str) -> Path:
+        """Segmentations of a test."""
+        return self.path / "predictions" / model.name / where
+
+    @property
+    def corrupted(self) -> Path:
+        """Images that were made worse."""
+        return self.path / "corrupted_images"
 
     @property
     def report(self) -> Path:
@@ -276,12 +288,19 @@ class BenchmarkFolder:
         return self.path / "report"
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    """Files in a folder of any depth that are not hidden, and in no hidden folder; others may come and go meanwhile."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
 def _write(content: dict, file: Path) -> None:
-    _write_text(json.dumps(content, indent=2), file)
+    write_text(json.dumps(content, indent=2), file)
 
 
-def _write_text(text: str, file: Path) -> None:
+def write_text(text: str, file: Path) -> None:
+    """In one step."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
+    with written_whole(file) as partial:
+        partial.write_text(text, encoding="utf-8")

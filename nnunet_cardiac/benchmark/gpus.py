@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 @contextmanager
 def own_gpu(locks: Path, visible: list[str]) -> Iterator[str]:
@@ -17,19 +19,20 @@ def own_gpu(locks: Path, visible: list[str]) -> Iterator[str]:
         locks: folder for one file a GPU
         visible: the GPUs to choose from, as in CUDA_VISIBLE_DEVICES
     """
-    import fcntl
-
     locks.mkdir(parents=True, exist_ok=True)
     while True:
         for gpu in visible:
-            with open(locks / gpu, "w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
+            lock = FileLock(locks / gpu)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
                 os.environ["CUDA_VISIBLE_DEVICES"] = gpu
                 yield gpu
-                return
+            finally:
+                lock.release()
+            return
         time.sleep(1)
 
 

@@ -13,16 +13,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
-from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job
+from nnunet_cardiac.architectures.architecture import Contender
+from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job, write_text
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
-from nnunet_cardiac.environment import check_trainer, folder, load_plans
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.environment import check_trainer, folder, load_plans, read_splits
+from nnunet_cardiac.errors import UserError, sentence
+from nnunet_cardiac.lock import waiting
 from nnunet_cardiac.model import Model, previous_stages
-from nnunet_cardiac.texts import write_rows
+from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
+from nnunet_cardiac.texts import read_json, write_rows
 
 CASES_TIMED = 4
 """Cases, at most, that prediction is timed on."""
@@ -32,28 +36,92 @@ def plan(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """Plans and preprocessed data; what exists is kept. Records configurations, and every stage before another."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
+    from nnunet_cardiac.planners.plan_and_preprocess import follows_paper, plan_and_preprocess
 
+    started = time.monotonic()
+    if original := settings.copied_plans().get(job.name):
+        return _copy_plans(settings.dataset, original, job.name) | (benchmark.read_record(Job("plan", original)) or {})
     members = [c for c in settings.contenders.values() if settings.plans_name(c.plans) == job.name]
     configurations = sorted({c.configuration for c in members})
-    started = time.monotonic()
     wrong = {}
     for configuration in configurations:
         try:
             plan_and_preprocess(
                 settings.dataset, members[0].planner, [configuration], settings.gpu_memory_target,
-                size=settings.size, plans_name=job.name, n_processes=default_num_processes, keep_plans=True,
+                paper=settings.paper and follows_paper(members[0].planner), size=settings.size, plans_name=job.name,
+                n_processes=default_num_processes, keep_plans=True,
             )  # fmt: skip
         except UserError as e:  # the configuration's own training will fail by it, the others go on
             wrong[configuration] = e
     if len(wrong) == len(configurations):
         raise next(iter(wrong.values()))
+    if members[0].matched_to:
+        _match(settings, members[0])
     planned = next(configuration for configuration in configurations if configuration not in wrong)
     return {
         "previous_stages": previous_stages(load_plans(settings.dataset, job.name, planned)),
         "configurations": configurations,
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _match(settings: Settings, baseline: Contender) -> None:
+    """Gives a baseline's plans the cost of the contender that it is matched to."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_cardiac.planners.matched import match
+
+    other = settings.model(settings.contenders[baseline.matched_to])
+    plans = load_plans(settings.dataset, other.plans, other.configuration)
+    file = folder("nnUNet_preprocessed") / settings.dataset / f"{settings.plans_name(baseline.plans)}.json"
+    stages = [stage.configuration for stage in other.stages(previous_stages(plans))]
+    match(str(file), baseline.configuration, baseline.matched_to, PlansManager(plans), stages, settings.match)
+
+
+def _copy_plans(dataset: str, original: str, copy: str) -> dict:
+    """Plans under another name: of the same preprocessed images, and for models of their own."""
+    place = folder("nnUNet_preprocessed") / dataset
+    plans = read_json(place / f"{original}.json") | {"plans_name": copy}
+    write_text(json.dumps(plans, indent=4), place / f"{copy}.json")
+    return {"copy_of": original}
+
+
+def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
+    """Short runs of one fold of one stage, on a part of its training cases. Records every rate's Dice and the best."""
+    from nnunet_cardiac.training.learning_rate_search import search_learning_rate
+    from nnunet_cardiac.training.training_cost import COST_FILE
+
+    model, fold = job.model_and_fold(settings.dataset)
+    load_plans(model.dataset, model.plans, model.configuration)
+    check_trainer(model.trainer)
+    place = benchmark.search(model, fold)
+    dice = search_learning_rate(
+        model, fold, _inner_split(settings.dataset, fold), settings.lr_factors, settings.search_steps, place,
+        settings.device, settings.seed_of(model.plans), settings.compile_on_cpu,
+    )  # fmt: skip
+    costs = [read_json(file) for file in place.rglob(COST_FILE)]
+    for file in place.rglob("checkpoint_*.pth"):
+        file.unlink()
+    return {
+        "initial_lr": max(dice, key=lambda rate: dice[rate]),
+        "dice": {f"{rate:g}": round(value, 4) for rate, value in dice.items()},
+        "steps": settings.search_steps * len(dice),
+        "seconds": round(sum(cost["seconds"] for cost in costs), 1),
+    }
+
+
+def _inner_split(dataset: str, fold: int) -> tuple[list[str], list[str]]:
+    """Of a fold's training cases four fifths and one, no patient in both."""
+    from sklearn.model_selection import GroupKFold
+
+    from nnunet_cardiac.evaluation.segmentation import find_case_table
+
+    raw, preprocessed = (folder(f"nnUNet_{name}") / dataset for name in ("raw", "preprocessed"))
+    cases = read_splits(preprocessed / "splits_final.json")[fold]["train"]
+    known = find_case_table(None, [raw])
+    patients = [known.get(case, {}).get("patient") or case for case in cases]
+    train, val = next(GroupKFold(min(5, len(set(patients)))).split(cases, groups=patients))
+    return [cases[i] for i in train], [cases[i] for i in val]
 
 
 def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
@@ -64,10 +132,17 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     model, fold = job.model_and_fold(settings.dataset)
     load_plans(model.dataset, model.plans, model.configuration)
     check_trainer(model.trainer)
-    training.train(model, [fold], settings.device, budget=settings.budget, compile_on_cpu=settings.compile_on_cpu)
+    seed, rate = settings.seed_of(model.plans), settings.initial_lr
+    if settings.lr_factors:
+        first = replace(model, plans=settings.copied_plans().get(model.plans, model.plans))
+        rate = (benchmark.read_record(Job("tune", first.name, fold)) or {})["initial_lr"]
+    training.train(
+        model, [fold], settings.device, budget=settings.budget, scale_schedule=settings.scale_schedule, initial_lr=rate,
+        compile_on_cpu=settings.compile_on_cpu, seed=seed, snapshots=settings.snapshots,
+    )  # fmt: skip
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
-    cost = json.loads(cost_file.read_text()) if cost_file.is_file() else {}
+    cost = read_json(cost_file) if cost_file.is_file() else {}
     if settings.budget and cost.get("budget") != settings.budget:
         raise UserError(
             f"{place} was trained with a budget of {cost.get('budget')} steps, not {settings.budget}: move it away."
@@ -84,24 +159,14 @@ def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
 
 def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """The validation cases of one fold: tables of metrics, anatomy, clinical indices and the crop."""
-    from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
-    from nnunet_cardiac.evaluation.measure import measure, write_measurement
+    from nnunet_cardiac.benchmark.protocols import evaluate_cases
 
     model, fold = job.model_and_fold(settings.dataset)
     raw, preprocessed = (folder(f"nnUNet_{name}") / settings.dataset for name in ("raw", "preprocessed"))
-    cases = json.loads((preprocessed / "splits_final.json").read_text())[fold]["val"]
-    table = raw / "cases.csv" if (raw / "cases.csv").is_file() else None
+    cases = read_splits(preprocessed / "splits_final.json")[fold]["val"]
     predictions = benchmark.fold_folder(settings, model, fold) / "validation"
     truth, output = preprocessed / "gt_segmentations", benchmark.evaluation(model, fold)
-    result = evaluate(predictions, truth, raw / "dataset.json", table, cases, n_processes=1)
-    write_evaluation(result, output, picture=False)
-    problems = result.problems
-    try:
-        measurement = measure(predictions, truth, raw / "dataset.json", table)
-        write_measurement(measurement, output, picture=False)
-        problems += measurement.problems
-    except UserError as e:  # no ventricles, or no phases
-        print(f"No clinical indices: {e}")
+    problems = evaluate_cases(predictions, truth, raw / "dataset.json", output, cases)
     _evaluate_crop(benchmark, settings, model, cases, output / "crop.csv")
     return {"cases": len(cases), "problems": problems}
 
@@ -117,11 +182,18 @@ def _evaluate_crop(benchmark: BenchmarkFolder, settings: Settings, model: Model,
         return
     preprocessed = folder("nnUNet_preprocessed") / settings.dataset
     plans = PlansManager(str(preprocessed / f"{model.plans}.json"))
-    dataset_json = json.loads((preprocessed / "dataset.json").read_text())
+    dataset_json = read_json(preprocessed / "dataset.json")
     stage = benchmark.results(settings) / model.dataset / before[-1].name
     result = evaluate_crop(preprocessed, stage, plans, dataset_json, model.configuration, cases)
     if result is not None:
         write_rows(table, result, index=False)
+
+
+def test(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
+    """A test beyond the held-out cases. Records what is missing."""
+    from nnunet_cardiac.benchmark import protocols
+
+    return {"problems": protocols.test(benchmark, settings, Model.named(settings.dataset, job.name), str(job.where))}
 
 
 def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
@@ -138,7 +210,7 @@ def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
 
 JOBS: dict[str, Callable[[BenchmarkFolder, Settings, Job], dict]] = {
-    "plan": plan, "train": train, "evaluate": evaluate, "cost": cost,
+    "plan": plan, "tune": tune, "train": train, "evaluate": evaluate, "cost": cost, "test": test,
 }  # fmt: skip
 """What makes the record of a job, by its kind."""
 
@@ -165,7 +237,7 @@ def run(benchmark: BenchmarkFolder, job: Job, gpu_of_its_own: bool = False) -> b
             record = JOBS[job.kind](benchmark, benchmark.read_settings(), job)
         except Exception as e:
             traceback.print_exc()
-            benchmark.fail(job, str(e) if isinstance(e, UserError) else f"{type(e).__name__}: {e}")
+            benchmark.fail(job, sentence(e) or f"{type(e).__name__}: {e}")
             return False
         benchmark.finish(job, record)
     return True
@@ -187,14 +259,14 @@ def run_ready(benchmark: BenchmarkFolder) -> None:
 def run_following(benchmark: BenchmarkFolder, trained: Job) -> None:
     """Does what has become possible for a model and fold that have just been trained: evaluation and cost."""
     for job, state in Schedule.of_call(benchmark, benchmark.read_workflow()).states().items():
-        if state == "ready" and job.name == trained.name and job.fold in (None, trained.fold):
+        if state == "ready" and job.name == trained.name and job.fold in (None, trained.fold) and job.kind != "tune":
             with output_to(benchmark.log(job)):
                 run(benchmark, job)
 
 
 def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> bool:
     """Whether a job that is ready has something to train. One that must fail, for want of a configuration, has not."""
-    if job.kind != "train":
+    if job.kind not in ("tune", "train"):
         return False
     model, fold = job.model_and_fold(settings.dataset)
     try:
@@ -202,7 +274,9 @@ def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> 
     except UserError:
         return False
     place = benchmark.fold_folder(settings, model, fold)
-    return not all((place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json"))
+    return job.kind == "tune" or not all(
+        (place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json")
+    )
 
 
 @contextmanager
@@ -228,20 +302,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("nnunet_cardiac.benchmark.jobs", description=__doc__.splitlines()[0])
     parser.add_argument("job", choices=(*KINDS, "ready"))
     parser.add_argument("name", nargs="?", help="plans or model")
-    parser.add_argument("fold", nargs="?", type=int)
+    parser.add_argument("part", nargs="?", help="fold, or what a test is on")
     parser.add_argument("--own_gpu", action="store_true", help="wait for a GPU that no other job of this machine has")
     parser.add_argument("--follow_up", action="store_true", help="after a training, evaluate it and measure its cost")
     options = parser.parse_args(arguments)
     benchmark = BenchmarkFolder(Path.cwd())
     benchmark.use_results(benchmark.read_settings())
-    if options.job == "ready":
-        run_ready(benchmark)
-        return
-    job = Job(options.job, options.name, options.fold)
-    if not run(benchmark, job, options.own_gpu):
-        sys.exit(1)
-    if options.follow_up:
-        run_following(benchmark, job)
+    try:
+        with stopped_by_signals(), waiting():  # for a training of the same fold by hand, say
+            if options.job == "ready":
+                run_ready(benchmark)
+                return
+            job = Job.at(PurePosixPath(options.job, options.name, *filter(None, [options.part])))
+            if not run(benchmark, job, options.own_gpu):
+                sys.exit(1)
+            if options.follow_up:
+                run_following(benchmark, job)
+    except Stopped as e:
+        kill_children()
+        sys.exit(e.exit_status)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,29 @@
 """The report on a benchmark: one page that needs nothing else, and its tables as CSV, Markdown and LaTeX."""
 
 import base64
-import io
-import os
+import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from nnunet_cardiac.architectures import published_for
-from nnunet_cardiac.benchmark import tables
-from nnunet_cardiac.benchmark.figures import dice_against_parameters, learning_curves, overlays
+from nnunet_cardiac.benchmark import claim, tables
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
-from nnunet_cardiac.benchmark.results import ContenderResults, Results, load
+from nnunet_cardiac.benchmark.pictures import STEPS_PER_PIXEL, CasePicture, metrics_of
+from nnunet_cardiac.benchmark.results import Results, load
+from nnunet_cardiac.benchmark.sections import SECTIONS, Content, Section, Table
+from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, bland_altman, distributions, own_style
+from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import write_rows
 
-TABLES = {
-    "summary": "Summary",
-    "tests": "Paired tests against the baseline",
-    "metrics": "Distances and overlap by structure",
-    "subsets": "Phases and groups",
-    "crop": "What the crop shows of the heart",
-    "cost": "Cost",
-    "anatomy": "Implausible anatomy",
-    "agreement": "Clinical indices against the experts'",
-}
-"""Name of the files, and title, of the tables that people read; ``metrics_full.csv`` has every number."""
+TEST_OPTIONS = {TEST_SET: "--test", POSTPROCESSED: "--postprocessing", SNAPSHOTS: "--snapshots"}
 
 
 @dataclass
@@ -63,121 +53,92 @@ def write_report(
     results = load(place)
     output = output or place.report
     baseline = baseline or results.settings.baseline
-    by_name = {c.name: c for c in results.contenders}
     if baseline not in results.settings.contenders:
         names = ", ".join(results.settings.contenders)
         raise UserError(f"The baseline '{baseline}' takes no part in {benchmark}: choose one of {names}.")
     problems = list(results.problems)
-    if baseline not in by_name:
+    if baseline not in {c.name for c in results.contenders}:
         problems.append(f"The baseline {baseline} has no finished fold: nothing is tested against it.")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        content, text = _content(results, place, by_name.get(baseline), baseline, output, margin)
+        with own_style(), progress(total=3 + len(results.contenders), desc="Drawing", unit="figure") as bar:
+            content = Content(results, place, baseline, margin, bar.update)
+            sections = [made for section in SECTIONS if (made := section(content)).parts]
+        written = {table.name: table for section in sections for table in section.tables()}
+        _write_tables(written.values(), content, output)
         page = output / "index.html"
-        partial = output / ".index.html.partial"
-        partial.write_text(_template().render(problems=problems, today=date.today().isoformat(), **content), "utf-8")
-        os.replace(partial, page)
+        with written_whole(page) as partial:  # the script's hash holds for these line ends
+            partial.write_text(_page(sections, content, problems), "utf-8", newline="\n")
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
-    return Report(page, text, problems)
+    return Report(page, written["summary"].data.to_string(index=False), problems)
 
 
-def _content(
-    results: Results,
-    benchmark: BenchmarkFolder,
-    baseline: ContenderResults | None,
-    baseline_name: str,
-    output: Path,
-    margin: float,
-) -> tuple[dict, str]:
-    """What the page is filled with, and the main table as text; also writes the tables."""
-    full = tables.full_table(results)
-    tests = (
-        tables.test_table(results, baseline, margin) if baseline is not None and len(results.contenders) > 1 else None
-    )
-    shown = {
-        "summary": tables.summary_table(results, full, tests, baseline_name),
-        "tests": pd.DataFrame() if tests is None else tables.readable_tests(tests),
-        "metrics": tables.distance_table(results, full),
-        "subsets": tables.subset_table(results),
-        "crop": tables.crop_table(results),
-        "cost": tables.cost_table(results),
-        "anatomy": tables.anatomy_table(results),
-        "agreement": tables.agreement_table(results),
-    }
-    _write_tables(shown, full, tests, output)
-    with own_style(), progress(total=3 + 2 * len(results.contenders), desc="Drawing", unit="figure") as bar:
-
-        def draw(figure: Figure, svg: bool = True) -> Markup:
-            bar.update()
-            return _embed(figure, svg)
-
-        figures = {
-            "distributions": draw(
-                distributions({c.name: c.metrics for c in results.contenders}, ("dice", "hausdorff95_mm"))
-            ),
-            "parameters": draw(dice_against_parameters(results)),
-            "curves": draw(learning_curves(results)),
-        }
-        agreement = {
-            c.name: draw(bland_altman(c.measurement.pairs(), c.measurement.agreement().T.to_dict()))
-            for c in results.contenders
-            if c.measurement
-        }
-        cases = {c.name: draw(overlays(results, c, benchmark), svg=False) for c in results.contenders}
-    html = {
-        name: Markup(t.to_html(index=False, border=0, na_rep="-", escape=True, justify="left"))
-        for name, t in shown.items()
-        if len(t)
-    }
-    published = [
-        (p, pd.DataFrame.from_dict(p.rows, orient="index", columns=p.columns).to_html(border=0, na_rep="-"))
-        for p in published_for({n for c in results.contenders for n in (c.contender.planner, c.contender.trainer)})
-    ]
-    keys = zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)
-    content = {
-        "settings": results.settings, "contenders": results.contenders, "baseline": baseline_name, "tables": html,
-        "figures": figures, "bland_altman": agreement, "overlays": cases, "published": published,
-        "structure_colours": list(keys), "circumstances": _circumstances(results), "titles": TABLES,
-        "n_cases": max(c.metrics["case"].nunique() for c in results.contenders),
-        "command": _command(results), "remarks": results.remarks, "margin": margin,
-        "n_patients": max(c.patients.nunique() for c in results.contenders),
-    }  # fmt: skip
-    return content, shown["summary"].to_string(index=False)
-
-
-def _write_tables(shown: dict[str, pd.DataFrame], full: pd.DataFrame, tests: pd.DataFrame | None, output: Path) -> None:
-    write_rows(output / "metrics_full.csv", full, index=False, float_format="%.7g")
-    if tests is not None:
-        write_rows(output / "tests_full.csv", tests, index=False, float_format="%.7g")
+def _write_tables(written: Iterable[Table], content: Content, output: Path) -> None:
+    write_rows(output / "metrics_full.csv", content.full, index=False, float_format="%.7g")
+    if content.tests is not None:
+        write_rows(output / "tests_full.csv", content.tests, index=False, float_format="%.7g")
     markdown, latex = [], []
-    for name, table in shown.items():
-        if not len(table):
+    for table in written:
+        if not len(table.data):
             continue
-        write_rows(output / f"{name}.csv", table, index=False)
-        markdown.append(f"## {TABLES[name]}\n\n{table.to_markdown(index=False, disable_numparse=True)}\n")
-        latex.append(table.to_latex(index=False, escape=True, caption=TABLES[name], label=f"tab:{name}"))
+        write_rows(output / f"{table.name}.csv", table.data, index=False)
+        if table.name == "claim":
+            (output / "claim.md").write_text(claim.markdown(table.data), "utf-8")
+        elif table.rows is None:  # longer ones are nothing to read
+            markdown.append(f"## {table.title}\n\n{table.data.to_markdown(index=False, disable_numparse=True)}\n")
+            latex.append(table.data.to_latex(index=False, escape=True, caption=table.title, label=f"tab:{table.name}"))
     (output / "tables.md").write_text("\n".join(markdown), "utf-8")
     (output / "tables.tex").write_text("% needs \\usepackage{booktabs}\n\n" + "\n".join(latex), "utf-8")
 
 
-def _embed(figure: Figure, svg: bool) -> Markup:
-    """A figure as a part of the page."""
-    file = io.BytesIO()
-    if svg:
-        figure.savefig(file, format="svg", dpi=120, metadata={"Date": None})
-        kind = "svg+xml"
-    else:
-        figure.savefig(file, format="png", dpi=110)
-        kind = "png"
-    data = base64.b64encode(file.getvalue()).decode()
-    return Markup(f"data:image/{kind};base64,{data}")
-
-
-def _template() -> jinja2.Template:
+def _page(sections: list[Section], content: Content, problems: list[str]) -> str:
+    results = content.results
     loader = jinja2.PackageLoader("nnunet_cardiac.benchmark", ".")
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("report.html.j2")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    script = Path(__file__).with_name("report.js").read_text("utf-8")
+    pictures, _ = content.pictures
+    return environment.get_template("report.html.j2").render(
+        sections=sections, results=results, settings=results.settings, baseline=content.baseline_name,
+        problems=problems, today=date.today().isoformat(), steps=STEPS_PER_PIXEL, metrics_of=metrics_of,
+        structure_colours=list(zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)),
+        viewer=viewer_data(pictures, results), long_tables=long_tables(sections), circumstances=_circumstances(results),
+        command=_command(results), numbers={c.name: i for i, c in enumerate(results.contenders, 1)},
+        n_cases=max(c.metrics["case"].nunique() for c in results.contenders),
+        n_patients=max(c.patients.nunique() for c in results.contenders),
+        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )  # fmt: skip
+
+
+def viewer_data(pictures: list[CasePicture], results: Results) -> dict:
+    """What ``report.js`` draws of the cases that can be opened, ready for JSON."""
+    cases = {}
+    for picture in pictures:
+        metrics = {
+            name: f"Dice {dice:.3f}, HD95 {distance:.1f} mm"
+            for name, (dice, distance) in metrics_of(picture, results).items()
+            if not math.isnan(dice)
+        }
+        cases[picture.case] = {
+            "why": picture.why, "images": picture.images, "width": picture.width, "height": picture.height,
+            "aspect": picture.aspect, "slice": picture.slices[1], "metrics": metrics, "outlines": picture.outlines,
+        }  # fmt: skip
+    colours = list((STRUCTURE_COLOURS * 3)[: len(results.structures)])
+    numbers = {c.name: i for i, c in enumerate(results.contenders, 1)}
+    return {"steps": STEPS_PER_PIXEL, "colours": colours, "numbers": numbers, "cases": cases}
+
+
+def long_tables(sections: list[Section]) -> dict:
+    """All rows, as text, of the tables of which the page lays out a part, by name, ready for JSON."""
+    return {
+        table.name: table.data.to_numpy().tolist()
+        for section in sections
+        for table in section.tables()
+        if table.rows is not None
+    }
 
 
 def _circumstances(results: Results) -> dict[str, str]:
@@ -201,6 +162,16 @@ def _command(results: Results) -> str:
     parts = [f"nnunet_cardiac benchmark -d {s.dataset}", f"--contenders {' '.join(s.contenders)}"]
     parts += [f"-f {' '.join(map(str, s.folds))}", f"-device {s.device}"]
     parts += [f"--budget {s.budget}"] if s.budget else []
+    parts += ["--unscaled_schedule"] if not s.scale_schedule else []
+    parts += [f"--seeds {' '.join(map(str, s.seeds))}"] if s.seeds != [0] else []
+    parts += [f"--initial_lr {s.initial_lr:g}"] if s.initial_lr else []
+    factors = " ".join(f"{factor:g}" for factor in s.lr_factors)
+    parts += [f"--tune_lr {factors} --search_steps {s.search_steps}"] if factors else []
+    parts += ["--paper"] if s.paper else []
+    parts += [option for test, option in TEST_OPTIONS.items() if test in s.tests]
+    parts += [f"--corruptions {' '.join(s.corruptions)}"] if s.corruptions else []
+    external = [test for test in s.tests if test.startswith("Dataset")]
+    parts += [f"--external {' '.join(external)}"] if external else []
     parts += [s.size.option] if s.size else []
     parts += [f"-gpu_memory_target {s.gpu_memory_target}"] if s.gpu_memory_target else []
     parts += [f"--baseline {s.baseline}"]

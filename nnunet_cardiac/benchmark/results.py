@@ -1,7 +1,10 @@
 """What a benchmark has finished, read back from its folder."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import METRICS
 from nnunet_cardiac.evaluation.measure import Measurement, index_columns
+from nnunet_cardiac.evaluation.segmentation import CASE_COLUMNS
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import reason, unforeseen
 
@@ -28,18 +32,22 @@ STEPS_PER_EPOCH = 250
 
 @dataclass
 class ContenderResults:
-    """One contender's results over the folds that are finished.
+    """One contender's results over the folds and seeds that are finished.
 
     Args:
         contender: who
-        model: what of nnU-Net's was trained, of a cascade its last stage
+        model: what of nnU-Net's was trained, of a cascade its last stage; with several seeds, that of the first
         folds: that are finished
-        metrics, anatomy: as of an ``Evaluation``, with a column ``fold``
-        measurement: clinical indices, where there are ventricles and phases
+        metrics: as of an ``Evaluation``, with columns ``fold`` and ``seed``
+        anatomy: as of an ``Evaluation``, with ``fold``; of the first seed
+        measurement: clinical indices, where there are ventricles and phases; of the first seed
         cost: see ``cost_table``
-        curves: by fold: ``steps`` and the online Dice of each epoch, of the last stage
+        curves: by fold and seed: ``steps`` and the online Dice of each epoch, of the last stage
         circumstances: hardware, versions, seed, of every training
-        crop: see ``evaluate_crop``; None for a model without one
+        crop: see ``evaluate_crop``, of the first seed; None for a model without one
+        searches: by stage and fold, the record of the search for a learning rate
+        stages: the models that lead to it, and itself
+        trainings: the cost of every training of every stage, by the training's name
     """
 
     contender: Contender
@@ -49,9 +57,12 @@ class ContenderResults:
     anatomy: pd.DataFrame
     measurement: Measurement | None
     cost: dict[str, float]
-    curves: dict[int, dict[str, list[float]]]
+    curves: dict[tuple[int, int], dict[str, list[float]]]
     circumstances: list[dict] = field(default_factory=list)
     crop: pd.DataFrame | None = None
+    searches: dict[tuple[str, int], dict] = field(default_factory=dict)
+    stages: list[Model] = field(default_factory=list)
+    trainings: dict[str, dict] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -65,10 +76,14 @@ class ContenderResults:
         return named.fillna(pd.Series(cases.index, cases.index)).astype(str)
 
     def by_case(self, metric: str, structure: str = "mean") -> pd.Series:
-        """A metric by case, of one structure, or the mean of those that the case has."""
-        if structure == "mean":
-            return self.metrics.groupby("case")[metric].mean()
-        return self.metrics[self.metrics["structure"] == structure].set_index("case")[metric]
+        """A metric by case, the mean of all seeds: of one structure, or the mean of those that the case has."""
+        return self.case_means[structure][metric]
+
+    @cached_property
+    def case_means(self) -> dict[str, pd.DataFrame]:
+        """By structure, and for their mean: all metrics by case."""
+        parts = {name: rows for name, rows in self.metrics.groupby("structure", sort=False)} | {"mean": self.metrics}
+        return {name: rows.groupby("case")[list(METRICS)].mean() for name, rows in parts.items()}
 
 
 @dataclass
@@ -78,6 +93,8 @@ class Results:
     settings: Settings
     contenders: list[ContenderResults]
     problems: list[str]
+    tests: dict[str, "Results"] = field(default_factory=dict)
+    """By what was tested on; tables of metrics have what distinguishes their rows as further columns."""
 
     @property
     def remarks(self) -> list[str]:
@@ -95,7 +112,7 @@ class Results:
     @property
     def structures(self) -> list[str]:
         """In the order of the data set's labels."""
-        return list(dict.fromkeys(s for c in self.contenders for s in c.metrics["structure"]))
+        return list(dict.fromkeys(s for c in self.contenders for s in c.metrics["structure"].unique()))
 
 
 def load(benchmark: BenchmarkFolder) -> Results:
@@ -117,30 +134,73 @@ def load(benchmark: BenchmarkFolder) -> Results:
             f"{benchmark.path} holds no finished fold yet"
             + (f"; the first reason: {problems[0]}" if problems else ": run nnunet_cardiac benchmark.")
         )
-    return Results(settings, [c for c in found if c is not None], problems)
+    contenders = [c for c in found if c is not None]
+    tests = {where: _load_test(benchmark, settings, contenders, where) for where in settings.tests}
+    problems += [problem for test in tests.values() for problem in test.problems]
+    return Results(settings, contenders, problems, {where: test for where, test in tests.items() if test.contenders})
+
+
+def _load_test(
+    benchmark: BenchmarkFolder, settings: Settings, contenders: Sequence[ContenderResults], where: str
+) -> Results:
+    """The contenders that a test is finished of, with its metrics in place of those of the held-out cases."""
+    tested, problems = [], []
+    for contender in contenders:
+        files = {
+            seed: benchmark.evaluation(settings.model(contender.contender, seed), where) / "metrics.csv"
+            for seed in settings.seeds
+        }
+        try:
+            parts = [_read_table(file).assign(seed=seed) for seed, file in files.items() if file.is_file()]
+        except UserError as e:
+            problems.append(f"{contender.name}, {where}: {e}")
+            continue
+        if parts:
+            metrics = pd.concat(parts)
+            metrics = metrics if "fold" in metrics else metrics.assign(fold=0)
+            tested.append(replace(contender, metrics=metrics, measurement=None, crop=None))
+    return Results(settings, tested, problems)
+
+
+def _read_table(file: Path, **options) -> pd.DataFrame:
+    """A table by case, with what is known of the case as text.
+
+    Raises:
+        UserError: it is damaged
+    """
+    try:
+        table = pd.read_csv(file, dtype=dict.fromkeys(("case", *CASE_COLUMNS), str), keep_default_na=True, **options)
+        numbers = NUMBERS.get(file.name, index_columns(table))
+        table[numbers] = table[numbers].apply(pd.to_numeric)
+    except (KeyError, ValueError) as e:
+        raise UserError(f"{file} is damaged ({reason(e)}): it is left out.") from e
+    known = [column for column in CASE_COLUMNS if column in table]
+    return table.fillna(dict.fromkeys(known, ""))
 
 
 def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> ContenderResults | None:
-    model = settings.model(contender)
-    folds = [fold for fold in settings.folds if benchmark.record(Job("evaluate", model.name, fold)).is_file()]
-    if not folds:
+    models = {seed: settings.model(contender, seed) for seed in settings.seeds}
+    places = {
+        (fold, seed): benchmark.evaluation(model, fold)
+        for seed, model in models.items()
+        for fold in settings.folds
+        if benchmark.record(Job("evaluate", model.name, fold)).is_file()
+    }
+    if not places:
         return None
-    places = {fold: benchmark.evaluation(model, fold) for fold in folds}
-    text = dict.fromkeys(("case", "patient", "phase", "group", "vendor"), str)
+    first = min(seed for _, seed in places)
+    model = models[first]
 
     def read(name: str, **options) -> list[pd.DataFrame]:
-        parts = []
-        for fold, place in places.items():
-            if not (place / name).is_file():
-                continue
-            try:
-                part = pd.read_csv(place / name, dtype=text, keep_default_na=True, **options)
-                numbers = NUMBERS.get(name, index_columns(part))
-                part[numbers] = part[numbers].apply(pd.to_numeric)
-            except (KeyError, ValueError) as e:
-                raise UserError(f"{place / name} is damaged ({reason(e)}): it is left out.") from e
-            parts.append(part.assign(fold=fold))
-        return parts
+        return [
+            _read_table(place / name, **options).assign(fold=fold, seed=seed)
+            for (fold, seed), place in places.items()
+            if (place / name).is_file()
+        ]
+
+    def of_first(parts: list[pd.DataFrame]) -> pd.DataFrame:
+        table = pd.concat(parts)
+        return table[table["seed"] == first].drop(columns="seed")
 
     measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
     measurement = None
@@ -149,17 +209,37 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
             p for p, q in zip(measured, reference, strict=False) if set(index_columns(p)) - set(index_columns(q))
         ]:
             raise UserError(f"indices.csv and reference.csv of fold {odd[0]['fold'].iloc[0]} have other columns.")
-        measurement = Measurement(*(pd.concat(parts).drop(columns="fold") for parts in (measured, reference)))
+        measurement = Measurement(*(of_first(parts).drop(columns="fold") for parts in (measured, reference)))
     crops = read("crop.csv")
-    trainings = {stage: _trainings(benchmark, stage) for stage in _stages(benchmark, model)}
-    metrics, anatomy = pd.concat(read("metrics.csv")), pd.concat(read("anatomy.csv"))
-    for frame in (metrics, anatomy):
-        frame[["patient", "phase", "group", "vendor"]] = frame[["patient", "phase", "group", "vendor"]].fillna("")
+    trainings = {
+        (stage, seed): _trainings(benchmark, stage)
+        for seed in sorted({seed for _, seed in places})
+        for stage in _stages(benchmark, models[seed])
+    }
+    searches = {
+        (stage.configuration, fold): record
+        for (stage, _), records in trainings.items()
+        for fold in records
+        if (record := benchmark.read_record(Job("tune", stage.name, fold)))
+    }
+    metrics, anatomy = pd.concat(read("metrics.csv")), of_first(read("anatomy.csv"))
     return ContenderResults(
-        contender, model, folds, metrics, anatomy, measurement, _cost(benchmark, model, trainings),
-        {fold: _curve(record) for fold, record in trainings[model].items() if fold in folds},
+        contender, model, sorted({fold for fold, _ in places}), metrics, anatomy, measurement,
+        _cost(benchmark, model, trainings, searches),
+        {
+            (fold, seed): _curve(record)
+            for seed, own in models.items()
+            for fold, record in trainings.get((own, seed), {}).items()
+            if (fold, seed) in places
+        },
         [record["cost"] for stage in trainings.values() for record in stage.values() if record["cost"]],
-        pd.concat(crops) if crops else None,
+        of_first(crops) if crops else None, searches, _stages(benchmark, model),
+        {
+            f"{stage.name} fold {fold}": record["cost"]
+            for (stage, _), records in trainings.items()
+            for fold, record in records.items()
+            if record["cost"]
+        },
     )  # fmt: skip
 
 
@@ -174,12 +254,28 @@ def _trainings(benchmark: BenchmarkFolder, model: Model) -> dict[int, dict]:
     return {fold: record for fold, record in records.items() if record is not None}
 
 
-def _cost(benchmark: BenchmarkFolder, model: Model, trainings: dict[Model, dict[int, dict]]) -> dict[str, float]:
-    """Of all stages: training is the sum of each stage's mean over its folds, memory the largest of any training."""
+def _search_minutes(searches: Mapping[tuple[str, int], dict]) -> float:
+    """Of all stages, each the mean over its folds."""
+    seconds: dict[str, list[float]] = {}
+    for (stage, _), record in searches.items():
+        seconds.setdefault(stage, []).append(record["seconds"])
+    return sum(sum(stage) / len(stage) for stage in seconds.values()) / 60
+
+
+def _cost(
+    benchmark: BenchmarkFolder,
+    model: Model,
+    trainings: Mapping[tuple[Model, int], dict[int, dict]],
+    searches: Mapping[tuple[str, int], dict],
+) -> dict[str, float]:
+    """Of all stages: training is the sum of each stage's mean over folds and seeds, memory the largest of any."""
     measured = benchmark.read_record(Job("cost", model.name)) or {}
-    costs = [[r["cost"] for r in stage.values() if r["cost"]] for stage in trainings.values()]
-    complete = all(costs)
-    memory = [c["peak_memory_GB"] for stage in costs for c in stage if c["peak_memory_GB"] is not None]
+    by_stage: dict[str, list[dict]] = {}
+    for (stage, _), records in trainings.items():
+        by_stage.setdefault(stage.configuration, []).extend(r["cost"] for r in records.values() if r["cost"])
+    costs = list(by_stage.values())
+    complete, all_costs = all(costs), [cost for stage in costs for cost in stage]
+    memory = [cost["peak_memory_GB"] for cost in all_costs if cost["peak_memory_GB"] is not None]
     return {
         "parameters": measured.get("parameters", math.nan),
         "flops_per_slice": measured.get("flops_per_slice", math.nan),
@@ -187,9 +283,18 @@ def _cost(benchmark: BenchmarkFolder, model: Model, trainings: dict[Model, dict[
         "training_minutes_per_fold": (
             sum(sum(c["seconds"] for c in stage) / len(stage) for stage in costs) / 60 if complete else math.nan
         ),
+        "search_minutes_per_fold": _search_minutes(searches),
+        "training_hours": sum(cost["seconds"] for cost in all_costs) / 3600 if complete else math.nan,
+        "energy_kWh": energy(all_costs) if complete else math.nan,
         "peak_memory_GB": max(memory, default=math.nan),
         "prediction_seconds_per_case": measured.get("prediction_seconds_per_case", math.nan),
     }
+
+
+def energy(costs: Collection[dict]) -> float:
+    """kWh of trainings together; NaN where one did not record it."""
+    known = [cost["energy_kWh"] for cost in costs if cost.get("energy_kWh") is not None]
+    return sum(known) if known and len(known) == len(costs) else math.nan
 
 
 def _curve(record: dict) -> dict[str, list[float]]:
@@ -215,17 +320,27 @@ def _damaged(benchmark: BenchmarkFolder, contender: Contender, e: Exception) -> 
 
 
 def _unfinished(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> list[str]:
-    """What of a contender and its folds is missing, with the reason where a job has left one."""
-    problems = []
-    name, model = contender.name, settings.model(contender)
-    for fold in settings.folds:
-        record = benchmark.read_record(Job("evaluate", model.name, fold))
-        missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
-        problems += [f"{name}, fold {fold}: {problem}" for problem in missing]
-    cost = Job("cost", model.name)
+    """What of a contender is missing, with the reason where a job has left one."""
+    problems, name = [], contender.name
+    for seed in settings.seeds:
+        model = settings.model(contender, seed)
+        which = f", seed {seed}" if len(settings.seeds) > 1 else ""
+        for fold in settings.folds:
+            record = benchmark.read_record(Job("evaluate", model.name, fold))
+            missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
+            problems += [f"{name}{which}, fold {fold}: {problem}" for problem in missing]
+    cost = Job("cost", settings.model(contender, settings.seeds[0]).name)
     if not benchmark.record(cost).is_file():
         why = benchmark.failure(cost)
         problems.append(f"{name}, cost: {'not measured.' if why is None else f'failed: {why}'}")
+    for where in settings.tests:
+        for seed in settings.seeds:
+            test = Job("test", settings.model(contender, seed).name, where=where)
+            record, why = benchmark.read_record(test), benchmark.failure(test)
+            if record is None:
+                problems.append(f"{name}, {where}: {'not tested.' if why is None else f'failed: {why}'}")
+            else:
+                problems += [f"{name}, {where}: {problem}" for problem in record["problems"]]
     return problems
 
 
@@ -233,11 +348,12 @@ def _why_not_evaluated(benchmark: BenchmarkFolder, model: Model, fold: int) -> s
     """The job that failed on the way to a fold's evaluation, if one did."""
     *before, _ = _stages(benchmark, model)
     jobs = [Job("plan", model.plans)]
-    jobs += [Job("train", stage.name, other) for stage in before for other in benchmark.folds(stage)]
-    jobs += [Job("train", model.name, fold), Job("evaluate", model.name, fold)]
+    for stage in before:
+        jobs += [Job(kind, stage.name, other) for other in benchmark.folds(stage) for kind in ("tune", "train")]
+    jobs += [Job(kind, model.name, fold) for kind in ("tune", "train", "evaluate")]
     for job in jobs:
-        reason = benchmark.failure(job)
-        if reason is not None:
-            return f"{job.path} failed: {reason} (all that it printed: {benchmark.log(job)})"
+        why = benchmark.failure(job)
+        if why is not None:
+            return f"{job.path} failed: {why} (all that it printed: {benchmark.log(job)})"
     trained = benchmark.record(Job("train", model.name, fold)).is_file()
     return "trained, but not evaluated yet." if trained else "its training has not finished."

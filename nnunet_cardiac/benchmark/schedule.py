@@ -1,7 +1,7 @@
 """The jobs of one call of a benchmark: which there are, what each needs, and how far they are."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
@@ -20,6 +20,10 @@ class Schedule:
         models: of the contenders that take part in this call, by nnU-Net's names
         folds: to evaluate
         all_folds: that a stage is trained on before the next stage
+        copies: plans that are copied, for another seed, and from what
+        tuned: whether a learning rate is looked for before a training
+        tests: what is tested beyond the held-out cases
+        matched: plans of baselines of matched cost, and those that tell the cost
     """
 
     folder: BenchmarkFolder
@@ -27,22 +31,31 @@ class Schedule:
     models: Sequence[str]
     folds: Sequence[int]
     all_folds: Sequence[int]
+    copies: Mapping[str, str] = field(default_factory=dict)
+    tuned: bool = False
+    tests: Sequence[str] = ()
+    matched: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_call(cls, folder: BenchmarkFolder, workflow: Mapping) -> "Schedule":
         """Of a call as it is written down in ``workflow.json``."""
-        return cls(folder, *(workflow[key] for key in ("dataset", "models", "folds", "all_folds")))
+        return cls(folder, **{key.name: workflow[key.name] for key in fields(cls)[1:] if key.name in workflow})
 
     def targets(self) -> list[Job]:
-        """What a benchmark is for: evaluations and costs."""
-        return [Job("evaluate", model, fold) for model in self.models for fold in self.folds] + [
-            Job("cost", model) for model in self.models
-        ]
+        """What a benchmark is for: evaluations, tests and costs."""
+        evaluations = [Job("evaluate", model, fold) for model in self.models for fold in self.folds]
+        evaluations += [Job("test", model, where=where) for model in self.models for where in self.tests]
+        return evaluations + [Job("cost", model) for model in self.models if self._first_seed(model) not in self.models]
+
+    def _first_seed(self, model: str) -> str | None:
+        """The model that differs in the seed alone, if there is one."""
+        of = Model.named(self.dataset, model)
+        return replace(of, plans=self.copies[of.plans]).name if of.plans in self.copies else None
 
     def needs(self, job: Job) -> list[Job]:
         """The jobs that must be done before ``job``; the plans alone, as long as they do not tell the stages."""
         if job.kind == "plan":
-            return []
+            return [Job("plan", plans[job.name]) for plans in (self.copies, self.matched) if job.name in plans]
         if job.kind == "evaluate":
             return [Job("train", job.name, job.fold)]
         model = Model.named(self.dataset, job.name)
@@ -50,10 +63,14 @@ class Schedule:
         if previous is None:
             return [plan]
         *before, _ = stages = model.stages(previous)
-        if job.kind == "cost":
-            return [Job("train", stage.name, self.folds[0]) for stage in stages]
+        if job.kind in ("cost", "test"):
+            folds = self.folds if job.kind == "test" else self.folds[:1]
+            return [Job("train", stage.name, fold) for stage in stages for fold in folds]
         # a cascaded stage learns from predictions of the stage before it, on all folds
-        return [plan] + [Job("train", stage.name, fold) for stage in before[-1:] for fold in self.all_folds]
+        needs = [plan] + [Job("train", stage.name, fold) for stage in before[-1:] for fold in self.all_folds]
+        if job.kind == "train" and self.tuned:  # all seeds have the rate that was found with the first
+            needs.append(Job("tune", self._first_seed(job.name) or job.name, job.fold))
+        return needs
 
     def jobs(self) -> list[Job]:
         """Everything that the targets need, and they themselves; a job comes after those that it needs."""
@@ -88,5 +105,5 @@ class Schedule:
         """
         begun = self.folder.begun(job)
         return self.folder.record(job).is_file() and all(
-            self.folder.begun(need) <= begun for need in needs if need.kind == "train"
+            self.folder.begun(need) <= begun for need in needs if need.kind in ("train", "tune")
         )

@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass, field, replace
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
-from nnunet_cardiac.planners.sizes import SIZES, Size
+from nnunet_cardiac.planners.sizes import SIZES, Size, prefixed
+
+TEST_SET, CORRUPTED, POSTPROCESSED, SNAPSHOTS = "imagesTs", "corrupted", "postprocessed", "snapshots"
+"""Tests beyond the held-out cases, by name; others are named by the data set that they are done on."""
+CORRUPTIONS = ("noise", "bias_field", "ghosting", "low_resolution", "missing_slices")
+SEVERITIES = 3
+"""Graded steps of each, see ``nnunet_cardiac.benchmark.corruptions``."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,16 @@ class Settings:
         gpu_memory_target: GB to plan for; None for each planner's own
         device: "cuda", "cpu" or "mps"
         compile_on_cpu: whether trainings on a CPU compile their networks, all of them
+        seeds: every contender is trained with each of them
+        paper: whether planners that know the fixed sizes of a paper use them
+        initial_lr: learning rate of every training; None for each recipe's own
+        scale_schedule: whether schedules shrink to the budget, or are cut off by it
+        lr_factors: multiples of each recipe's learning rate that are tried in short runs; none to try nothing
+        search_steps: optimiser steps of such a run
+        tests: what is tested beyond the held-out cases
+        corruptions: of images, of the test "corrupted"
+        snapshots: whether trainings keep their networks of earlier moments
+        match: what baselines of matched cost are matched by
     """
 
     dataset: str
@@ -33,19 +49,73 @@ class Settings:
     gpu_memory_target: float | None = None
     device: str = "cuda"
     compile_on_cpu: bool = False
+    seeds: list[int] = field(default_factory=lambda: [0])
+    paper: bool = False
+    initial_lr: float | None = None
+    scale_schedule: bool = True
+    lr_factors: list[float] = field(default_factory=list)
+    search_steps: int = 0
+    tests: list[str] = field(default_factory=list)
+    corruptions: list[str] = field(default_factory=list)
+    snapshots: bool = False
+    match: str = "flops"
 
     @property
     def of_models(self) -> dict:
         """What a trained model depends on, and must not change within one folder."""
-        return {key: getattr(self, key) for key in ("dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu")}
+        return {
+            key: getattr(self, key)
+            for key in (
+                "dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu", "paper", "initial_lr",
+                "scale_schedule", "lr_factors", "search_steps", "snapshots", "match",
+            )
+        }  # fmt: skip
 
-    def plans_name(self, plans: str) -> str:
-        """Plans of a contender, of the benchmark's size."""
-        return self.size.plans_name(plans) if self.size else plans
+    @property
+    def has_own_models(self) -> bool:
+        """Whether its models are not what nnU-Net's own commands would train, so that nobody may take them for that."""
+        return bool(self.budget or self.initial_lr or self.lr_factors or self.snapshots)
 
-    def model(self, contender: Contender) -> Model:
+    def plans_name(self, plans: str, seed: int = 0) -> str:
+        """Plans of a contender, of the benchmark's size.
+
+        Args:
+            plans: the contender's
+            seed: models are told apart by their plans' names, so another seed has a copy of them
+        """
+        plans = self.size.plans_name(plans) if self.size else prefixed("Paper", plans) if self.paper else plans
+        return prefixed(f"Seed{seed}", plans) if seed else plans
+
+    def copied_plans(self) -> dict[str, str]:
+        """By the name of a copy, what it is copied from."""
+        plans = {contender.plans for contender in self.contenders.values()}
+        return {
+            self.plans_name(name, seed): self.plans_name(name) for name in sorted(plans) for seed in self.seeds if seed
+        }
+
+    def matched_plans(self) -> dict[str, str]:
+        """By the name of a matched baseline's plans, those of the contender whose cost it has."""
+        return {
+            self.plans_name(c.plans): self.plans_name(self.contenders[c.matched_to].plans)
+            for c in self.contenders.values()
+            if c.matched_to
+        }
+
+    def seed_of(self, plans: str) -> int:
+        """The seed that models of these plans are trained with."""
+        return next(
+            (s for s in self.seeds for c in self.contenders.values() if self.plans_name(c.plans, s) == plans), 0
+        )
+
+    def model(self, contender: Contender, seed: int = 0) -> Model:
         """What of nnU-Net's is trained for a contender."""
-        return Model(self.dataset, contender.trainer, self.plans_name(contender.plans), contender.configuration)
+        return Model(self.dataset, contender.trainer, self.plans_name(contender.plans, seed), contender.configuration)
+
+    def models(self) -> list[Model]:
+        """Of all contenders, with every seed."""
+        return sorted(
+            {self.model(c, seed) for c in self.contenders.values() for seed in self.seeds}, key=lambda m: m.name
+        )
 
     def with_earlier(self, before: "Settings", place: object) -> "Settings":
         """These settings, with the folds and contenders of earlier calls.
@@ -63,7 +133,14 @@ class Settings:
                     f"{place} holds a benchmark with {key} {before.of_models[key]}, not {value}: results would not be "
                     "comparable, so choose another folder with -o."
                 )
-        return replace(self, folds=sorted({*before.folds, *self.folds}), contenders=before.contenders | self.contenders)
+        return replace(
+            self,
+            folds=sorted({*before.folds, *self.folds}),
+            seeds=sorted({*before.seeds, *self.seeds}),
+            contenders=before.contenders | self.contenders,
+            tests=list(dict.fromkeys([*before.tests, *self.tests])),
+            corruptions=list(dict.fromkeys([*before.corruptions, *self.corruptions])),
+        )
 
     def to_json(self) -> dict:
         """For a JSON file."""
@@ -78,10 +155,14 @@ class Settings:
             size = SIZES["small"].with_patch(patch)
         rest = {key: value for key, value in values.items() if key != "small"}
         settings = cls(**{**rest, "contenders": contenders, "size": size})
-        texts = [settings.dataset, settings.baseline, settings.device]
+        texts = [settings.dataset, settings.baseline, settings.device, settings.match]
+        texts += [*settings.tests, *settings.corruptions]
         texts += [value for contender in contenders.values() for value in asdict(contender).values()]
         if not all(isinstance(text, str) for text in texts if not isinstance(text, bool)):
             raise ValueError("a name is no text")
-        if not settings.folds or not all(isinstance(fold, int) for fold in settings.folds):
-            raise ValueError("there are no folds")
+        for what, numbers in (("folds", settings.folds), ("seeds", settings.seeds)):
+            if not numbers or not all(isinstance(number, int) for number in numbers):
+                raise ValueError(f"there are no {what}")
+        if odd := {c.matched_to for c in contenders.values() if c.matched_to} - contenders.keys():
+            raise ValueError(f"there is no {min(odd)}")
         return settings

@@ -1,31 +1,52 @@
 """The tables of a report."""
 
 import math
+from dataclasses import dataclass
 
 import pandas as pd
 
-from nnunet_cardiac.benchmark.results import ContenderResults, Results
-from nnunet_cardiac.evaluation.evaluate import METRICS, STATES, subsets
+from nnunet_cardiac.architectures.architecture import PublishedFigures
+from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy
+from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
-from nnunet_cardiac.evaluation.statistics import COMPARED, compare, describe
+from nnunet_cardiac.evaluation.repeatability import VARIATIONS
+from nnunet_cardiac.evaluation.statistics import (
+    COMPARED,
+    compare,
+    describe_columns,
+    rank_stability,
+    variance_components,
+)
 
 DICE_MARGIN = 0.01
 """A choice: less than a hundredth is not what anybody would change a method for."""
 TESTED = ("dice", "hausdorff95_mm")
 ANATOMY = ("implausible_slices", "slices")
+PHASES = ("ED", "ES")
+BY_PHASE = {"dice": ("Dice", ".3f"), "hausdorff_mm": ("HD mm", ".1f"), "hausdorff95_mm": ("HD95 mm", ".1f")}
+"""What DADU's Table 3 shows, and HD95: title and format by metric."""
+PUBLISHED_METRICS = {
+    "Dice": "dice",
+    "HD": "hausdorff_mm",
+    "Jaccard": "jaccard",
+    "accuracy": "accuracy",
+    "F1": "f1",
+}
+"""Metrics by the first word of a published column."""
 
 
 def full_table(results: Results) -> pd.DataFrame:
     """Every metric of every contender and structure, see ``describe``, with the counts of absent structures."""
     rows = []
     for contender in results.contenders:
-        for structure in [*results.structures, "mean"]:
-            part = contender.metrics
-            part = part if structure == "mean" else part[part["structure"] == structure]
-            states = {state: int((part["state"] == state).sum()) for state in STATES}
-            for metric in METRICS:
-                row = {"contender": contender.name, "structure": structure, "metric": metric}
-                rows.append(row | describe(contender.by_case(metric, structure), contender.patients) | states)
+        states = contender.metrics.groupby("structure")["state"].value_counts().unstack(fill_value=0)
+        states = states.reindex(index=results.structures, columns=list(STATES), fill_value=0)
+        states.loc["mean"] = states.sum()
+        values = pd.concat({structure: contender.case_means[structure] for structure in states.index}, axis=1)
+        described = describe_columns(values, contender.patients)
+        for (structure, metric), numbers in zip(values.columns, described, strict=True):
+            row = {"contender": contender.name, "structure": structure, "metric": metric}
+            rows.append(row | numbers | {state: int(n) for state, n in states.loc[structure].items()})
     return pd.DataFrame(rows)
 
 
@@ -60,6 +81,7 @@ def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | No
         row["Dice, mean"] = _mean_sd(mean, 3)
         row["95 % interval"] = f"{mean['ci_lower']:.3f} to {mean['ci_upper']:.3f}"
         row["Jaccard, mean"] = _mean_sd(own.loc["jaccard", "mean"], 3)
+        row["HD mm, mean"] = _mean_sd(own.loc["hausdorff_mm", "mean"], 1)
         row["HD95 mm, mean"] = _mean_sd(own.loc["hausdorff95_mm", "mean"], 1)
         if tests is not None:
             row |= _test_columns(tests, contender.name, baseline)
@@ -102,9 +124,34 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
-    """Distances and Jaccard by structure, mean and standard deviation."""
+def phase_table(results: Results) -> pd.DataFrame:
+    """Dice, HD and HD95 of every structure at ED and ES, as DADU's Table 3; empty where no phase is known."""
     rows = []
+    for contender in results.contenders:
+        means = _phase_means(contender)
+        row = {"contender": contender.name}
+        for structure in results.structures:
+            for metric, (title, how) in BY_PHASE.items():
+                for phase in PHASES:
+                    if (phase, structure) in means.index:
+                        row[f"{structure} {title}, {phase}"] = _number(means.loc[(phase, structure), metric], how)
+        if len(row) > 1:
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _phase_means(contender: ContenderResults) -> pd.DataFrame:
+    """Of ``BY_PHASE``, by phase and structure, the structures' mean included."""
+    known = contender.metrics[contender.metrics["phase"].isin(PHASES)]
+    by_case = known.groupby(["phase", "case"])[list(BY_PHASE)].mean()
+    mean = by_case.groupby("phase").mean().assign(structure="mean").set_index("structure", append=True)
+    return pd.concat([known.groupby(["phase", "structure"])[list(BY_PHASE)].mean(), mean])
+
+
+def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
+    """Distances and Jaccard by structure, mean and standard deviation; distances by phase too where it is known."""
+    rows = []
+    by_phase = {c.name: _phase_means(c) for c in results.contenders}
     numbers = full.set_index(["contender", "metric", "structure"]).sort_index()
     for structure in [*results.structures, "mean"]:
         for contender in results.contenders:
@@ -116,25 +163,90 @@ def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
                 ("accuracy", "accuracy", 4), ("volume_error_mL", "volume error mL", 1),
             ):  # fmt: skip
                 row[title] = _mean_sd(own.loc[metric, structure], digits)
-            row |= {state: own.loc["dice", structure][state] for state in STATES[1:]}
+                for phase in PHASES if metric in ("hausdorff_mm", "hausdorff95_mm") else ():
+                    if (phase, structure) in by_phase[contender.name].index:
+                        row[f"{title}, {phase}"] = _number(
+                            by_phase[contender.name].loc[(phase, structure), metric], ".1f"
+                        )
+            row |= {state: str(int(own.loc["dice", structure][state])) for state in STATES[1:]}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def subset_table(results: Results) -> pd.DataFrame:
-    """Mean Dice and HD95 of each phase and group, by structure; empty where nothing tells the cases apart."""
-    parts = {c.name: dict(subsets(c.metrics)[1:]) for c in results.contenders}
-    rows = []
-    for subset in dict.fromkeys(name for own in parts.values() for name in own):
-        for contender, own in parts.items():
-            if subset not in own:
-                continue
-            part = own[subset]
-            row = {"subset": subset, "contender": contender, "cases": part["case"].nunique()}
+    """Mean Dice, HD and HD95 of each phase and group, by structure; empty where nothing tells the cases apart."""
+    rows: dict[str, list[dict]] = {}
+    for contender in results.contenders:
+        for subset, part in subsets(contender.metrics)[1:]:
+            row = {"subset": subset, "contender": contender.name, "cases": part["case"].nunique()}
             for structure, group in part.groupby("structure", sort=False):
                 row[f"Dice {structure}"] = f"{group['dice'].mean():.3f}"
+                row[f"HD {structure} mm"] = f"{group['hausdorff_mm'].mean():.1f}"
                 row[f"HD95 {structure} mm"] = f"{group['hausdorff95_mm'].mean():.1f}"
-            rows.append(row)
+            rows.setdefault(subset, []).append(row)
+    return pd.DataFrame([row for of_subset in rows.values() for row in of_subset])
+
+
+def variance_table(results: Results) -> pd.DataFrame:
+    """What the scatter of the mean Dice owes to folds, patients and seeds; empty with one fold and one seed."""
+    rows = []
+    for contender in results.contenders:
+        table = contender.metrics.assign(patient=contender.metrics["case"].map(contender.patients))
+        by_case = table.groupby(["case", "patient", "fold", "seed"])["dice"].mean().rename("value").reset_index()
+        if by_case["fold"].nunique() == by_case["seed"].nunique() == 1:
+            continue
+        parts = variance_components(by_case)
+        total = sum(part for part in parts.values() if not math.isnan(part))
+        row: dict = {"contender": contender.name, "folds": by_case["fold"].nunique()}
+        row |= {"seeds": by_case["seed"].nunique()}
+        row |= {f"sd of Dice, {source}": _number(math.sqrt(part), ".4f") for source, part in parts.items()}
+        row |= {f"{source}, %": _number(100 * part / total, ".0f") for source, part in parts.items() if total}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def rank_table(results: Results) -> pd.DataFrame:
+    """Ranks by mean Dice and HD95, of each structure and of their mean, with their stability over patients."""
+    rows = []
+    for metric in TESTED:
+        for structure in ["mean", *results.structures]:
+            by_patient = pd.DataFrame(
+                {c.name: c.by_case(metric, structure).groupby(c.patients).mean() for c in results.contenders}
+            ).dropna()
+            if by_patient.shape[1] < 2 or by_patient.empty:
+                continue
+            for name, row in rank_stability(by_patient, higher_is_better=metric == "dice").iterrows():
+                rows.append(
+                    {
+                        "metric": TITLES[metric],
+                        "structure": structure,
+                        "contender": name,
+                        "rank": f"{row['rank']:g}",
+                        "95 % of draws": f"{row['rank_lower']:g} to {row['rank_upper']:g}",
+                        "first in, %": _number(100 * row["first"], ".0f"),
+                        "Kendall's tau": _number(row["tau"], ".2f"),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def search_table(results: Results) -> pd.DataFrame:
+    """The learning rates that were tried for every contender, and what came of them; empty without a search."""
+    rows = []
+    for contender in results.contenders:
+        for (stage, fold), record in contender.searches.items():
+            rates = [float(rate) for rate in record["dice"]]
+            rows.append(
+                {
+                    "contender": contender.name,
+                    "stage": stage,
+                    "fold": fold,
+                    "Dice by rate": ", ".join(f"{rate}: {dice:.3f}" for rate, dice in record["dice"].items()),
+                    "chosen": f"{record['initial_lr']:g}",
+                    "at the edge": "yes" if record["initial_lr"] in (min(rates), max(rates)) else "no",
+                    "min": f"{record['seconds'] / 60:.1f}",
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -145,6 +257,9 @@ def cost_table(results: Results) -> pd.DataFrame:
         "flops_per_slice": ("GFLOPs per slice", lambda v: f"{v / 1e9:.2f}"),
         "steps_per_fold": ("optimiser steps per fold", lambda v: f"{v:.0f}"),
         "training_minutes_per_fold": ("training, min per fold", lambda v: f"{v:.1f}"),
+        "search_minutes_per_fold": ("search of the rate, min per fold", lambda v: f"{v:.1f}"),
+        "training_hours": ("training, h in all", lambda v: f"{v:.2f}"),
+        "energy_kWh": ("energy, kWh in all", lambda v: f"{v:.2f}"),
         "peak_memory_GB": ("peak memory (GB)", lambda v: f"{v:.2f}"),
         "prediction_seconds_per_case": ("prediction, s per case", lambda v: f"{v:.2f}"),
     }
@@ -155,6 +270,42 @@ def cost_table(results: Results) -> pd.DataFrame:
             row[title] = "-" if math.isnan(contender.cost[key]) else text(contender.cost[key])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Expense:
+    """What all trainings of a benchmark took together, each counted once though several contenders may need it.
+
+    Args:
+        trainings: how many
+        hours: of training
+        search_hours: of the searches for learning rates
+        devices: "GPU" or "process", as it was recorded
+        energy_kWh: of the GPUs; NaN where not every training recorded it
+    """
+
+    trainings: int
+    hours: float
+    search_hours: float
+    devices: list[str]
+    energy_kWh: float
+
+
+def expense(results: Results) -> Expense:
+    """Of all contenders, all stages, all folds."""
+    trainings = {name: cost for c in results.contenders for name, cost in c.trainings.items()}.values()
+    searches = {
+        (c.model.trainer, c.model.plans, *where): record["seconds"]
+        for c in results.contenders
+        for where, record in c.searches.items()
+    }
+    return Expense(
+        len(trainings),
+        sum(cost["seconds"] for cost in trainings) / 3600,
+        sum(searches.values()) / 3600,
+        sorted({cost["peak_memory_of"] for cost in trainings}),
+        energy(trainings),
+    )
 
 
 def anatomy_table(results: Results) -> pd.DataFrame:
@@ -213,6 +364,99 @@ def agreement_table(results: Results) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def repeatability_table(results: Results) -> pd.DataFrame:
+    """How far each contender's indices scatter around the experts', beside what two scans or two readers differ by."""
+    measured = {c.name: c.measurement for c in results.contenders if c.measurement is not None}
+    agreements = {name: measurement.agreement() for name, measurement in measured.items()}
+    pairs = {name: measurement.pairs() for name, measurement in measured.items()}
+    known = list(dict.fromkeys(index for variation in VARIATIONS for index in variation.ranges))
+    shown = [index for index in known if any(index in table.index for table in agreements.values())]
+    rows = []
+    for variation in VARIATIONS if shown else ():
+        row = {"who": variation.between, "measure": variation.measure}
+        for index in shown:
+            low, high = variation.ranges.get(index, (math.nan, math.nan))
+            numbers = f"{low:.1f}" if low == high else f"{low:.1f} to {high:.1f}"
+            row[_title(index)] = "" if math.isnan(low) else f"{numbers} {variation.unit or _unit(index)}"
+        rows.append(row | {"source": variation.source})
+    for name, table in agreements.items() if shown else ():
+        row = {"who": name, "measure": "SD of the difference"}
+        for index in shown:
+            sd = table["sd"].get(index, math.nan)
+            mean = pairs[name][index]["reference"].mean() if index in table.index else math.nan
+            row[_title(index)] = "-" if math.isnan(sd) else f"{100 * sd / mean:.1f} % ({sd:.1f} {_unit(index)})"
+        rows.append(row | {"source": "this benchmark, against the experts' contours"})
+    return pd.DataFrame(rows)
+
+
+def _title(index: str) -> str:
+    return index.rsplit("_", 1)[0].replace("_", " ")
+
+
+def _unit(index: str) -> str:
+    unit = index.rsplit("_", 1)[1]
+    return "points" if unit == "percent" else unit
+
+
+def case_table(results: Results) -> pd.DataFrame:
+    """Every case, the hardest first: who and what it is, and each contender's mean Dice and HD95."""
+    about = pd.concat([c.metrics.drop_duplicates("case") for c in results.contenders]).drop_duplicates("case")
+    table = about.set_index("case")[["patient", "phase", "group", "vendor"]]
+    means = {(c.name, metric): c.by_case(metric) for c in results.contenders for metric in TESTED}
+    numbers = pd.DataFrame(means, index=table.index)
+    dice = numbers.xs("dice", axis=1, level=1)
+    table["Dice, mean"] = dice.mean(axis=1)
+    table = table.sort_values("Dice, mean", kind="stable")
+    table["Dice, mean"] = [_number(v, ".3f") for v in table["Dice, mean"]]
+    for c in results.contenders:
+        for metric, title, how in (("dice", "Dice", ".3f"), ("hausdorff95_mm", "HD95", ".1f")):
+            table[f"{title} {c.name}"] = [_number(v, how) for v in numbers.loc[table.index, (c.name, metric)]]
+    known = [column for column in table if (table[column] != "").any()]
+    return table[known].reset_index()
+
+
+def paper_table(results: Results, figures: PublishedFigures) -> pd.DataFrame:
+    """A paper's table, and what was measured here beside each of its numbers.
+
+    Means over cases, of the metric, structure and phase that a column names; an average is the mean of the structures
+    of a case.
+
+    Args:
+        results: of all contenders
+        figures: the table
+
+    Returns:
+        by row: ``method``, ``here`` (the contender); for each column the paper's number and, in the column's name with
+        ``, here``, ours; ``remark``: why there is none
+    """
+    finished = {c.name: c for c in results.contenders}
+    rows = []
+    for method, numbers in figures.rows.items():
+        name = figures.contenders.get(method)
+        contender = finished.get(name or "")
+        row = {"method": method, "here": name or "-"}
+        for column, number in zip(figures.columns, numbers, strict=True):
+            row[column] = "-" if number is None else f"{number:g}"
+            row[f"{column}, here"] = "-" if contender is None else _here(contender, column, method)
+        absent = "" if contender else "takes no part in this benchmark, or has finished nothing"
+        rows.append(row | {"remark": figures.missing.get(method, absent)})
+    return pd.DataFrame(rows)
+
+
+def _here(contender: ContenderResults, column: str, method: str) -> str:
+    """What was measured of a published column, which names metric, structure, phase and unit."""
+    metric, *words = column.replace(",", "").split()
+    metrics = contender.metrics
+    phases = {*words, method.split(", ")[-1]} & {*PHASES}
+    structures = {*words} - {*PHASES} - {"%", "mm", "average"}
+    if phases:
+        metrics = metrics[metrics["phase"].isin(phases)]
+    if structures:
+        metrics = metrics[metrics["structure"].isin(structures)]
+    mean = metrics.groupby("case")[PUBLISHED_METRICS[metric]].mean().mean()
+    return _number(100 * mean if "%" in words else mean, ".2f" if {"%", "mm"} & {*words} or metric == "HD" else ".3f")
 
 
 def _number(value: float, how: str) -> str:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,11 +19,12 @@ from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import check_trainer, folder, read_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.processes import GRACE, GUARDED, kill_started
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 PROFILES = Path(__file__).with_name("profiles")
-SNAKEMAKE = [sys.executable, "-m", "snakemake"]
-WORKER = [sys.executable, "-m", "nnunet_cardiac.benchmark.jobs", "ready"]
+SNAKEMAKE = [*GUARDED, "snakemake"]
+WORKER = [*GUARDED, "nnunet_cardiac.benchmark.jobs", "ready"]
 ONE_THREAD = dict.fromkeys(
     (
         "OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -68,7 +70,7 @@ def run(
         if fold not in folds:
             raise UserError(f"There is no fold {fold}: {settings.dataset} has folds {folds[0]} to {folds[-1]}.")
     benchmark = BenchmarkFolder(output.resolve())
-    with benchmark.alone() as lock:
+    with benchmark.alone():
         merged = settings
         if benchmark.has_settings():
             merged = settings.with_earlier(benchmark.read_settings(), benchmark.path)
@@ -83,9 +85,13 @@ def run(
             gpus = len(visible_gpus())
         workflow = {
             "dataset": settings.dataset,
-            "models": sorted({settings.model(contender).name for contender in settings.contenders.values()}),
+            "models": [model.name for model in settings.models()],
             "folds": settings.folds,
             "all_folds": folds,
+            "copies": settings.copied_plans(),
+            "tuned": bool(settings.lr_factors),
+            "tests": settings.tests,
+            "matched": settings.matched_plans(),
             "gpu": int(on_gpu),
             "own_gpu": one_gpu_each,
             "follow_up": here,
@@ -107,7 +113,7 @@ def run(
         benchmark.results(merged).mkdir(parents=True, exist_ok=True)
         _plan_again_for_new_configurations(settings, benchmark)
         print(f"Jobs and what they print: {benchmark.logs}", flush=True)
-        work = _Work(benchmark, schedule, merged, lock)
+        work = _Work(benchmark, schedule, merged, on_cluster=bool(profile))
         if not here:
             return work.run_snakemake(command)
         problems = work.run_worker()
@@ -125,7 +131,7 @@ def _list_jobs(jobs: Sequence[Job]) -> None:
 
 def _let_snakemake_list_jobs(benchmark: BenchmarkFolder, command: Sequence[str]) -> None:
     command = [*SNAKEMAKE, *command, "--dry-run", "--quiet", "host", "reason"]
-    subprocess.run(command, cwd=benchmark.path, env=_environment())
+    subprocess.Popen(command, stdin=subprocess.PIPE, cwd=benchmark.path, env=_environment()).wait()
 
 
 def _snakemake_command(benchmark: BenchmarkFolder, cores: int, gpus: int | None, profile: str | None) -> list[str]:
@@ -149,17 +155,17 @@ class _Work:
     Args:
         benchmark: where they work
         schedule, settings: what they do
-        lock: file descriptor that keeps other calls out of the folder, for the processes to inherit
+        on_cluster: Snakemake has jobs elsewhere, which it takes back when it is interrupted
     """
 
-    def __init__(self, benchmark: BenchmarkFolder, schedule: Schedule, settings: Settings, lock: int):
-        self.benchmark, self.schedule, self.settings, self.lock = benchmark, schedule, settings, lock
+    def __init__(self, benchmark: BenchmarkFolder, schedule: Schedule, settings: Settings, on_cluster: bool = False):
+        self.benchmark, self.schedule, self.settings, self.on_cluster = benchmark, schedule, settings, on_cluster
         self.printed: set[tuple[str, Job]] = set()
 
     def trainings(self) -> list[Job]:
         """What is to be trained, and can be."""
         states = self.schedule.states().items()
-        return [job for job, state in states if job.kind == "train" and state in ("ready", "waiting")]
+        return [job for job, state in states if job.kind in ("tune", "train") and state in ("ready", "waiting")]
 
     def run_worker(self) -> list[str]:
         """Does what takes no training. When the worker dies, the job that it was at has failed; another does the rest.
@@ -207,8 +213,8 @@ class _Work:
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a") as out:
             process = subprocess.Popen(
-                command, cwd=self.benchmark.path, stdout=out, stderr=out, pass_fds=[self.lock],
-                env={**_environment(), **(more or {})},
+                command, cwd=self.benchmark.path, stdin=subprocess.PIPE, stdout=out, stderr=out,
+                env={**_environment(), **(more or {})}, start_new_session=True,  # Ctrl-C is ours to answer
             )  # fmt: skip
             try:
                 while process.returncode is None:
@@ -216,8 +222,11 @@ class _Work:
                         process.wait(timeout=0.5)
                     self.print_news()
             except BaseException:
-                process.terminate()
-                process.wait()
+                if self.on_cluster:
+                    process.send_signal(signal.SIGINT)
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=GRACE - 2)
+                kill_started(process)
                 raise
         return process.returncode
 
@@ -231,7 +240,7 @@ class _Work:
 
 
 def _stopped(what: str, log: Path) -> str:
-    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"The {what} stopped: {lines[-1] if lines else 'it said nothing'} (all that it printed: {log})"
 
 

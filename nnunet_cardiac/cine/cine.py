@@ -61,6 +61,8 @@ class Cine:
         sources: by phase and slice; None for a cine that was no DICOM
         remarks: what was chosen, left out or assumed, in sentences without identifiers
         problems: files that were left out, in sentences with their paths: for the terminal, not for the report
+        heart_rate_is_derived: from the phases' times, as if they covered the whole cycle
+        shift: by which a slice lies beside its neighbour in their plane at most, mm; in ``voxels`` it does not
     """
 
     voxels: np.ndarray
@@ -72,6 +74,8 @@ class Cine:
     sources: tuple[tuple[Source, ...], ...] | None = None
     remarks: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    heart_rate_is_derived: bool = False
+    shift: float = 0.0
 
     @property
     def spacing(self) -> tuple[float, float, float]:

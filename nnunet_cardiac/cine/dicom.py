@@ -16,7 +16,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import ImplicitVRLittleEndian
 
 from nnunet_cardiac.cine.cine import Patient, Source
-from nnunet_cardiac.dicom import SIZES, read_dicom
+from nnunet_cardiac.dicom import SIZES, read_dicom, unit_vectors
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import printable, reason
 
@@ -205,13 +205,10 @@ def _orientation(dataset: Dataset) -> np.ndarray | None:
     vector = _vector(dataset.get("ImageOrientationPatient"), 6)
     if vector is None:
         return None
-    along_row, along_column = vector.reshape(2, 3)
-    along_row = along_row / max(np.linalg.norm(along_row), 1e-6)
-    along_column = along_column - (along_column @ along_row) * along_row  # rounded in the file
-    length = np.linalg.norm(along_column)
-    if abs(np.linalg.norm(along_row) - 1) > 0.1 or length < 0.5:
+    try:
+        return unit_vectors(vector)
+    except ValueError:
         return None
-    return np.stack([along_row, along_column / length])
 
 
 def _identity(header: Dataset) -> str:

@@ -14,7 +14,6 @@ that. One made from the ID could be undone by trying all IDs. An archive that go
 objects apart from the study; where that matters, keep the identifiers.
 """
 
-import os
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -52,6 +51,7 @@ from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Patient, Source
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.system import versions
 
 RESEARCH_ONLY = "Research only, not for clinical use"
@@ -306,9 +306,8 @@ def _equipment(analysis: Analysis, description: str) -> dict[str, Any]:
 
 
 def _save(dicom: Dataset, file: Path) -> Path:
-    partial = file.with_name(f".{file.name}.partial")
-    dicom.save_as(partial, enforce_file_format=True)
-    os.replace(partial, file)
+    with written_whole(file) as partial:
+        dicom.save_as(partial, enforce_file_format=True)
     return file
 
 

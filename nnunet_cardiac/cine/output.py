@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +16,7 @@ from nnunet_cardiac.cine.reference_ranges import reference_range
 from nnunet_cardiac.cine.report import write_report
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.texts import write_rows
 
 REPORT, INDICES_JSON, INDICES_CSV, VOLUMES = "report.html", "indices.json", "indices.csv", "volumes.csv"
@@ -44,33 +43,19 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
         if (found := reference_range(name, patient.sex, patient.age)) is not None
     }
     try:
-        write_whole(folder / SEGMENTATION, lambda file: nib.save(_image(analysis), file))
-        write_whole(
-            folder / VOLUMES, lambda file: write_rows(file, volume_table(analysis), index=False, float_format="%.6g")
-        )
-        write_whole(
-            folder / INDICES_CSV, lambda file: write_rows(file, index_table(analysis), index=False, float_format="%.6g")
-        )
+        with written_whole(folder / SEGMENTATION) as file:
+            nib.save(_image(analysis), file)
+        for name, table in ((VOLUMES, volume_table(analysis)), (INDICES_CSV, index_table(analysis))):
+            write_rows(folder / name, table, index=False, float_format="%.6g")
         write_report(analysis, folder / REPORT, ranges)
         shutil.rmtree(folder / DICOM, ignore_errors=True)
         if analysis.cine.sources is not None:
             _write_dicom(analysis, folder / DICOM, keep_identifiers)
         record = json.dumps(as_json(analysis) | {"key": key}, indent=1, allow_nan=False) + "\n"
-        write_whole(folder / INDICES_JSON, lambda file: file.write_text(record, encoding="utf-8"))
+        with written_whole(folder / INDICES_JSON) as file:
+            file.write_text(record, encoding="utf-8")
     except OSError as e:
         raise UserError(f"{folder} cannot be written ({e.strerror or e}): is the disk full?") from e
-
-
-def write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file, which is there as a whole or not at all.
-
-    Args:
-        file: to write
-        write: is given another file in the same folder, which then takes its place
-    """
-    partial = file.with_name(f"partial_{file.name}")
-    write(partial)
-    os.replace(partial, file)
 
 
 def _image(analysis: Analysis) -> nib.Nifti1Image:

@@ -12,6 +12,7 @@ import numpy as np
 from nnunet_cardiac.cine.cine import Cine, Patient, Source
 from nnunet_cardiac.cine.dicom import Frame, read_frames, read_pixels
 from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, LONGEST_CYCLE, UNEQUAL, Loop, Stack, find_short_axis
+from nnunet_cardiac.dicom import dicom_affine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import open_nifti, read_nifti
 from nnunet_cardiac.texts import read_text
@@ -97,6 +98,7 @@ def _nifti_cine(voxels: np.ndarray, image: nib.Nifti1Image, origin: str, remarks
         affine=affine,
         times=times,
         heart_rate=None if times is None else 60000 / (step * n_phases),
+        heart_rate_is_derived=times is not None,
         patient=_acdc_patient(file.with_name("Info.cfg")),
         origin=f"{origin}, {n_slices} slices x {n_phases} phases",
         remarks=tuple(remarks),
@@ -187,8 +189,6 @@ def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
     if times is None:
         remarks.append("The images do not tell their times: phases are in the order of their numbers, rates unknown.")
     heart_rate, derived = _heart_rate(stack, times)
-    if derived:
-        remarks.append("The heart rate is derived from the phases' times, as if they covered the whole cycle.")
     identified = all(frame.is_identified for own in chosen for frame in own)
     if not identified:
         remarks.append("The images have no UIDs of study and series: no DICOM objects can refer to them.")
@@ -200,6 +200,8 @@ def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
         affine=_affine(stack, len(grid)),
         times=times,
         heart_rate=heart_rate,
+        heart_rate_is_derived=derived,
+        shift=stack.shift,
         patient=first.facts,
         origin=f"DICOM, {f'{first.vendor}, ' if first.vendor else ''}{named}, {len(stack.loops)} slices x "
         f"{stack.n_phases} phases",
@@ -270,17 +272,10 @@ def _moments(loop: Loop, cycle: float | None) -> tuple[np.ndarray, float | None]
 
 
 def _affine(stack: Stack, n_slices: int) -> np.ndarray:
-    """From (x, y, z) to nibabel's world; DICOM part 3, C.7.6.2.1.1."""
-    first, last = stack.loops[0].frames[0], stack.loops[-1].frames[0]
-    assert first.orientation is not None and first.spacing is not None
-    assert first.position is not None and last.position is not None
-    between_rows, between_columns = first.spacing
-    affine = np.eye(4)
-    affine[:3, 0] = first.orientation[0] * between_columns
-    affine[:3, 1] = first.orientation[1] * between_rows
-    affine[:3, 2] = first.normal * (stack.loops[-1].place - stack.loops[0].place) / (n_slices - 1)
-    affine[:3, 3] = first.position
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's left and back to nibabel's right and front
+    first = stack.loops[0].frames[0]
+    assert first.orientation is not None and first.position is not None and first.spacing is not None
+    distance = (stack.loops[-1].place - stack.loops[0].place) / (n_slices - 1)
+    return dicom_affine(first.orientation, first.position, first.spacing, distance)
 
 
 def _heart_rate(stack: Stack, times: np.ndarray | None) -> tuple[float | None, bool]:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -23,6 +22,7 @@ from nnunet_cardiac.cine.reference_ranges import Range
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
 from nnunet_cardiac.evaluation.segments import SEGMENTS
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.system import versions
 
 STYLES = {
@@ -64,38 +64,43 @@ def write_report(analysis: Analysis, file: Path, ranges: Mapping[str, Range] | N
     Raises:
         UserError: the file cannot be written
     """
-    loader = jinja2.PackageLoader("nnunet_cardiac.cine", ".")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     viewer, sheets = viewer_data(analysis)
     script = Path(__file__).with_name("viewer.js").read_text("utf-8")
-    page = environment.get_template("report.html.j2").render(
+    page = template("report.html.j2").render(
         analysis=analysis, cine=analysis.cine, today=date.today().isoformat(), patient=patient_line(analysis.cine),
         main=main_numbers(analysis), flags=flags(analysis), table=index_table(analysis, ranges or {}),
         bulls_eyes=bulls_eyes(analysis), viewer=viewer, sheets=sheets, versions=versions(),
         definitions={name: INDICES[name] for name in analysis.indices if name in INDICES},
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
-    partial = file.with_name(f".{file.name}.partial")
     try:
-        partial.write_text(page, "utf-8", newline="\n")  # the script's hash holds for these line ends
-        os.replace(partial, file)
+        with written_whole(file) as partial:
+            partial.write_text(page, "utf-8", newline="\n")  # the script's hash holds for these line ends
     except OSError as e:
         raise UserError(f"{file} cannot be written ({e.strerror}): choose another folder with -o.") from e
+
+
+def template(name: str) -> jinja2.Template:
+    """A page's template, of this folder."""
+    loader = jinja2.PackageLoader("nnunet_cardiac.cine", ".")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment.get_template(name)
 
 
 def patient_line(cine: Cine) -> str:
     """What is known of the patient, in words."""
     p = cine.patient
+    derived = " (derived)" if cine.heart_rate_is_derived else ""
     known = [
         {"F": "female", "M": "male"}.get(p.sex or ""),
         p.age is not None and f"{p.age:.0f} years",
         p.height is not None and f"{p.height:.2f} m",
         p.weight is not None and f"{p.weight:.0f} kg",
         p.body_surface is not None and f"body surface {p.body_surface:.2f} m²",
-        cine.heart_rate is not None and f"heart rate {cine.heart_rate:.0f}/min",
+        cine.heart_rate is not None and f"heart rate {cine.heart_rate:.0f}/min{derived}",
     ]
     return ", ".join(words for words in known if words)
 

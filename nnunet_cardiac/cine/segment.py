@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,13 +44,20 @@ class SegmentedCine:
     box: Box | None
 
 
+class SegmentedPhase(NamedTuple):
+    """Labels of a phase, (Z, Y, X) uint8; its disagreement as in ``SegmentedCine``."""
+
+    labels: np.ndarray
+    disagreement: float
+
+
 def segment_cine(
     cine: Cine,
     stages: Sequence[StagePredictor],
     clean_up: bool = False,
     whole: bool = False,
-    kept: Callable[[int], np.ndarray | None] = lambda phase: None,
-    keep: Callable[[int, np.ndarray, float], None] = lambda phase, labels, disagreement: None,
+    kept: Callable[[int], SegmentedPhase | None] = lambda phase: None,
+    keep: Callable[[int, SegmentedPhase], None] = lambda phase, segmented: None,
 ) -> SegmentedCine:
     """Segments every phase; the next is preprocessed while one is in the network.
 
@@ -58,9 +66,8 @@ def segment_cine(
         stages: of a model, first stage first
         clean_up: see ``nnunet_cardiac.inference.clean_up``
         whole: do not look for the heart first
-        kept: a phase's labels and disagreement from before, (Z, Y, X) and a number after it in one flat array; None
-            where there are none
-        keep: is given each phase's labels and disagreement as soon as they are there
+        kept: a phase as it was segmented before; None where it was not
+        keep: is given each phase as soon as it is segmented
 
     Raises:
         UserError: the model wants more than one image of each case, or its labels overlap
@@ -87,7 +94,7 @@ def segment_cine(
             if before is None:
                 todo.append(phase)
             else:
-                labels[phase], disagreement[phase] = before[:-1].reshape(labels[phase].shape), before[-1]
+                labels[phase], disagreement[phase] = before
                 bar.update()
         ahead = [reading.submit(_preprocess, cine, phase, stages[0]) for phase in todo[:1]]
         for i, phase in enumerate(todo):
@@ -96,7 +103,7 @@ def segment_cine(
                 ahead.append(reading.submit(_preprocess, cine, todo[i + 1], stages[0]))
             segmentation, disagreement[phase] = _segment(image, properties, prepared, stages, box)
             labels[phase] = cleaned_up(segmentation, structures) if clean_up else segmentation
-            keep(phase, labels[phase], disagreement[phase])
+            keep(phase, SegmentedPhase(labels[phase], disagreement[phase]))
             bar.update()
     return SegmentedCine(labels, disagreement, box)
 

@@ -11,6 +11,7 @@ The short axis is the stack with most images, of those that lie across the heart
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -101,6 +102,12 @@ class Stack:
     def n_images(self) -> int:
         """Of all slices and phases."""
         return sum(len(loop.frames) for loop in self.loops)
+
+    @property
+    def shift(self) -> float:
+        """Of a slice against its neighbour, in their plane, mm at most."""
+        places = [_in_plane(loop.frames[0]) for loop in self.loops]
+        return max((float(np.linalg.norm(b - a)) for a, b in pairwise(places)), default=0.0)
 
     @property
     def is_cine(self) -> bool:

@@ -135,6 +135,24 @@
     }
   }
 
+  /** Shrinks each of the two sheets of paper until it fits; the page is laid out as for print while it is measured. */
+  function fitSheets() {
+    const body = document.body;
+    const [first, second] = document.querySelectorAll(".sheet");
+    const print = [...document.styleSheets[0].cssRules].find((rule) => rule.media && rule.media.mediaText === "print");
+    const millimetre = 96 / 25.4;
+    const room = (297 - 2 * 12 - 3) * millimetre; // of A4 between its margins, with a little to spare
+    print.media.mediaText = "all";
+    body.style.width = `${(210 - 2 * 12) * millimetre}px`;
+    const top = (element) => element.getBoundingClientRect().top;
+    const heights = [() => top(second) - top(body), () => body.getBoundingClientRect().bottom - top(second)];
+    [first, second].forEach((sheet, i) => {
+      for (let fit = 0.98; heights[i]() > room && fit > 0.3; fit -= 0.02) sheet.style.setProperty("--fit", fit);
+    });
+    body.style.width = "";
+    print.media.mediaText = "print";
+  }
+
   // ---- curves
 
   const SVG = "http://www.w3.org/2000/svg";
@@ -352,6 +370,7 @@
     }
     drawChart();
     drawPrint();
+    fitSheets();
     show({});
     new ResizeObserver(() => {
       drawChart();

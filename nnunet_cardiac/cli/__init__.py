@@ -27,7 +27,9 @@ from nnunet_cardiac.cli import (
     train,
 )
 from nnunet_cardiac.environment import ALLOW_CODE
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.errors import sentence
+from nnunet_cardiac.lock import waiting
+from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
 from nnunet_cardiac.texts import LINES, printable
 
 COMMANDS = (
@@ -37,15 +39,23 @@ COMMANDS = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options."""
+    """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options, with
+    128 and its number after a signal."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     options = parser().parse_args(arguments)
     if getattr(options, "allow_code", False):
         os.environ[ALLOW_CODE] = "1"  # for this process and those that it starts
     try:
-        failures = options.run(options)
-    except UserError as e:
-        sys.exit(f"nnunet_cardiac: error: {printable(str(e), more=LINES)}")
+        with stopped_by_signals(), waiting(getattr(options, "wait", False)):
+            failures = options.run(options)
+    except Exception as e:
+        if (said := sentence(e)) is None:
+            raise
+        sys.exit(f"nnunet_cardiac: error: {printable(said, more=LINES)}")
+    except Stopped as e:
+        kill_children()
+        print(f"nnunet_cardiac: {e}", file=sys.__stderr__)  # the demo sends the other one to a file
+        sys.exit(e.exit_status)
     if failures:
         sys.exit(1)
 

@@ -16,6 +16,7 @@ from nnunet_cardiac.cli.options import (
     whole_number,
 )
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.lock import locked
 
 
 def add_parser(commands) -> None:
@@ -75,8 +76,9 @@ def run(options: argparse.Namespace) -> bool | None:
     if options.cohort and of_one:
         raise UserError(f"--{of_one[0]} is of one patient: leave it out, or --cohort.")
     model = any_model(options)
+    from nnunet_cardiac.cine.cohort import PAGE, report_cohort
     from nnunet_cardiac.cine.output import REPORT
-    from nnunet_cardiac.cine.run import COHORT_PAGE, Options, load_segmenter, report_cohort, report_patient
+    from nnunet_cardiac.cine.run import Options, load_segmenter, report_patient
 
     segmenter = load_segmenter(
         model=model,
@@ -96,9 +98,10 @@ def run(options: argparse.Namespace) -> bool | None:
         overwrite=options.overwrite,
     )
     if options.cohort:
-        problems = report_cohort(options.i, options.o, segmenter, asked)
+        with locked(options.o):
+            problems = report_cohort(options.i, options.o, segmenter, asked)
         print_problems([], problems)
-        print(f"{options.o / COHORT_PAGE}: {len(problems)} without a report.")
+        print(f"{options.o / PAGE}: {len(problems)} without a report.")
         return bool(problems)
     record = report_patient(options.i, options.o, segmenter, asked)
     print(_summary(record))

@@ -1,6 +1,7 @@
 """``nnunet_cardiac cost``."""
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from nnunet_cardiac.cli.options import (
@@ -14,6 +15,8 @@ from nnunet_cardiac.cli.options import (
 )
 from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.lock import locked
+from nnunet_cardiac.texts import write_rows
 
 
 def add_parser(commands) -> None:
@@ -58,6 +61,12 @@ def run(options: argparse.Namespace) -> None:
     name = dataset_name(options.d, "nnUNet_preprocessed")
     if options.o is not None and not options.o.absolute().parent.is_dir():
         raise UserError(f"{options.o.parent} does not exist: choose another file with -o, or make the folder.")
+    alone = nullcontext() if options.o is None else locked(options.o, "choose another file with -o", is_file=True)
+    with alone:
+        _run(options, name)
+
+
+def _run(options: argparse.Namespace, name: str) -> None:
     from nnunet_cardiac.architectures import costed
     from nnunet_cardiac.benchmark.contenders import choose
     from nnunet_cardiac.cost.table import cost_table
@@ -82,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
         if options.o.suffix == ".md":
             options.o.write_text(f"{text}\n")
         else:
-            table.to_csv(options.o, index=False, float_format="%.6g")
+            write_rows(options.o, table, index=False, float_format="%.6g")
     except OSError as e:
         raise UserError(f"{options.o} cannot be written ({e.strerror}): choose another file with -o.") from e
 

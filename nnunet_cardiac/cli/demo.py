@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shlex
 import subprocess
-import sys
 import time
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +14,7 @@ from typing import TextIO
 
 from nnunet_cardiac.cli.options import DEVICES, add_command
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.processes import GUARDED, kill_started
 
 TRAINING_PATIENTS = range(1, 9)
 TEST_PATIENTS = range(101, 104)
@@ -150,12 +150,13 @@ def _steps(output: Path, benchmark: Path, device: str, log: TextIO) -> None:
     announce(baseline, end=" &")
     with open(output / "demo_baseline.log", "w") as baseline_log:
         beside = subprocess.Popen(
-            [sys.executable, "-m", "nnunet_cardiac", *baseline], stdout=baseline_log, stderr=baseline_log
-        )
+            [*GUARDED, "nnunet_cardiac", *baseline],
+            stdin=subprocess.PIPE, stdout=baseline_log, stderr=baseline_log, start_new_session=True,
+        )  # fmt: skip
         try:
             command("train", *CROCNET, *brief, LEARNING_RATES["CroCNet"])
         except BaseException:
-            beside.terminate()
+            kill_started(beside)
             raise
         finally:
             beside.wait()

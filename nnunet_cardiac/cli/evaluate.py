@@ -11,6 +11,7 @@ from nnunet_cardiac.cli.options import (
     print_problems,
     whole_number,
 )
+from nnunet_cardiac.lock import locked
 
 
 def add_parser(commands) -> None:
@@ -40,15 +41,16 @@ def run(options: argparse.Namespace) -> bool:
     labels = named_labels(options.labels)
     from nnunet_cardiac.evaluation.evaluate import evaluate, summary_text, write_evaluation
 
-    result = evaluate(
-        predictions=options.i,
-        ground_truth=options.g,
-        dataset_json=options.djfile,
-        case_table=options.case_table,
-        n_processes=options.np,
-        labels=labels,
-    )
-    summary = write_evaluation(evaluation=result, output=options.o)
+    with locked(options.o):
+        result = evaluate(
+            predictions=options.i,
+            ground_truth=options.g,
+            dataset_json=options.djfile,
+            case_table=options.case_table,
+            n_processes=options.np,
+            labels=labels,
+        )
+        summary = write_evaluation(evaluation=result, output=options.o)
     print(summary_text(summary=summary, anatomy=result.anatomy))
     print_problems(result.warnings, result.problems)
     n = result.metrics["case"].nunique()

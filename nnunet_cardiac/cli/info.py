@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+import psutil
+
 from nnunet_cardiac.cli.options import add_command
 from nnunet_cardiac.environment import PURPOSES, trainers_folder
 from nnunet_cardiac.system import processor
@@ -129,8 +131,7 @@ def devices(missing: list[str]) -> Iterator[tuple[str, str]]:
     cores = os.cpu_count()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     yield "processor", f"{processor()}, {usable} of {cores} cores"
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        yield "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB"
+    yield "memory", f"{psutil.virtual_memory().total / 1e9:.1f} GB"
     try:
         import torch
     except (ImportError, OSError) as e:  # a library of CUDA's that is missing is an OSError

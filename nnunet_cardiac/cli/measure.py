@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_cardiac.cli.options import add_command, add_table_options, counted, named_labels, print_problems
+from nnunet_cardiac.lock import locked
 
 
 def add_parser(commands) -> None:
@@ -35,14 +36,15 @@ def run(options: argparse.Namespace) -> bool:
     labels = named_labels(options.labels)
     from nnunet_cardiac.evaluation.measure import measure, write_measurement
 
-    result = measure(
-        segmentations=options.i,
-        ground_truth=options.g,
-        dataset_json=options.djfile,
-        case_table=options.case_table,
-        labels=labels,
-    )
-    write_measurement(measurement=result, output=options.o)
+    with locked(options.o):
+        result = measure(
+            segmentations=options.i,
+            ground_truth=options.g,
+            dataset_json=options.djfile,
+            case_table=options.case_table,
+            labels=labels,
+        )
+        write_measurement(measurement=result, output=options.o)
     print(result.indices.to_string(float_format="{:.1f}".format))
     if result.reference is not None:
         print("\nagreement with the ground truth")

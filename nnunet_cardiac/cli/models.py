@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunet_cardiac.cli.options import add_command, add_model_options, fold
 from nnunet_cardiac.environment import dataset_name, folder
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model
 
 
@@ -106,18 +107,19 @@ def export_model(options: argparse.Namespace) -> None:
         card = options.card.read_text(encoding="utf-8") if options.card else ""
     except (OSError, ValueError) as e:
         raise UserError(f"{options.card} cannot be read ({e}): give --card a text.") from e
-    model = export(
-        model=Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
-        target=options.o,
-        name=options.name,
-        folds=options.f,
-        card=card,
-        summary=options.summary,
-        licence=options.licence,
-        citation=options.citation,
-        clean_up=options.clean_up,
-        overwrite=options.overwrite,
-    )
+    with locked(options.o, "choose another file with -o", is_file=True):
+        model = export(
+            model=Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
+            target=options.o,
+            name=options.name,
+            folds=options.f,
+            card=card,
+            summary=options.summary,
+            licence=options.licence,
+            citation=options.citation,
+            clean_up=options.clean_up,
+            overwrite=options.overwrite,
+        )
     n = sum(len(stage.weights) for stage in model.stages)
     print(f"{options.o}: {model.name}, {n} networks, {options.o.stat().st_size / 1e6:.1f} MB.")
 

@@ -60,6 +60,8 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.set_defaults(run=run)
+    if run is not None and writes is not None and name != "demo":  # which wants a folder of its own
+        p.add_argument("--wait", action="store_true", help="wait where another process writes to the same place")
     return p
 
 
@@ -143,6 +145,13 @@ def add_compile_option(p) -> None:
         help="on a CPU: compile the networks (torch.compile), as nnU-Net does on a GPU; takes minutes, then steps are "
         "faster",
     )  # fmt: skip
+
+
+def add_schedule_option(p) -> None:
+    """``--unscaled_schedule``"""
+    p.add_argument(
+        "--unscaled_schedule", action="store_true", help="with --budget: cut the schedule off instead of scaling it"
+    )
 
 
 def add_memory_target_option(p, default: float | None = None) -> None:

@@ -15,6 +15,7 @@ from nnunet_cardiac.cli.options import (
     counted,
     print_problems,
 )
+from nnunet_cardiac.lock import locked
 
 
 def add_parser(commands) -> None:
@@ -66,21 +67,22 @@ def run(options: argparse.Namespace) -> bool:
     model = any_model(options)
     from nnunet_cardiac.inference.predict import predict
 
-    result = predict(
-        source=options.i,
-        output=options.o,
-        model=model,
-        folds=options.f,
-        checkpoint=options.chk or CHECKPOINT,
-        device=chosen_device(options.device),
-        use_mirroring=not options.disable_tta,
-        tile_step_size=options.step_size,
-        save_probabilities=options.save_probabilities,
-        continue_prediction=options.continue_prediction,
-        overwrite=options.overwrite,
-        memory=options.memory and options.memory * 1e9,
-        clean_up=options.clean_up,
-    )
+    with locked(options.o):
+        result = predict(
+            source=options.i,
+            output=options.o,
+            model=model,
+            folds=options.f,
+            checkpoint=options.chk or CHECKPOINT,
+            device=chosen_device(options.device),
+            use_mirroring=not options.disable_tta,
+            tile_step_size=options.step_size,
+            save_probabilities=options.save_probabilities,
+            continue_prediction=options.continue_prediction,
+            overwrite=options.overwrite,
+            memory=options.memory and options.memory * 1e9,
+            clean_up=options.clean_up,
+        )
     print_problems(result.warnings, result.problems)
     print(
         f"{options.o}: {counted(len(result.segmented), 'case')} segmented, {len(result.kept)} kept from before, "

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_cardiac.cli.options import above_0, add_command, print_problems
+from nnunet_cardiac.lock import locked
 
 
 def add_parser(commands) -> None:
@@ -48,9 +49,11 @@ def add_margin_option(p) -> None:
 
 def print_report(benchmark: Path, output: Path | None, baseline: str | None, margin: float) -> bool:
     """Writes a report and prints its main table; returns whether something is missing in it."""
+    from nnunet_cardiac.benchmark.folder import BenchmarkFolder
     from nnunet_cardiac.benchmark.report import write_report
 
-    result = write_report(benchmark=benchmark, output=output, baseline=baseline, margin=margin)
+    with locked(output or BenchmarkFolder(benchmark).report):
+        result = write_report(benchmark=benchmark, output=output, baseline=baseline, margin=margin)
     print(result.text)
     print_problems([], result.problems)
     print(f"Report: {result.page}")

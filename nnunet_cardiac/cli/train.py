@@ -8,9 +8,11 @@ from nnunet_cardiac.cli.options import (
     add_compile_option,
     add_device_option,
     add_model_options,
+    add_schedule_option,
     chosen_device,
     fold,
     whole_number,
+    whole_number_or_0,
 )
 from nnunet_cardiac.environment import check_trainer, dataset_name, folder, load_plans
 from nnunet_cardiac.model import Model
@@ -37,9 +39,8 @@ def add_parser(commands) -> None:
     p.add_argument("--npz", action="store_true", help="save the validation's probabilities too")
     p.add_argument("--budget", type=whole_number, metavar="STEPS", help="optimiser steps of each fold, schedule scaled")
     p.add_argument("--initial_lr", type=above_0, metavar="LR", help="learning rate in place of the recipe's")
-    p.add_argument(
-        "--unscaled_schedule", action="store_true", help="with --budget: cut the schedule off instead of scaling it"
-    )
+    add_schedule_option(p)
+    p.add_argument("--seed", type=whole_number_or_0, metavar="N", help="of all random numbers, default the recipe's, 0")
     add_compile_option(p)
 
 
@@ -60,4 +61,5 @@ def run(options: argparse.Namespace) -> None:
         initial_lr=options.initial_lr,
         npz=options.npz,
         compile_on_cpu=options.compile,
+        seed=options.seed,
     )

@@ -46,7 +46,7 @@ def flops_per_slice(stage: StagePredictor, example: ExampleSlice) -> int:
     """FLOPs of one stage for one slice, in one pass: no mirroring, no overlapping tiles; 3D: its share of a patch.
 
     Counted by PyTorch for convolutions and matrix products, a multiplication and an addition as two. A cascaded stage
-    finds the heart where the experts saw it.
+    finds the heart where the experts saw it. A network of one size gets the slice padded or cut to it.
 
     Args:
         stage: its network
@@ -61,7 +61,7 @@ def flops_per_slice(stage: StagePredictor, example: ExampleSlice) -> int:
     if len(patch) == 3:
         slices = patch[0]
         x = x[:, :, None].expand(-1, -1, slices, -1, -1)
-    missing = [(-size) % divisor for size, divisor in zip(x.shape[2:], stage.divisible_by, strict=True)]
+    missing = [size - side for side, size in zip(x.shape[2:], stage.input_size(x.shape[2:]), strict=True)]
     x = torch.nn.functional.pad(x, [n for m in reversed(missing) for n in (0, m)])
     device = next(network.parameters()).device
     network.eval()

@@ -2,10 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +18,8 @@ from nnunet_cardiac.evaluation.segmentation import (
     find_structures,
     read_segmentation,
 )
+from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import unforeseen, write_rows
 
@@ -86,8 +86,7 @@ def evaluate(
         mapped: Callable = map
         if n_processes > 1 and len(jobs) > 1:
             # spawned, because a forked process would miss the threads that PyTorch has started
-            pool = ProcessPoolExecutor(min(n_processes, len(jobs)), mp_context=get_context("spawn"))
-            mapped = stack.enter_context(pool).map
+            mapped = stack.enter_context(worker_processes(min(n_processes, len(jobs)), "spawn")).map
         results = progress(mapped(_evaluate_case, jobs), total=len(jobs), desc="Evaluating", unit="case")
         for (case, *_), result in zip(jobs, results, strict=True):
             if isinstance(result, str):
@@ -174,9 +173,11 @@ def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def subsets(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The whole table, then its phases and groups where they are known, each under a name."""
+    """The whole table, then its phases, groups and vendors (if there are several) where known, each under a name."""
     parts = [("all", table)]
-    for column in ("phase", "group"):
+    for column in ("phase", "group", "vendor"):
+        if column == "vendor" and table[column].nunique() < 2:
+            continue
         parts += [(f"{column} {value}", part) for value, part in table.groupby(column) if value]
     return parts
 
@@ -190,15 +191,16 @@ def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True)
     summary = summarise(evaluation.metrics)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_rows(output / "metrics.csv", evaluation.metrics, index=False, float_format="%.7g")
-        write_rows(output / "anatomy.csv", evaluation.anatomy, index=False)
-        write_rows(output / "summary.csv", summary, index=False, float_format="%.7g")
+        tables = {"metrics": evaluation.metrics, "anatomy": evaluation.anatomy, "summary": summary}
+        for name, table in tables.items():
+            write_rows(output / f"{name}.csv", table, index=False, float_format="%.7g")
         if picture:
             from nnunet_cardiac.evaluation.figures import distributions, own_style
 
             with own_style():
                 figure = distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm"))
-                figure.savefig(output / "metrics.png", dpi=110)
+                with written_whole(output / "metrics.png") as partial:
+                    figure.savefig(partial, dpi=110)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return summary

@@ -1,6 +1,7 @@
 """Pictures of evaluations: distributions, Bland-Altman plots, overlays."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import matplotlib.style
 import numpy as np
@@ -11,6 +12,12 @@ from matplotlib.patches import Patch
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#332288", "#ddaa33", "#117733")
 """Paul Tol's, for contenders; told apart by colour-blind readers."""
 STRUCTURE_COLOURS = ("#e4572e", "#f3c13a", "#2ec4b6", "#9467bd", "#8c564b", "#7f7f7f")
+BOX = 0.6
+"""Width of a box; its dots stay within."""
+MOST_DOTS = 150
+"""On a box."""
+MOST_IN_A_ROW = 6
+"""Contenders, for three panels beside each other."""
 TITLES = {
     "dice": "Dice", "jaccard": "Jaccard", "hausdorff_mm": "HD (mm)", "hausdorff95_mm": "HD95 (mm)",
     "assd_mm": "ASSD (mm)", "precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy",
@@ -28,43 +35,77 @@ def colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
+def line_style(i: int) -> Literal["-", "--", ":", "-."]:
+    """The i-th contender's: what has the same colour has another line."""
+    styles: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+    return styles[i // len(COLOURS) % 4]
+
+
+def numbered(i: int, name: str) -> str:
+    """The i-th contender's name behind its number, by which figures with many contenders call it."""
+    return f"{i + 1}  {name}"
+
+
+def legend_columns(handles: Sequence) -> int:
+    """As many as keep a legend below a figure short."""
+    return 3 if len(handles) <= 12 else 4
+
+
 def distributions(tables: dict[str, pd.DataFrame], metrics: Sequence[str]) -> Figure:
-    """Box plots with one dot a case: a row for each metric, a panel for each structure.
+    """Box plots with dots on them, one a case, or ``MOST_DOTS`` of them, evenly from the lowest to the highest value.
+
+    Few contenders have a row for each metric and a panel for each structure; of more than ``MOST_IN_A_ROW`` the panels
+    are wide, with a row for each structure.
 
     Args:
         tables: ``metrics`` of an ``Evaluation`` by the contender's name; with one nameless table no legend is drawn
         metrics: columns of it
     """
-    structures = list(dict.fromkeys(s for table in tables.values() for s in table["structure"]))
-    width = max(2.2, 0.42 * len(tables) + 1.0) * len(structures)
-    figure = Figure(figsize=(min(width, 11), 2.6 * len(metrics) + 0.4), layout="constrained")
-    axes = figure.subplots(len(metrics), len(structures), squeeze=False, sharey="row")
+    structures = list(dict.fromkeys(s for table in tables.values() for s in table["structure"].unique()))
+    many, named = len(tables) > MOST_IN_A_ROW, list(tables) != [""]
+    rows, columns = (len(structures), len(metrics)) if many else (len(metrics), len(structures))
+    width = (max(4, 0.3 * len(tables) + 1) if many else max(2.2, 0.42 * len(tables) + 1)) * columns
+    figure = Figure(figsize=(min(width, 17 if many else 14), 2.6 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if many else "row")
+    axes = axes.T if many else axes
     random = np.random.default_rng(0)
-    for row, metric in enumerate(metrics):
-        for column, structure in enumerate(structures):
-            ax = axes[row, column]
-            for i, table in enumerate(tables.values()):
-                values = table.loc[table["structure"] == structure, metric].dropna().to_numpy()
-                dots = i + random.uniform(-0.22, 0.22, len(values))
-                ax.plot(dots, values, ".", color=colour(i), alpha=0.35, markersize=3, rasterized=True)
-                ax.boxplot(
-                    values, positions=[i], widths=0.6, showfliers=False, medianprops={"color": "black"},
-                    manage_ticks=False,
+    parts = {n: dict(list(t[["structure", *metrics]].groupby("structure"))) for n, t in tables.items()}
+    for row, metric in zip(axes, metrics, strict=True):
+        for ax, structure in zip(row, structures, strict=True):
+            for i, by_structure in enumerate(parts.values()):
+                values = (
+                    by_structure[structure][metric].dropna().sort_values().to_numpy()
+                    if structure in by_structure
+                    else []
+                )
+                if not len(values):
+                    continue
+                box = ax.boxplot(
+                    values, positions=[i + 1], widths=BOX, showfliers=False, patch_artist=True, manage_ticks=False,
+                    medianprops={"color": "black"}, zorder=2,
                 )  # fmt: skip
-            ax.set_xticks([])
+                box["boxes"][0].set(facecolor=colour(i), alpha=0.35)
+                shown = values[np.linspace(0, len(values) - 1, min(len(values), MOST_DOTS)).round().astype(int)]
+                dense = 0.4 if len(shown) > 50 else 0.9
+                places = i + 1 + random.uniform(-0.4 * BOX, 0.4 * BOX, len(shown))
+                ax.plot(places, shown, ".", color=colour(i), markersize=4, markeredgewidth=0, alpha=dense, zorder=1)
+            ax.set_xlim(0.4, len(tables) + 0.6)
+            ax.set_xticks(range(1, len(tables) + 1) if named else [])
+            ax.tick_params(axis="x", labelsize=7, length=0)
             ax.grid(axis="y", alpha=0.3)
-            if row == 0:
-                ax.set_title(structure)
-            if column == 0:
+            ax.set_title(f"{structure}, {TITLES.get(metric, metric)}" if many else structure, fontsize=10)
+            if not many and structure == structures[0]:
                 ax.set_ylabel(TITLES.get(metric, metric))
-    if list(tables) != [""]:
-        handles = [Patch(color=colour(i), label=name) for i, name in enumerate(tables)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    if named:
+        handles = [Patch(color=colour(i), label=numbered(i, name)) for i, name in enumerate(tables)]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=legend_columns(handles), fontsize=8, frameon=False
+        )
     return figure
 
 
 def bland_altman(pairs: dict[str, pd.DataFrame], statistics: dict[str, pd.DataFrame], title: str = "") -> Figure:
-    """A panel for each index: difference against mean, with bias and limits of agreement.
+    """A panel for each index: difference against mean, with bias and limits of agreement; ``MOST_DOTS`` dots at most.
 
     Args:
         pairs: by index (``LV_EDV_mL``, say): columns ``measured`` and ``reference``, a row for each patient
@@ -73,11 +114,16 @@ def bland_altman(pairs: dict[str, pd.DataFrame], statistics: dict[str, pd.DataFr
     """
     columns = min(4, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(2.7 * columns, 2.3 * rows + 0.3), layout="constrained")
+    width, height = 2.7 * columns, 2.3 * rows + 0.3
+    figure = Figure(figsize=(width, height))  # whose layout is fixed: to find one takes longer than to draw
+    figure.subplots_adjust(0.5 / width, 0.5 / height, 1 - 0.1 / width, 1 - 0.5 / height, wspace=0.25, hspace=0.45)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (index, pair) in zip(axes, pairs.items(), strict=False):
         name, unit = index.rsplit("_", 1)
-        ax.plot(pair.mean(axis=1), pair["measured"] - pair["reference"], ".", color=COLOURS[0], alpha=0.6, markersize=4)
+        shown = pair.sample(min(len(pair), MOST_DOTS), random_state=0)
+        ax.plot(
+            shown.mean(axis=1), shown["measured"] - shown["reference"], ".", color=COLOURS[0], alpha=0.6, markersize=4
+        )
         row = statistics[index]
         for value, style in ((row["bias"], "-"), (row["loa_lower"], "--"), (row["loa_upper"], "--")):
             if np.isfinite(value):

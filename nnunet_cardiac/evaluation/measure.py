@@ -17,6 +17,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     read_segmentation,
 )
 from nnunet_cardiac.evaluation.statistics import agreement
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import unforeseen, write_rows
 
@@ -150,16 +151,18 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_rows(output / "indices.csv", measurement.indices, float_format="%.6g")
+        tables = {"indices": measurement.indices}
         if measurement.reference is not None:
             statistics = measurement.agreement()
-            write_rows(output / "reference.csv", measurement.reference, float_format="%.6g")
-            write_rows(output / "agreement.csv", statistics, float_format="%.6g")
-            if picture:
-                from nnunet_cardiac.evaluation.figures import bland_altman, own_style
+            tables |= {"reference": measurement.reference, "agreement": statistics}
+        for name, table in tables.items():
+            write_rows(output / f"{name}.csv", table, float_format="%.6g")
+        if measurement.reference is not None and picture:
+            from nnunet_cardiac.evaluation.figures import bland_altman, own_style
 
-                with own_style():
-                    figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
-                    figure.savefig(output / "bland_altman.png", dpi=130)
+            with own_style():
+                figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
+                with written_whole(output / "bland_altman.png") as partial:
+                    figure.savefig(partial, dpi=130)
     except OSError as e:
         raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e

@@ -9,7 +9,6 @@ next may wait there.
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,8 +24,9 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from nnunet_cardiac.environment import check_trainer
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.files import remove_partial, written_whole
 from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.inference.unusual import unusual_image, unusual_segmentation
@@ -44,8 +44,6 @@ MOST_VOXELS = 100_000_000
 """Of an image at the model's spacing: 512 x 512 pixels, 380 slices."""
 LARGEST_SPACING = 100
 """mm, of an image."""
-PARTIAL = ".partial"
-"""Folder in the output where files are written before they are moved into place."""
 
 
 @dataclass
@@ -183,12 +181,16 @@ class StagePredictor:
         """The first fold's, as it was built."""
         return bare(self.predictor.networks[0])
 
-    @property
-    def divisible_by(self) -> list[int]:
-        """What the sides of the network's input must be multiples of; of nnU-Net's networks, the strides tell."""
+    def input_size(self, size: Sequence[int]) -> list[int]:
+        """The smallest input of the network that shows an image of ``size``, or the only one that it takes."""
         if isinstance(self.network, Network):
-            return self.network.divisible_by
-        return [math.prod(axis) for axis in zip(*self.configuration.network_arch_init_kwargs["strides"], strict=True)]
+            if self.network.fixed_size is not None:
+                return self.network.fixed_size
+            divisors = self.network.divisible_by
+        else:  # nnU-Net's
+            strides = self.configuration.network_arch_init_kwargs["strides"]
+            divisors = [math.prod(axis) for axis in zip(*strides, strict=True)]
+        return [math.ceil(side / divisor) * divisor for side, divisor in zip(size, divisors, strict=True)]
 
     @property
     def on_gpu(self) -> bool:
@@ -215,16 +217,15 @@ class StagePredictor:
             UserError: it cannot be written
         """
         ending = self.dataset_json["file_ending"]
-        partial = target.parent / PARTIAL
         case = target.name.removesuffix(ending)
         try:
-            partial.mkdir(exist_ok=True)
             if probabilities is not None:
-                np.savez_compressed(partial / f"{case}.npz", probabilities=probabilities)
-                save_pickle(properties, str(partial / f"{case}.pkl"))
-            self.plans.image_reader_writer_class().write_seg(segmentation, str(partial / target.name), properties)
-            for file in sorted(partial.glob(f"{case}.*"), key=lambda f: f.name.endswith(ending)):  # image last
-                os.replace(file, target.parent / file.name)
+                with written_whole(target.with_name(f"{case}.npz")) as partial:
+                    np.savez_compressed(partial, probabilities=probabilities)
+                with written_whole(target.with_name(f"{case}.pkl")) as partial:
+                    save_pickle(properties, str(partial))
+            with written_whole(target) as partial:  # last: where it is, the case is done
+                self.plans.image_reader_writer_class().write_seg(segmentation, str(partial), properties)
         except (OSError, RuntimeError) as e:  # SimpleITK's errors are RuntimeErrors
             raise UserError(f"{target} cannot be written ({reason(e)}): is the disk full?") from e
 
@@ -369,7 +370,7 @@ def predict(
                 result.problems.append(str(e))
                 continue
             except Exception as e:  # one case never stops the others
-                result.problems.append(f"{todo[case][0]} cannot be segmented ({unforeseen(e)}).")
+                result.problems.append(f"{todo[case][0]} cannot be segmented: {sentence(e) or unforeseen(e)}")
                 continue
             finally:
                 bar.update()
@@ -384,7 +385,7 @@ def predict(
         if written is not None:
             written.result()
     result.warnings = [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
-    shutil.rmtree(output / PARTIAL, ignore_errors=True)
+    remove_partial(output)
     result.seconds = time.perf_counter() - started
     return result
 

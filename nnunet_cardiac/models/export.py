@@ -11,6 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors.torch import save_file
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
 from nnunet_cardiac.models.saved_model import (
     CARD,
@@ -131,20 +132,26 @@ def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
     """
     manager = PlansManager(model.plans)
     stages = [Model(manager.dataset_name, s.trainer, manager.plans_name, s.configuration) for s in model.stages]
-    for stage in stages:
-        if (results / stage.dataset / stage.name).exists():
-            raise UserError(f"{results / stage.dataset / stage.name} exists already: move it away.")
-    for stage, saved in zip(stages, model.stages, strict=True):
-        folder = results / stage.dataset / stage.name
-        for weights, network in zip(saved.weights, model.build_networks(saved), strict=True):
-            fold = folder / Path(weights).stem
-            fold.mkdir(parents=True)
-            checkpoint = {
-                "network_weights": network.state_dict(), "trainer_name": stage.trainer,
-                "init_args": {"configuration": stage.configuration},
-                "inference_allowed_mirroring_axes": saved.mirroring_axes,
-            }  # fmt: skip
-            torch.save(checkpoint, fold / CHECKPOINT)
-        for file in (PLANS, DATASET):
-            shutil.copyfile(model.folder / file, folder / file)
+    with locked(results / manager.dataset_name, "write to another nnUNet_results"):
+        for stage in stages:
+            if (results / stage.dataset / stage.name).exists():
+                raise UserError(f"{results / stage.dataset / stage.name} exists already: move it away.")
+        written = {}
+        for stage, saved in zip(stages, model.stages, strict=True):
+            folder = results / stage.dataset / stage.name
+            partial = written[folder] = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            for weights, network in zip(saved.weights, model.build_networks(saved), strict=True):
+                fold = partial / Path(weights).stem
+                fold.mkdir(parents=True)
+                checkpoint = {
+                    "network_weights": network.state_dict(), "trainer_name": stage.trainer,
+                    "init_args": {"configuration": stage.configuration},
+                    "inference_allowed_mirroring_axes": saved.mirroring_axes,
+                }  # fmt: skip
+                torch.save(checkpoint, fold / CHECKPOINT)
+            for file in (PLANS, DATASET):
+                shutil.copyfile(model.folder / file, partial / file)
+        for folder, partial in written.items():
+            partial.rename(folder)
     return stages

@@ -12,6 +12,8 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, check_path
 
 BOX = Path(__file__).parent / "box"
@@ -25,6 +27,8 @@ LARGEST_MODEL = 10_000_000_000
 MOST_FILES = 200
 SMALL, MOST_DEFLATED = 20_000_000, 20
 """Bytes that any file may unpack to, and how many times its own a larger one: weights hardly become smaller."""
+UNFINISHED = ".installing_"
+"""How folders begin in which models are unpacked."""
 NO_ZIP = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error, lzma.LZMAError)
 """What zipfile raises of files that are no archives, cut off, damaged, encrypted or packed in another way."""
 
@@ -66,42 +70,38 @@ def pack(model: SavedModel, target: Path) -> None:
     files = sorted(file for file in model.folder.rglob("*") if file.is_file())
     if len(files) > MOST_FILES or sum(file.stat().st_size for file in files) > LARGEST_MODEL:
         raise UserError(f"{model.name} is larger than {LARGEST_MODEL / 1e9:g} GB: export fewer folds with -f.")
-    partial = target.with_name(f".{os.getpid()}.partial")  # the target's name may be as long as a name can be
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        with written_whole(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
                 archive.write(file, file.relative_to(model.folder).as_posix())
-        os.replace(partial, target)
     except OSError as e:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{target} cannot be written ({e.strerror}): choose another file with -o.") from e
+        raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
 
 
 def install(source: Path, overwrite: bool = False) -> SavedModel:
     """Checks a model's zip file and installs it.
 
     Raises:
-        UserError: no such file, no model, damaged, hostile, or installed already
+        UserError: no such file, no model, damaged, hostile, installed already, or another process installs one
     """
     place = installation_folder()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{place} cannot be made ({e.strerror}): choose another folder with {FOLDER_VARIABLE}.") from e
-    with tempfile.TemporaryDirectory(dir=place, prefix=".installing_") as temporary:
-        folder = Path(temporary) / "model"
-        unpack(source, folder)
-        name = SavedModel.load(folder, known_as=source).name
-        target = place / name
-        if (BOX / name).exists():
-            raise UserError(
-                f"{source} is called {name}, as the model that comes with the package: it is not installed."
-            )
-        if os.path.lexists(target):
-            if not overwrite:
-                raise UserError(f"{name} is installed already, in {target}: use --overwrite to replace it.")
-            os.replace(target, Path(temporary) / "before")  # so that one of both is there at any moment but this
-        os.replace(folder, target)
+    with locked(place, f"choose another folder with {FOLDER_VARIABLE}"):
+        for left in place.glob(f"{UNFINISHED}*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=place, prefix=UNFINISHED) as temporary:
+            folder = Path(temporary) / "model"
+            unpack(source, folder)
+            name = SavedModel.load(folder, known_as=source).name
+            target = place / name
+            if (BOX / name).exists():
+                raise UserError(
+                    f"{source} is called {name}, as the model that comes with the package: it is not installed."
+                )
+            if os.path.lexists(target):
+                if not overwrite:
+                    raise UserError(f"{name} is installed already, in {target}: use --overwrite to replace it.")
+                os.replace(target, Path(temporary) / "before")  # so that one of both is there at any moment but this
+            os.replace(folder, target)
     return SavedModel.load(target)
 
 

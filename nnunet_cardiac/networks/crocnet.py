@@ -116,7 +116,9 @@ class CroCNetRefiner(Network):
     ):
         super().__init__(Topology(**topology))
         self.decoder = NoDeepSupervision(
-            "CroCNetRefiner has no deep supervision", "nnUNetTrainerCroCNet", deep_supervision
+            "CroCNetRefiner has no deep supervision",
+            "nnUNetTrainerCroCNet, or with nnUNetTrainerCrop for nnU-Net's own recipe",
+            deep_supervision,
         )
         self.divisible_by = [1] * self.topology.dim
         self.input_channels, self.n_anatomies = input_channels, num_classes - 1

@@ -297,7 +297,9 @@ class HALSRNet(Network):
             )
         if crop_size is not None:
             self.decoder = NoDeepSupervision(
-                "HALSRNet has no deep supervision inside the box", "nnUNetTrainerHALSRNet", deep_supervision
+                "HALSRNet has no deep supervision inside the box",
+                "nnUNetTrainerHALSRNet, or with nnUNetTrainerCrop for nnU-Net's own recipe",
+                deep_supervision,
             )
         network = HALSRUNet(self.image_channels, num_classes, dropout_per_stage, deep_supervision, self.topology)
         self.network: HALSRUNet | None = None

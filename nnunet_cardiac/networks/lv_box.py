@@ -156,7 +156,9 @@ class LVBoxRegressor(Network):
     ):
         super().__init__(Topology(**topology))
         self.decoder = NoDeepSupervision(
-            "LVBoxRegressor has no deep supervision", "nnUNetTrainerHALSRNet", deep_supervision
+            "LVBoxRegressor has no deep supervision",
+            "nnUNetTrainerHALSRNet, or with nnUNetTrainerCrop for nnU-Net's own recipe",
+            deep_supervision,
         )
         if not {box_label, *box_labels} <= set(range(1, num_classes)):
             raise ValueError(f"box_label {box_label} and box_labels {box_labels} must be from 1 to {num_classes - 1}.")

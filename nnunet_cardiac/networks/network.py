@@ -52,11 +52,15 @@ class Network(nn.Module):
     divisible_by: list[int]
     """What the sides of an input must be multiples of: what the topology asks for, unless a subclass says otherwise."""
 
+    fixed_size: list[int] | None
+    """The only size of input that it takes, of a network whose weights depend on it."""
+
     def __init__(self, topology: Topology):
         super().__init__()
         self.topology = topology
         self.crop = self.resize = self.loss_log_variances = None
         self.divisible_by = topology.divisible_by
+        self.fixed_size = None
 
     def check_input_size(self, size: Sequence[int]) -> None:
         """
@@ -64,8 +68,14 @@ class Network(nn.Module):
             size: of the image, without batch and channels
 
         Raises:
-            ValueError: a side that the strides do not divide, so that decoder and skips would not fit
+            ValueError: a side that the strides do not divide, so that decoder and skips would not fit; any other size
+                than the ``fixed_size``
         """
+        if self.fixed_size is not None and list(size) != self.fixed_size:
+            raise ValueError(
+                f"An input of {' x '.join(map(str, size))} does not fit {type(self).__name__}, whose weights are for "
+                f"{' x '.join(map(str, self.fixed_size))}."
+            )
         if any(side % divisor for side, divisor in zip(size, self.divisible_by, strict=True)):
             raise ValueError(
                 f"An input of {' x '.join(map(str, size))} does not fit {self.topology.n_stages} stages: the sides "
@@ -89,7 +99,7 @@ class NoDeepSupervision:
 
     Args:
         network: its name and, where only a part of it is meant, which
-        trainer: that works, for the message
+        trainer: those that work, for the message
         asked_for: ``deep_supervision`` of the network's arguments
 
     Raises:
@@ -98,9 +108,7 @@ class NoDeepSupervision:
 
     def __init__(self, network: str, trainer: str, asked_for: bool):
         if asked_for:
-            raise DeepSupervisionError(
-                f"{network}: train it with {trainer}, or with nnUNetTrainerCrop for nnU-Net's own recipe."
-            )
+            raise DeepSupervisionError(f"{network}: train it with {trainer}.")
 
     @property
     def deep_supervision(self) -> bool:

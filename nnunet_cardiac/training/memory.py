@@ -2,13 +2,14 @@
 
 import weakref
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -86,8 +87,11 @@ def training_memory(
     Raises:
         whatever the network does where it cannot run on such tensors, which tell their shape but no values
     """
-    with FakeTensorMode():
-        model = network.build(input_channels, output_channels)
+    built = network.build(input_channels, output_channels)  # with values, which some networks read as they are built
+    mode = FakeTensorMode()
+    with FakeCopyMode(mode):
+        model = deepcopy(built)
+    with mode:
         if isinstance(model, Network) and model.crop is not None:
             model.crop.finds_hearts = False  # where the heart is does not matter, and no values tell it
         if isinstance(model, Network) and model.resize is not None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
+from nnunet_cardiac.processes import end_with_parent
+
 TRAINING, VALIDATION = 0, 1
 """Streams of random numbers."""
 
@@ -86,7 +88,8 @@ class PassLoader(nnUNetDataLoader):
         self.selected: list[str] = []
 
     def set_thread_id(self, thread_id: int) -> None:
-        """Called in every worker process: this one makes every ``n_workers``-th batch."""
+        """Called in every worker process: this one makes every ``n_workers``-th batch, and ends with the training."""
+        end_with_parent()
         super().set_thread_id(thread_id)
         self.next_batch += thread_id
 

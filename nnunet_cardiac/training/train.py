@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -24,18 +23,23 @@ from tqdm import tqdm
 
 from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UntrustedError, UserError
+from nnunet_cardiac.files import is_json, set_aside, write_json
+from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import read_json, unforeseen
+from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.compilation import compiled_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
-from nnunet_cardiac.training.training_cost import COST_FILE, training_cost
+from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
 BUDGET_STEPS_PER_EPOCH = 40
 """Steps, at least, of such an epoch: its end costs as much as some steps."""
+
+SNAPSHOT_SHARES = (20, 40, 60, 80)
+"""Percent of a training after which DADU's Table 2 looks at the Dice; nnU-Net keeps the end."""
 
 
 def train(
@@ -48,6 +52,8 @@ def train(
     initial_lr: float | None = None,
     npz: bool = False,
     compile_on_cpu: bool = False,
+    seed: int | None = None,
+    snapshots: bool = False,
 ) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
@@ -63,6 +69,8 @@ def train(
         initial_lr: learning rate to start from; None for the recipe's own
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
         compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
+        seed: of all random numbers; None for the recipe's own. nnU-Net's own trainers are seeded when they start
+        snapshots: keep the networks of ``SNAPSHOT_SHARES`` of the training, see ``snapshot_file``
 
     Raises:
         UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
@@ -72,8 +80,8 @@ def train(
         raise UserError(
             "--compile is for -device cpu: on a GPU nnU-Net decides whether to compile, see nnUNet_compile."
         )
-    if (budget or initial_lr) and num_gpus > 1:
-        raise UserError("--budget and --initial_lr work with one GPU: leave them out, or -num_gpus.")
+    if (budget or initial_lr or seed) and num_gpus > 1:
+        raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
     plans_file = Path(preprocessed, f"{model.plans}.json")
     plans, dataset_json = read_json(plans_file), read_json(Path(preprocessed, "dataset.json"))
@@ -90,29 +98,37 @@ def train(
     jobs += [(last, fold) for fold in folds or all_folds]
     for i, (stage, fold) in enumerate(jobs, 1):
         what = f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}"
-        if is_finished(stage, fold, manager):
-            print(f"{what}: finished already")
-            continue
-        print(f"{what}: training", flush=True)
-        if num_gpus > 1:
-            trained = (stage.fold_folder(fold) / "checkpoint_final.pth").is_file()
-            _set_unreadable_checkpoints_aside(str(stage.fold_folder(fold)))
-            run_training(
-                stage.dataset, stage.configuration, fold, stage.trainer, stage.plans, num_gpus=num_gpus,
-                continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
-                device=torch.device(device),
-            )  # fmt: skip
-        else:
-            trainer = _get_trainer(stage, fold, torch.device(device))
-            compiled = compiled_on_cpu(trainer) if compile_on_cpu else nullcontext()
-            if initial_lr is not None:
-                trainer.initial_lr = initial_lr
-            settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
-            settings |= {"initial_lr": trainer.initial_lr}
-            with compiled:
-                if budget is not None:
-                    limit_steps(trainer, budget, scale_schedule)
-                _train_fold(trainer, npz, settings)
+        if not is_finished(stage, fold, manager):
+            with locked(stage.fold_folder(fold), "train another fold with -f"):
+                if not is_finished(stage, fold, manager):  # by another process, which was waited for
+                    print(f"{what}: training", flush=True)
+                    if num_gpus > 1:
+                        _train_distributed(stage, fold, device, num_gpus, npz)
+                        continue
+                    trainer = get_trainer(stage, fold, torch.device(device), seed)
+                    if initial_lr is not None:
+                        trainer.initial_lr = initial_lr
+                    if snapshots:
+                        keep_snapshots(trainer)
+                    settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
+                    settings |= {"initial_lr": trainer.initial_lr}
+                    with compiled_on_cpu(trainer) if compile_on_cpu else nullcontext():
+                        if budget is not None:
+                            limit_steps(trainer, budget, scale_schedule)
+                        train_fold(trainer, npz, settings, seed)
+                    continue
+        print(f"{what}: finished already")
+
+
+def _train_distributed(model: Model, fold: int | str, device: str, num_gpus: int, npz: bool) -> None:
+    """As ``nnUNetv2_train -num_gpus`` does it."""
+    trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+    _set_unreadable_checkpoints_aside(str(model.fold_folder(fold)))
+    run_training(
+        model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=num_gpus,
+        continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
+        device=torch.device(device),
+    )  # fmt: skip
 
 
 def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> list[dict]:
@@ -131,7 +147,7 @@ def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> lis
     if not isfile(file):
         dataset_class = infer_dataset_class(join(preprocessed, identifier))
         cases = sorted(dataset_class.get_identifiers(join(preprocessed, identifier)))
-        save_json(generate_crossval_split(cases, seed=12345, n_splits=5), file)
+        write_json(generate_crossval_split(cases, seed=12345, n_splits=5), Path(file))
     splits = read_splits(Path(file))
     if not all(split["train"] and split["val"] for split in splits):
         raise UserError(f"{file} has a fold without cases to train or to validate on: convert or plan again.")
@@ -152,7 +168,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
         manager: the model's plans
     """
     place = model.fold_folder(fold)
-    if not all((place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json")):
+    if not (place / "checkpoint_final.pth").is_file() or not is_json(place / "validation" / "summary.json"):
         return False
     if fold == "all":
         return True
@@ -164,7 +180,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
     )
 
 
-def _get_trainer(model: Model, fold: int | str, device: torch.device):
+def get_trainer(model: Model, fold: int | str, device: torch.device, seed: int | None = None):
     """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
     cores = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
@@ -172,15 +188,17 @@ def _get_trainer(model: Model, fold: int | str, device: torch.device):
     trainer = get_trainer_from_args(
         model.dataset, model.configuration, fold, model.trainer, model.plans, continue_training=True, device=device
     )
-    seed_everything(_seed(trainer), fold, -1)
+    if seed is not None and isinstance(trainer, RecipeTrainer):
+        trainer.seed = seed
+    seed_everything(_seed(trainer, seed), fold, -1)
     return trainer
 
 
-def _seed(trainer) -> int:
-    return trainer.seed if isinstance(trainer, RecipeTrainer) else 0  # nnU-Net's own have none and are seeded here
+def _seed(trainer, given: int | None) -> int:
+    return trainer.seed if isinstance(trainer, RecipeTrainer) else given or 0  # nnU-Net's own are seeded here
 
 
-def _train_fold(trainer, npz: bool, settings: dict) -> None:
+def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> None:
     """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
     _set_unreadable_checkpoints_aside(trainer.output_folder)
     try:
@@ -190,17 +208,20 @@ def _train_fold(trainer, npz: bool, settings: dict) -> None:
             f"{trainer.output_folder}: its checkpoint_latest.pth is not of this network and trainer ({unforeseen(e)}): "
             "move it away to begin anew."
         ) from e
+    cost_file, energy = Path(trainer.output_folder) / COST_FILE, None
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
-        seed_everything(_seed(trainer), trainer.fold, trainer.current_epoch - 1)
+        write_json(settings | {"seed": _seed(trainer, seed)}, cost_file)  # what a kill at the very end must not lose
+        seed_everything(_seed(trainer, seed), trainer.fold, trainer.current_epoch - 1)
+        energy = None if trainer.current_epoch else gpu_energy(trainer.device)
         try:
             with _progress_bar(trainer):
                 trainer.run_training()
         except Exception as e:
             _check_cases(trainer, e)
             raise
+    if cost_file.is_file() and "steps" not in (settings := read_json(cost_file)):
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
-        cost = training_cost(trainer) | settings | {"seed": _seed(trainer)}
-        save_json(cost, join(trainer.output_folder, COST_FILE), sort_keys=False)
+        write_json(training_cost(trainer, energy) | settings, cost_file)
     trainer.perform_actual_validation(npz)
 
 
@@ -271,6 +292,24 @@ def limit_steps(trainer, budget: int, scale_schedule: bool = True) -> None:
     trainer.num_epochs = epochs
 
 
+def snapshot_file(share: int) -> str:
+    """Name of the checkpoint after ``share`` percent of a training, beside nnU-Net's own."""
+    return f"checkpoint_{share}_percent.pth"
+
+
+def keep_snapshots(trainer) -> None:
+    """Has a trainer keep its networks after each of ``SNAPSHOT_SHARES`` of its epochs."""
+    end = trainer.on_epoch_end
+
+    def end_and_keep() -> None:
+        end()
+        for share in SNAPSHOT_SHARES:
+            if trainer.current_epoch == math.ceil(share / 100 * trainer.num_epochs):
+                trainer.save_checkpoint(join(trainer.output_folder, snapshot_file(share)))
+
+    trainer.on_epoch_end = end_and_keep
+
+
 def _set_unreadable_checkpoints_aside(folder: str) -> None:
     """A checkpoint that was cut off by a kill must not stop the training from continuing at the one before."""
     for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
@@ -289,5 +328,4 @@ def _set_unreadable_checkpoints_aside(folder: str) -> None:
             except UntrustedError:
                 raise
             except UserError as e:
-                os.replace(file, file + ".unreadable")
-                print(f"{e} It was set aside as {name}.unreadable.")
+                set_aside(Path(file), reason(e.__cause__ or e))

@@ -8,14 +8,39 @@ COST_FILE = "training_cost.json"
 """In the folder of each fold."""
 
 
-def training_cost(trainer) -> dict:
+def gpu_energy(device: torch.device) -> float | None:
+    """kWh that a GPU has taken since its driver was loaded, whoever used it; None where nothing tells.
+
+    NVIDIA's driver counts it on data-centre GPUs; the package ``nvidia-ml-py``, where it is installed, asks it.
+    """
+    if device.type != "cuda":
+        return None
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 3.6e9  # from mJ
+    except (pynvml.NVMLError, AttributeError):  # older PyTorch does not tell which GPU it is
+        return None
+
+
+def training_cost(trainer, energy_before: float | None = None) -> dict:
     """Time, memory and circumstances of a training that has just ended.
+
+    Args:
+        trainer: nnU-Net's or one of ours
+        energy_before: ``gpu_energy`` when the training began; None where that is unknown, as when it was resumed
 
     Returns:
         ``seconds`` of all epochs with their online validation, those before an interruption included; ``steps`` of the
-        optimiser; ``peak_memory_GB``, of the GPU where there is one, else of this process; ``hardware``; ``versions``
+        optimiser; ``peak_memory_GB``, of the GPU where there is one, else of this process; ``energy_kWh`` that the GPU
+        took meanwhile, or None; ``hardware``; ``versions``
     """
     on_gpu = trainer.device.type == "cuda"
+    energy = gpu_energy(trainer.device)
     starts, ends = (trainer.logger.get_value(f"epoch_{end}_timestamps", step=None) for end in ("start", "end"))
     return {
         "seconds": round(sum(ends) - sum(starts[: len(ends)]), 1),
@@ -23,6 +48,7 @@ def training_cost(trainer) -> dict:
         "batch_size": trainer.configuration_manager.batch_size,
         "peak_memory_GB": torch.cuda.max_memory_allocated(trainer.device) / 1e9 if on_gpu else peak_process_memory(),
         "peak_memory_of": "GPU" if on_gpu else "process",
+        "energy_kWh": None if energy is None or energy_before is None else energy - energy_before,
         "hardware": hardware(trainer.device),
         "versions": versions(),
     }

@@ -1,0 +1,99 @@
+"""The tables of what a benchmark tests beyond each fold's held-out cases."""
+
+import pandas as pd
+from statsmodels.stats.multitest import multipletests
+
+from nnunet_cardiac.benchmark.results import ContenderResults, Results
+from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SEVERITIES, SNAPSHOTS
+from nnunet_cardiac.evaluation.statistics import compare, describe
+
+POSTPROCESSED_METRICS = {"dice": ("Dice", 3), "hausdorff_mm": ("HD mm", 1), "hausdorff95_mm": ("HD95 mm", 1)}
+
+
+def postprocessing_table(results: Results) -> pd.DataFrame:
+    """Means over cases of the raw segmentations and of the postprocessed ones, of each structure and of their mean."""
+    rows = []
+    for c, cleaned in _both(results, POSTPROCESSED):
+        for structure in ["mean", *results.structures]:
+            row = {"structure": structure, "contender": c.name}
+            for metric, (title, digits) in POSTPROCESSED_METRICS.items():
+                raw, new = (r.by_case(metric, structure).mean() for r in (c, cleaned))
+                row |= {title: f"{raw:.{digits}f}", f"{title}, postprocessed": f"{new:.{digits}f}"}
+            rows.append(row)
+    return pd.DataFrame(rows).sort_values("structure", kind="stable") if rows else pd.DataFrame()
+
+
+def matched_table(results: Results, margin: float) -> pd.DataFrame:
+    """Contenders against nnU-Net's residual encoder U-Net of the same cost; see ``compare``."""
+    by_name = {c.name: c for c in results.contenders}
+    pairs = [
+        (by_name[c.contender.matched_to], c) for c in results.contenders if c.contender.matched_to in by_name
+    ]  # fmt: skip
+    rows = []
+    for contender, baseline in pairs:
+        dice = [c.by_case("dice") for c in (contender, baseline)]
+        test = compare({contender.name: dice[0]}, dice[1], contender.patients, margin).iloc[0]
+        rows.append(
+            {
+                "contender": contender.name,
+                **{f"{title}, baseline's": f"{contender.cost[key] / unit:.2f}, {baseline.cost[key] / unit:.2f}"
+                   for key, title, unit in (("flops_per_slice", "GFLOPs per slice", 1e9),
+                                            ("parameters", "parameters (M)", 1e6))},
+                "Dice, baseline's": f"{dice[0].mean():.3f}, {dice[1].mean():.3f}",
+                "difference": f"{test['difference']:+.3f}",
+                "95 % interval": f"{test['ci_lower']:+.3f} to {test['ci_upper']:+.3f}",
+                "p": f"{test['p']:.2g}",
+                "p, equivalent": f"{test['p_equivalent']:.2g}",
+                "detectable": f"{test['detectable']:.3f}",
+            }
+        )  # fmt: skip
+    if rows:
+        corrected = multipletests([float(row["p"]) for row in rows], method="holm")[1]
+        rows = [{**row, "p (Holm)": f"{p:.2g}"} for row, p in zip(rows, corrected, strict=True)]
+    return pd.DataFrame(rows)
+
+
+def snapshot_table(results: Results) -> pd.DataFrame:
+    """Mean Dice after each share of the training, by phase and structure (as in DADU's Table 2)."""
+    rows = []
+    for _, tested in _both(results, SNAPSHOTS):
+        phases = [phase for phase in tested.metrics["phase"].unique() if phase]
+        for phase in phases if len(phases) > 1 else [""]:
+            part = tested.metrics[tested.metrics["phase"] == phase] if phase else tested.metrics
+            for structure in [*results.structures, "mean"]:
+                own = part if structure == "mean" else part[part["structure"] == structure]
+                dice = own.groupby(["share", "case"])["dice"].mean().groupby("share").mean()
+                row = {"contender": tested.name} | ({"phase": phase} if phase else {}) | {"structure": structure}
+                rows.append(row | {f"{share} %": f"{value:.3f}" for share, value in dice.items()})
+    return pd.DataFrame(rows)
+
+
+def corruption_table(results: Results) -> pd.DataFrame:
+    """Mean Dice of the images as they are and made worse in steps, and what is lost with each step."""
+    rows = []
+    for c, tested in _both(results, CORRUPTED):
+        for corruption, part in tested.metrics.groupby("corruption", sort=False):
+            clean = c.by_case("dice").mean()
+            row = {"corruption": str(corruption).replace("_", " "), "contender": c.name, "as it is": f"{clean:.3f}"}
+            for severity in range(1, SEVERITIES + 1):
+                dice = part[part["severity"] == severity].groupby("case")["dice"].mean().mean()
+                row |= {f"step {severity}": f"{dice:.3f}", f"change {severity}": f"{dice - clean:+.3f}"}
+            rows.append(row)
+    return pd.DataFrame(rows).sort_values("corruption", kind="stable") if rows else pd.DataFrame()
+
+
+def corruption_curves(results: Results) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """By corruption and contender: mean Dice with its interval (see ``describe``), as it is and at each step."""
+    curves: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for c, tested in _both(results, CORRUPTED):
+        for corruption, part in tested.metrics.groupby("corruption", sort=False):
+            by_step = [part[part["severity"] == severity] for severity in range(1, SEVERITIES + 1)]
+            values = [c.by_case("dice"), *(step.groupby("case")["dice"].mean() for step in by_step)]
+            curves.setdefault(str(corruption), {})[c.name] = [describe(value, c.patients) for value in values]
+    return curves
+
+
+def _both(results: Results, where: str) -> list[tuple[ContenderResults, ContenderResults]]:
+    """Every tested contender's results on the held-out cases, and those of the test."""
+    own = {c.name: c for c in results.contenders}
+    return [(own[c.name], c) for c in results.tests[where].contenders] if where in results.tests else []

@@ -1,0 +1,274 @@
+"""The report on a benchmark whose records are made up: its page, tables, pictures and checklist."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_up_benchmark import make
+from matplotlib.figure import Figure
+
+from nnunet_cardiac.benchmark import pictures, sections, tables
+from nnunet_cardiac.benchmark.claim import ITEMS, claim_table
+from nnunet_cardiac.benchmark.folder import BenchmarkFolder
+from nnunet_cardiac.benchmark.pictures import EXPERT, choose, draw_case, draw_cases, outline, polygons, side_by_side
+from nnunet_cardiac.benchmark.report import write_report
+from nnunet_cardiac.benchmark.results import Results, load
+from nnunet_cardiac.benchmark.sections import Content
+from nnunet_cardiac.evaluation.figures import BOX, colour, distributions, line_style
+from nnunet_cardiac.training.training_cost import gpu_energy
+
+CHROMIUM = shutil.which("chromium")
+NAMES = ("nnunet_2d", "crocnet", "dadu", "e2aunet")
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as context:
+        for name in ("raw", "preprocessed", "results"):
+            context.setenv(f"nnUNet_{name}", "")
+        yield make(tmp_path_factory.mktemp("made_up"), NAMES, n_patients=30)
+
+
+@pytest.fixture(autouse=True)
+def folders(benchmark, monkeypatch):
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(benchmark.path.parent / name))
+
+
+@pytest.fixture(scope="module")
+def results(benchmark) -> Results:
+    return load(benchmark)
+
+
+@pytest.fixture(scope="module")
+def page(benchmark) -> str:
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(pictures, "MOST_CASES", 4)
+        context.setattr(sections, "bland_altman", lambda pairs, statistics: Figure())  # test_benchmark.py draws some
+        return write_report(benchmark.path).page.read_text()
+
+
+# the page
+
+
+def test_page_needs_nothing_else(page):
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert re.search(r"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-\S{44}'", page)
+
+
+def test_same_cases_stand_beside_each_other(page):
+    shown = re.findall(r'aria-label="(patient\d+_E[DS]), (\w+)"', page)
+    assert len({case for case, _ in shown}) == 3
+    assert [who for _, who in shown] == [
+        EXPERT,
+        "nnunet_2d",
+        "e2aunet",
+        "crocnet",
+        "dadu",
+    ] * 3  # stage 1 before stage 2
+
+
+def test_pictures_of_many_contenders_are_folded(page):
+    assert re.search(r"<details><summary>Bland-Altman plots of 4 contenders</summary>", page)
+
+
+def test_long_tables_are_not_laid_out(page, benchmark):
+    table = re.search(r'data-long="cases".+?</div>', page, re.DOTALL).group()
+    assert table.count("<tr") == 1 + 50  # of 60, without JavaScript
+    data = json.loads(re.search(r'id="long-tables">(.+?)</script>', page).group(1))
+    written = pd.read_csv(benchmark.report / "cases.csv", dtype=str)
+    assert data == {"cases": written.to_numpy().tolist()} and len(written) == 60
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_tables_and_viewer_in_a_browser(page, tmp_path):
+    clicks = """
+      const click = (element) => element.click();
+      const head = (id, i) => document.querySelectorAll(`#${id} th button`)[i];
+      const column = (id, i) => [...document.querySelectorAll(`#${id} tbody tr`)].map((tr) => tr.cells[i].textContent);
+      const out = {};
+      const dice = [...document.querySelectorAll("#summary th")].findIndex((th) => th.textContent === "Dice, mean");
+      click(head("summary", dice)); click(head("summary", dice));
+      out.sorted = column("summary", dice);
+      out.direction = document.querySelectorAll("#summary th")[dice].getAttribute("aria-sort");
+      out.rows = column("cases", 0).length;
+      click([...document.querySelectorAll(".tools button")].find((b) => b.textContent === "Next"));
+      out.next = column("cases", 0).length;
+      const filter = document.querySelector('input[aria-label="Filter All cases"]');
+      filter.value = "patient00003 es"; filter.dispatchEvent(new Event("input"));
+      out.filtered = column("cases", 0);
+      click(document.querySelector("h3 .open"));
+      const viewer = document.getElementById("viewer");
+      const state = () => [...viewer.querySelectorAll("figure image")].map((image) => image.getAttribute("href"));
+      out.open = viewer.open; out.columns = viewer.querySelectorAll("figure").length;
+      const before = state();
+      viewer.querySelector(".columns").dispatchEvent(new WheelEvent("wheel", { deltaY: 1, cancelable: true }));
+      out.alike = new Set(state()).size; out.moved = state()[0] !== before[0];
+      out.outlines = [...viewer.querySelectorAll("figure path")].filter((path) => path.getAttribute("d")).length;
+      viewer.querySelector(".close").click(); out.closed = !viewer.open;
+      const text = { id: "out", textContent: JSON.stringify(out) };
+      document.body.append(Object.assign(document.createElement("pre"), text));
+    """
+    open_page = re.sub(r"<meta http-equiv=[^>]+>", "", page).replace("</body>", f"<script>{clicks}</script></body>")
+    (tmp_path / "page.html").write_text(open_page)
+    dom = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
+         "--dump-dom", f"file://{tmp_path}/page.html"], capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    out = json.loads(re.search(r'<pre id="out">(.+?)</pre>', dom).group(1))
+    assert out["sorted"] == sorted(out["sorted"], reverse=True) and out["direction"] == "descending"
+    assert (out["rows"], out["next"], out["filtered"]) == (50, 10, ["patient00003_ES"])
+    assert out["open"] and out["columns"] == 5 and out["alike"] == 1 and out["moved"] and out["closed"]
+    assert out["outlines"] == 15  # of three structures each
+
+
+# cases
+
+
+def test_cases_are_chosen_by_all_contenders():
+    dice = {"a": [0.9, 0.5, 0.7, 0.8, 0.2], "b": [0.9, 0.6, 0.2, 0.9, np.nan]}
+    contenders = [
+        SimpleNamespace(name=name, by_case=lambda metric, own=own: pd.Series(own, list("vwxyz")))
+        for name, own in dice.items()
+    ]
+    chosen = choose(SimpleNamespace(contenders=contenders))  # z is not everybody's
+    assert dict(chosen) == {"v": "best", "y": "median", "x": "worst", "w": "among the worst"}
+
+
+def test_viewer_has_as_many_cases_as_there_is_room(results, benchmark, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_CASES", 5)
+    drawn, problems = draw_cases(results, benchmark)
+    assert len(drawn) == 5 and not problems
+    monkeypatch.setattr(pictures, "MOST_BYTES", sum(picture.size for picture in drawn[:4]) + 1)
+    assert [p.case for p in draw_cases(results, benchmark)[0]] == [p.case for p in drawn[:4]]
+    monkeypatch.setattr(pictures, "MOST_BYTES", 0)
+    assert [p.why for p in draw_cases(results, benchmark)[0]] == ["best", "median", "worst"]
+
+
+def test_files_that_cannot_be_read(results, benchmark, monkeypatch):
+    missing = replace(results.contenders[0], model=replace(results.contenders[0].model, trainer="nnUNetTrainerLost"))
+    changed = replace(results, contenders=[missing, *results.contenders[1:]])
+    picture = draw_case("patient00000_ED", "best", changed, benchmark)
+    assert picture.outlines["nnunet_2d"] is None and picture.outlines["dadu"] is not None
+    monkeypatch.setenv("nnUNet_raw", str(benchmark.path))
+    drawn, problems = draw_cases(results, benchmark)
+    assert not drawn and "does not tell the labels' names" in problems[0]
+
+
+def test_outline_runs_along_the_border():
+    mask = np.zeros((8, 9), bool)
+    mask[2:6, 3:7] = True
+    ((x, y),) = polygons(outline(mask))
+    assert (x.min(), x.max(), y.min(), y.max()) == (3, 7, 2, 6)
+    assert abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2 == 16 - 4 / 8  # the corners are cut
+    mask[3, 4] = False
+    assert len(polygons(outline(mask))) == 2 and outline(np.zeros((4, 4), bool)) == ""
+
+
+def test_a_stage_comes_before_what_builds_on_it(results):
+    assert [c.name for c in side_by_side(results.contenders)] == ["nnunet_2d", "e2aunet", "crocnet", "dadu"]
+
+
+# figures
+
+
+def test_dots_stand_on_their_boxes():
+    random = np.random.default_rng(0)
+    for n in (2, 25):
+        values = {f"c{i}": pd.DataFrame({"structure": "LV", "dice": random.random(400)}) for i in range(n)}
+        ax = distributions(values, ("dice",)).axes[0]
+        dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "."]
+        boxes = [patch.get_path().get_extents() for patch in ax.patches]
+        assert len(dots) == len(boxes) == n
+        for i, (x, box) in enumerate(zip(dots, boxes, strict=True)):
+            assert len(x) == 150 and box.x0 <= x.min() <= x.max() <= box.x1
+            assert (box.x0 + box.x1) / 2 == pytest.approx(i + 1) and box.width == pytest.approx(BOX)
+    assert len({(colour(i), line_style(i)) for i in range(40)}) == 40
+
+
+# tables
+
+
+def test_phases_as_in_dadus_tables(results):
+    table = tables.phase_table(results).set_index("contender")
+    assert list(table)[:6] == [f"RV {m}, {p}" for m in ("Dice", "HD mm", "HD95 mm") for p in ("ED", "ES")]
+    own = results.contenders[2].metrics
+    part = own[(own["phase"] == "ES") & (own["structure"] == "LV")]
+    assert table.loc["dadu", "LV HD mm, ES"] == f"{part['hausdorff_mm'].mean():.1f}"
+    full = tables.full_table(results)
+    distances = tables.distance_table(results, full).set_index(["structure", "contender"])
+    assert distances.loc[("LV", "dadu"), "HD mm, ES"] == table.loc["dadu", "LV HD mm, ES"]
+    assert {"HD mm, mean", "HD95 mm, mean"} < set(tables.summary_table(results, full, None, "nnunet_2d"))
+    assert "HD LV mm" in tables.subset_table(results)
+
+
+def test_case_table_is_of_all_cases(results):
+    table = tables.case_table(results).set_index("case")
+    assert len(table) == 60 and table["Dice, mean"].is_monotonic_increasing
+    assert list(table)[:5] == ["patient", "phase", "group", "vendor", "Dice, mean"]
+    assert (
+        table.loc["patient00007_ED", "HD95 dadu"]
+        == f"{results.contenders[2].by_case('hausdorff95_mm')['patient00007_ED']:.1f}"
+    )
+
+
+def test_repeatability_beside_the_contenders(results):
+    table = tables.repeatability_table(results).set_index("who")
+    assert table.loc["two scans", "LV EF"].tolist() == ["2.4 to 7.3 %", "", "6.0 %"]
+    assert table["source"].str.contains(r"et al\..+\d{4}").sum() == 4
+    pair = results.contenders[2].measurement.pairs()["LV_EF_percent"]
+    sd = (pair["measured"] - pair["reference"]).std()
+    assert table.loc["dadu", "LV EF"] == f"{100 * sd / pair['reference'].mean():.1f} % ({sd:.1f} points)"
+    bare = replace(results, contenders=[replace(c, measurement=None) for c in results.contenders])
+    assert tables.repeatability_table(bare).empty
+
+
+def test_shared_trainings_are_counted_once(results):
+    spent = tables.expense(results)
+    assert spent.trainings == 8  # four models, of which crocnet needs two; on two folds
+    table = tables.cost_table(results).set_index("contender")
+    assert (
+        table.loc["nnunet_2d", "training, h in all"] == "2.00" and table.loc["crocnet", "energy, kWh in all"] == "1.00"
+    )
+    first = results.contenders[0]
+    unknown = {name: cost | {"energy_kWh": None} for name, cost in first.trainings.items()}
+    without = replace(results, contenders=[replace(first, trainings=unknown), *results.contenders[1:]])
+    assert np.isnan(tables.expense(without).energy_kWh) and spent.energy_kWh == 8 * 0.25
+
+
+def test_energy_is_what_the_driver_counts(monkeypatch):
+    assert gpu_energy(torch.device("cpu")) is None
+    nvml = SimpleNamespace(
+        NVMLError=RuntimeError, nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=lambda gpu: {"GPU-abc": 7_200_000_000}[gpu],
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc"))
+    assert gpu_energy(torch.device("cuda", 0)) == 2.0
+    monkeypatch.setattr(nvml, "nvmlInit", lambda: (_ for _ in ()).throw(RuntimeError))
+    assert gpu_energy(torch.device("cuda", 0)) is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
+    assert gpu_energy(torch.device("cuda", 0)) is None
+
+
+# the checklist
+
+
+def test_checklist_is_filled_in_from_the_records(page, benchmark, results):
+    text = (benchmark.report / "claim.md").read_text()
+    assert text.count("- [ ] **") == text.count("To write: ") == len(ITEMS) == 44
+    assert "34. Registration as a trial.** Open." in text
+    for words in ("30 patients, 60 cases", "none is in two folds", "seed 0", "NOR 12", "nnUNetCroCNetPlans"):
+        assert words in text, words
+    content = Content(results, BenchmarkFolder(benchmark.path), "nnunet_2d", 0.01)
+    mixed = results.contenders[0].metrics.assign(fold=lambda t: (t["phase"] == "ES").astype(int))
+    content.results = replace(results, contenders=[replace(results.contenders[0], metrics=mixed)])
+    assert "SHARED" in claim_table(content).set_index("item").loc[20, "from the records"]

@@ -1,0 +1,64 @@
+"""Baselines of matched cost, on the phantom's plans."""
+
+import json
+import math
+import shutil
+
+import pytest
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_cardiac.architectures import contenders
+from nnunet_cardiac.benchmark.contenders import matched_baselines
+from nnunet_cardiac.benchmark.settings import Settings
+from nnunet_cardiac.planners.matched import COSTS, MATCHED, match
+from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
+
+
+@pytest.fixture(scope="module")
+def residual(planned, tmp_path_factory):
+    """nnU-Net's residual encoder plans beside the data set's description; a function that gives a fresh copy."""
+    name = plan_and_preprocess(planned.name, "nnUNetPlannerResEncM", ["2d"], plans_name="nnUNetToBeMatchedPlans")
+    place = tmp_path_factory.mktemp("matched")
+    shutil.copy(planned / "dataset.json", place)
+    shutil.move(planned / f"{name}.json", place / "original.json")
+    return lambda: shutil.copy(place / "original.json", place / "plans.json")
+
+
+@pytest.mark.parametrize("by", ("flops", "parameters"))
+def test_a_baseline_costs_what_both_stages_of_a_cascade_cost(by, residual, planned):
+    other = PlansManager(str(planned / "nnUNetCroCNetPlans.json"))
+    file = residual()
+    match(str(file), "2d", "crocnet", other, ["2d", "2d_cascade"], by)
+    configuration = PlansManager(str(file)).get_configuration("2d")
+    first = other.get_configuration("2d")
+    assert (list(configuration.patch_size), configuration.batch_size) == (list(first.patch_size), first.batch_size)
+    record = configuration.configuration[MATCHED]
+    stages = [COSTS[by](other.get_configuration(name), n, 4) for name, n in (("2d", 1), ("2d_cascade", 4))]
+    assert record["its_cost"] == sum(stages)
+    assert record["own_cost"] == COSTS[by](configuration, 1, 4)
+    # of all widths the nearest
+    kwargs = configuration.network_arch_init_kwargs
+    width = kwargs["features_per_stage"][0]
+    for neighbour in {max(2, width - 1), width + 1} - {width}:
+        kwargs["features_per_stage"] = [neighbour * 2**i for i in range(kwargs["n_stages"])]
+        costs = COSTS[by](configuration, 1, 4)
+        assert abs(math.log(costs / record["its_cost"])) >= abs(math.log(record["own_cost"] / record["its_cost"]))
+
+
+def test_plans_that_are_matched_are_kept(residual, planned):
+    file = residual()
+    for name in ("nnUNetCroCNetPlans", "nnUNetDADUPlans"):
+        match(str(file), "2d", name, PlansManager(str(planned / f"{name}.json")), ["2d"], "parameters")
+    assert json.loads(file.read_text())["configurations"]["2d"][MATCHED]["model"] == "nnUNetCroCNetPlans"
+
+
+def test_every_contender_but_nnunets_own_gets_one():
+    chosen = [contenders()[name] for name in ("nnunet_2d", "nnunet_resenc_m", "crocnet", "dadu_3d")]
+    matched = matched_baselines(chosen)
+    assert [(c.name, c.matched_to, c.configuration) for c in matched] == [
+        ("matched_crocnet", "crocnet", "2d"), ("matched_dadu_3d", "dadu_3d", "3d_fullres"),
+    ]  # fmt: skip
+    settings = Settings("Dataset027_ACDC", [0], "nnunet_2d", {c.name: c for c in (*chosen, *matched)}, seeds=[0, 1])
+    assert settings.matched_plans()["nnUNetMatchedToCrocnetPlans"] == "nnUNetCroCNetPlans"
+    assert settings.copied_plans()["nnUNetSeed1MatchedToCrocnetPlans"] == "nnUNetMatchedToCrocnetPlans"
+    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
