@@ -8,7 +8,7 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-.PHONY: demo test test-all kills slurm lint docs coverage clean
+.PHONY: demo test test-all kills fuzz slurm lint docs coverage clean
 demo: .venv/installed
 	rm -rf demo
 	$(BIN)/nnunet_cardiac demo -o demo
@@ -44,6 +44,11 @@ demo/benchmark/report/index.html:
 
 coverage: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
+
+# thousands of damaged files for every command; the seconds for each: make fuzz SECONDS_EACH=600
+SECONDS_EACH ?= 150
+fuzz: .venv/installed
+	FUZZ_SECONDS=$(SECONDS_EACH) $(BIN)/python -m pytest -s --tb=line tests/test_damaged_files.py
 
 clean:
 	rm -rf .venv demo build htmlcov *.egg-info

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, write_dataset
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import read_text
 
 NAME = "ACDC"
 DATASET_ID = 27
@@ -75,7 +76,7 @@ def _cases(folder: Path) -> list[Case]:
     info_file = folder / "Info.cfg"
     if not info_file.is_file():
         raise UserError(f"{info_file} is missing; it tells which frames are ED and ES.")
-    info = dict(line.split(":", 1) for line in info_file.read_text().splitlines() if ":" in line)
+    info = dict(line.split(":", 1) for line in read_text(info_file).splitlines() if ":" in line)
     info = {key.strip(): value.strip() for key, value in info.items()}
     split = SPLITS[folder.parent.name]
     cases = []

@@ -1,11 +1,12 @@
 """What all converters share: from cases on disk to ``nnUNet_raw/DatasetNNN_NAME``, checked, atomic, repeatable."""
 
 import csv
+import io
 import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import BrokenExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import plain, read_rows, unforeseen
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
@@ -131,6 +133,12 @@ def write_dataset(
                     converted, remarks, repairs, volume = job.result()
                 except UserError as e:
                     result.problems.append(str(e))
+                    continue
+                except BrokenExecutor:  # with it all others
+                    raise
+                except Exception as e:  # one case never stops the others
+                    why = f"it failed in a way that nobody foresaw ({unforeseen(e)})"
+                    result.problems.append(f"{jobs[job].image}: {why}.")
                     continue
                 done.append(jobs[job])
                 result.warnings += remarks + repairs
@@ -332,14 +340,16 @@ def _swapped_phases(volumes: dict[Case, np.ndarray], labels: dict[str, int]) -> 
 
 def _cases_csv(cases: Sequence[Case]) -> str:
     rows = [(c.case, c.patient, c.phase, c.group, c.vendor, c.image.name, c.split) for c in cases]
-    lines = [("case", "patient", "phase", "group", "vendor", "source", "split"), *rows]
-    return "".join(",".join(line) + "\n" for line in lines)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("case", "patient", "phase", "group", "vendor", "source", "split"))
+    table.writerows([*row[:2], *map(plain, row[2:])] for row in rows)  # the first two name files and folders
+    return text.getvalue()
 
 
 def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
     """The rows of a converted data set's ``cases.csv``."""
-    with open(dataset / name, newline="", encoding="utf-8") as f:
-        return list(csv.DictReader(f))
+    return read_rows(dataset / name)
 
 
 def _write_text(path: Path, text: str) -> None:

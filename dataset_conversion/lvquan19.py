@@ -1,7 +1,8 @@
 """LVQuan19: 56 patients, one mid-ventricular short-axis slice in 20 frames, cavity and epicardium labelled in all
 (Xue et al., Medical Image Analysis 43, 2018, and the challenge of STACOM 2019)."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import scipy.io
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, Volume, write_dataset
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.nifti import MOST_VOXELS
+from nnunet_cardiac.texts import printable, reason
 
 NAME = "LVQuan19"
 DATASET_ID = 19
@@ -106,25 +109,35 @@ def read_mat(file: Path) -> dict[str, np.ndarray]:
     try:
         if h5py.is_hdf5(file):
             with h5py.File(file) as content:  # v7.3, axes reversed
-                found = {
-                    name: np.asarray(value).T for name, value in content.items() if isinstance(value, h5py.Dataset)
-                }
+                known = [name for name in (*VARIABLES, "lv_phase") if name in content]
+                _check_size({name: getattr(content[name], "shape", ()) for name in known})
+                found = {name: np.asarray(content[name]).T for name in known}
         else:
+            _check_size({name: shape for name, shape, _ in scipy.io.whosmat(file)})
             found = {name: value for name, value in scipy.io.loadmat(file).items() if not name.startswith("__")}
-    except (OSError, ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as e:
-        raise UserError(f"{file} cannot be read as a MATLAB file ({e}): get it again.") from e
+    except Exception as e:  # damaged files make h5py and SciPy raise all kinds
+        raise UserError(f"{file} cannot be read as a MATLAB file ({reason(e)}): get it again.") from e
     _check(file, found)
     return found
+
+
+def _check_size(shapes: Mapping[str, Sequence[int] | None]) -> None:
+    for name, shape in shapes.items():
+        if math.prod(shape or ()) > MOST_VOXELS:
+            raise ValueError(f"{name} has {math.prod(shape or ()):.2g} values")
 
 
 def _check(file: Path, content: Mapping[str, np.ndarray]) -> None:
     missing = [name for name in VARIABLES if name not in content]
     if missing:
-        raise UserError(f"{file} has no {', '.join(missing)}; it has {', '.join(sorted(content)) or 'no variable'}.")
+        found = printable(", ".join(sorted(content)))[:200]
+        raise UserError(f"{file} has no {', '.join(missing)}; it has {found or 'no variable'}.")
+    if odd := [name for name in VARIABLES if content[name].dtype.kind not in "biuf"]:
+        raise UserError(f"{file}: {odd[0]} holds no numbers.")
     shape = content["image"].shape
     for name in ("endo", "epi"):
         if content[name].shape != shape or len(shape) != 3:
             raise UserError(f"{file}: {name} is {content[name].shape}, image {shape}; both should be H x W x frames.")
     spacing = np.ravel(content["pix_spa"])
     if not len(spacing) or not np.isfinite(spacing[0]) or spacing[0] <= 0:
-        raise UserError(f"{file}: pix_spa is {content['pix_spa'].tolist()}, not a spacing in mm.")
+        raise UserError(f"{file}: pix_spa is {spacing[:1].tolist()}, not a spacing in mm.")

@@ -1,7 +1,6 @@
 """M&Ms-2: 360 subjects, long-axis four-chamber view and short-axis stack, ED and ES labelled in both (Martin-Isla et
 al., IEEE Journal of Biomedical and Health Informatics 27(7), 2023)."""
 
-import csv
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, Volume, read_pair, write_dataset
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import read_rows
 
 REFERENCE = (
     "Martin-Isla et al., Deep Learning Segmentation of the Right Ventricle in Cardiac MRI, IEEE JBHI 27(7), 2023"
@@ -107,8 +107,10 @@ def _information(root: Path) -> tuple[dict[int, tuple[str, str]], list[str]]:
     file = next((f for f in (root / INFORMATION, root.parent / INFORMATION) if f.is_file()), None)
     if file is None:
         return {}, [f"There is no {INFORMATION} in {root}: folds are not stratified by disease and vendor."]
-    with open(file, newline="", encoding="utf-8-sig") as f:
-        rows = [{(k or "").strip().upper(): (v or "").strip() for k, v in row.items()} for row in csv.DictReader(f)]
+    try:
+        rows = [{key.strip().upper(): value.strip() for key, value in row.items()} for row in read_rows(file)]
+    except UserError as e:
+        return {}, [str(e)]
     remarks = [
         f"{file} has no column {column}: it is taken for unknown."
         for column in ("SUBJECT_CODE", "DISEASE", "VENDOR")
@@ -132,7 +134,7 @@ def _information(root: Path) -> tuple[dict[int, tuple[str, str]], list[str]]:
 
 def _plain(text: str) -> str:
     """For ``cases.csv``."""
-    return text.replace(",", " ") or "unknown"
+    return text or "unknown"
 
 
 def _read(case: Case) -> Volume:

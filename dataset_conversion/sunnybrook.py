@@ -1,7 +1,6 @@
 """Sunnybrook: 45 patients, short-axis cine MR as DICOM, contours of the left ventricle as text (Radau et al., MIDAS
 Journal, 2009; the data of the MICCAI 2009 left ventricle challenge)."""
 
-import csv
 import re
 import warnings
 from collections import Counter, defaultdict
@@ -16,15 +15,16 @@ import pydicom
 from PIL import Image, ImageDraw
 
 from nnunet_cardiac.dataset_conversion.conversion import Case, Conversion, Volume, write_dataset
-from nnunet_cardiac.dicom import UNREADABLE, dicom_affine, reason, unit_vectors
+from nnunet_cardiac.dicom import SIZES, dicom_affine, read_dicom, unit_vectors
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import read_rows, read_text, reason
 
 REFERENCE = "Radau et al., Evaluation Framework for Algorithms Segmenting Short Axis Cardiac MRI, MIDAS Journal, 2009"
 DATASET_IDS = {"Sunnybrook": 9, "Sunnybrook_LV_MYO": 10, "Sunnybrook_LV_MYO_unknown": 11}
 PATIENT = re.compile(r"SC-(HF-I|HF-NI|HYP|N)-0*(\d+)")
 CONTOUR = re.compile(r"IM-\d+-(\d+)-([io])contour-manual\.txt")
-HEADER = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "Manufacturer")
+HEADER = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "Manufacturer", *SIZES)
 SUBPIXELS = 16
 """Along each side of a pixel, to measure its share inside a contour."""
 
@@ -164,8 +164,11 @@ def _dicom_files(source: Path, problems: list[str]) -> dict[str, list[Path]]:
     """DICOM files by patient, from folders named after patients, or through ``link.csv``."""
     links = {}
     for file in sorted(source.rglob("link.csv")):
-        with open(file, newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
+        try:
+            rows = read_rows(file)
+        except UserError as e:
+            problems.append(str(e))
+            continue
         if not rows or not {"patient_id", "original_id"} <= rows[0].keys():
             problems.append(f"{file} has no columns patient_id and original_id: it is not used.")
             continue
@@ -191,14 +194,16 @@ def _choose_series(
     patient: str, found: Patient, files: Sequence[Path], problems: list[str], remarks: list[str]
 ) -> None:
     """Finds the series that the contours belong to: the one with most of their numbers, of several the largest."""
-    series: dict[str, dict[int, list[tuple[Path, pydicom.FileDataset]]]] = defaultdict(lambda: defaultdict(list))
+    series: dict[str, dict[int, list[tuple[Path, tuple, str]]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom's, of identifiers with leading zeros
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(HEADER))
-                series[str(header.SeriesInstanceUID)][int(header.InstanceNumber)].append((file, header))
-        except UNREADABLE as e:
+                header = read_dicom(file, stop_before_pixels=True, specific_tags=list(HEADER))
+                position = tuple(np.round(np.array(header.get("ImagePositionPatient", []), float), 1))
+                vendor = str(header.get("Manufacturer", "unknown")).split(" ")[0] or "unknown"
+                series[str(header.SeriesInstanceUID)][int(header.InstanceNumber)].append((file, position, vendor))
+        except Exception as e:  # see nnunet_cardiac.dicom
             problems.append(f"{file} cannot be read as DICOM ({reason(e)}): get it again.")
     if not series:
         return
@@ -210,14 +215,11 @@ def _choose_series(
     for number, images in chosen.items():
         if len(images) > 1:
             if number in wanted:
-                two = " and ".join(str(file) for file, _ in images[:2])
+                two = " and ".join(str(file) for file, *_ in images[:2])
                 problems.append(f"{two} both have instance number {number}: the frame is left out.")
                 del found.contours[number]
             continue
-        ((file, header),) = images
-        found.images[number] = file
-        found.positions[number] = tuple(np.round(np.array(header.get("ImagePositionPatient", []), float), 1))
-        found.vendor = str(header.get("Manufacturer", "unknown")).split(" ")[0].replace(",", "") or "unknown"
+        ((found.images[number], found.positions[number], found.vendor),) = images
 
 
 def _phases(found: Patient) -> dict[int, str]:
@@ -240,9 +242,9 @@ def read_contour(file: Path) -> np.ndarray:
         UserError: it is not made of pairs of numbers, or of fewer than three
     """
     try:
-        points = np.array([[float(v) for v in line.split()] for line in file.read_text().splitlines() if line.strip()])
+        points = np.array([[float(v) for v in line.split()] for line in read_text(file).splitlines() if line.strip()])
         points = points.reshape(len(points), 2)
-    except (OSError, ValueError) as e:
+    except ValueError as e:
         raise UserError(f"{file} is not a list of points, an x and a y in each line.") from e
     if len(points) < 3 or not np.isfinite(points).all():
         raise UserError(f"{file} has {len(points)} points: a contour needs three or more, all finite.")
@@ -290,10 +292,10 @@ def _read(case: Case, unknown: int | None) -> Volume:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dicom = pydicom.dcmread(case.image)
+            dicom = read_dicom(case.image)
             pixels = np.asarray(dicom.pixel_array, np.float32)
             affine = _affine(dicom)
-    except UNREADABLE as e:
+    except Exception as e:  # see nnunet_cardiac.dicom
         raise UserError(f"{case.image} cannot be read as DICOM ({reason(e)}): get it again, uncompressed.") from e
     if pixels.ndim != 2:
         raise UserError(f"{case.image} has {pixels.ndim} dimensions where a frame has 2.")

@@ -3,13 +3,16 @@
 Every function answers bad input with one sentence, before nnU-Net meets it.
 """
 
-import json
 import os
 from pathlib import Path
 
 import nnunet_cardiac.trainers
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import printable, read_json
 
+ALLOW_CODE = "NNUNET_CARDIAC_ALLOW_CODE"
+"""Environment variable, which ``--allow_code`` sets: classes that plans name are built whatever they are, and
+checkpoints are loaded that could run code."""
 PURPOSES = {
     "nnUNet_raw": "raw data sets",
     "nnUNet_preprocessed": "plans and preprocessed data",
@@ -74,12 +77,36 @@ def load_plans(dataset: str, plans_name: str, configuration: str) -> dict:
             f"{file} does not exist: run nnunet_cardiac plan_and_preprocess"
             + (f", or choose from {', '.join(plans)}." if plans else ".")
         )
-    plans = json.loads(file.read_text())
-    if plans["dataset_name"] != dataset:
-        raise UserError(f"{file} was made for {plans['dataset_name']}, not for {dataset}: plan {dataset} itself.")
+    plans = read_json(file)
+    if plans.get("dataset_name") != dataset:
+        made_for = printable(str(plans.get("dataset_name")))
+        raise UserError(f"{file} was made for {made_for}, not for {dataset}: plan {dataset} itself.")
+    if not isinstance(plans.get("configurations"), dict):
+        raise UserError(f"{file} has no configurations: plan {dataset} again.")
     if configuration not in plans["configurations"]:
         raise UserError(f"{file} has no configuration '{configuration}': it has {', '.join(plans['configurations'])}.")
     return plans
+
+
+def code_is_allowed() -> bool:
+    """Whether the user trusts those who made plans and checkpoints."""
+    return os.environ.get(ALLOW_CODE, "0") not in ("", "0")
+
+
+def read_splits(file: Path) -> list[dict[str, list[str]]]:
+    """nnU-Net's ``splits_final.json``: for each fold the cases to "train" and to validate ("val") on.
+
+    Raises:
+        UserError: it cannot be read, or holds no folds
+    """
+    splits = read_json(file, list)
+    for fold in splits:
+        parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
+        if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):
+            splits = []
+    if not splits:
+        raise UserError(f"{file} holds no folds with cases to train and to validate on: convert or plan again.")
+    return splits
 
 
 def check_trainer(name: str) -> None:

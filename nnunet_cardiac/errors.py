@@ -9,6 +9,10 @@ class UserError(RuntimeError):
     """Bad input. The message is one sentence that names the file or value and the way out."""
 
 
+class UntrustedError(UserError):
+    """A file that could run code of whoever made it."""
+
+
 def sentence(error: BaseException) -> str | None:
     """What a user should know of an error and can do about it; None where only its traceback tells.
 

@@ -50,6 +50,6 @@ def is_json(file: Path) -> bool:
     """Whether a file is there and whole."""
     try:
         json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return True

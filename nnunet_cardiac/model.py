@@ -63,6 +63,8 @@ class Model:
         """
         stages, configuration = [self], previous.get(self.configuration)
         while configuration is not None:
+            if len(stages) > len(previous):
+                raise ValueError(f"{configuration} comes before itself")
             stages.insert(0, replace(self, configuration=configuration))
             configuration = previous.get(configuration)
         return stages

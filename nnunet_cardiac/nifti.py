@@ -1,29 +1,58 @@
 """Reading NIfTI files, with the faults that SimpleITK passes over: it pads what was cut off and turns NaN into 0."""
 
-import zlib
+import math
 from pathlib import Path
 from typing import cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import reason
+
+MOST_VOXELS = 200_000_000
+"""Of an image or a cine: 512 x 512 pixels, 19 slices, 40 phases."""
+MOST_DEFLATED = 1032
+"""Times as small as it was that gzip makes a file at most."""
+
+
+def open_nifti(path: Path) -> nib.Nifti1Image:
+    """A NIfTI file's image, whose header was checked and whose voxels are not read yet.
+
+    Raises:
+        UserError: the file is missing or no NIfTI, or its header tells of voxels that are no numbers, of more than
+            there can be in the file, or of more than ``MOST_VOXELS``
+    """
+    try:
+        image = cast(nib.Nifti1Image, nib.load(path))
+        shape, kind = tuple(int(n) for n in image.shape), image.get_data_dtype()
+        size = path.stat().st_size
+    except FileNotFoundError as e:
+        raise UserError(f"{path} is missing.") from e
+    except Exception as e:  # damaged headers make nibabel and NumPy raise all kinds
+        raise UserError(f"{path} cannot be read as NIfTI ({reason(e)}): get the file again.") from e
+    if not isinstance(image, nib.Nifti1Pair) or kind.kind not in "iuf" or min(shape, default=0) < 1:
+        by = " x ".join(map(str, shape))
+        raise UserError(f"{path} is no NIfTI image: it has {by or 'no'} voxels of type {kind}.")
+    n = math.prod(shape)
+    if n > MOST_VOXELS:
+        raise UserError(f"{path} has {n:.2g} voxels, says its header: more than {MOST_VOXELS:.2g} are not read.")
+    if n * kind.itemsize > size * (MOST_DEFLATED if path.name.endswith(".gz") else 1):
+        raise UserError(f"{path} is cut off: its {size} bytes cannot hold the {n} voxels that its header tells of.")
+    return image
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
     """Voxels and image of a NIfTI file.
 
     Raises:
-        UserError: the file is missing, cut off or no NIfTI, or a voxel is not finite
+        UserError: as ``open_nifti``; the file is cut off, or a voxel is not finite
     """
+    image = open_nifti(path)
     try:
-        image = cast(nib.Nifti1Image, nib.load(path))
         voxels = np.asanyarray(image.dataobj)
-    except FileNotFoundError as e:
-        raise UserError(f"{path} is missing.") from e
-    except (EOFError, OSError, ValueError, zlib.error, ImageFileError) as e:
-        raise UserError(f"{path} cannot be read as NIfTI ({e}): get the file again.") from e
+    except Exception as e:  # as above
+        raise UserError(f"{path} cannot be read as NIfTI ({reason(e)}): get the file again.") from e
     if not np.isfinite(voxels).all():
         n = np.count_nonzero(~np.isfinite(voxels))
         raise UserError(f"{path} has {n} voxels that are NaN or infinite: repair the image.")

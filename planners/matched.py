@@ -8,14 +8,16 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from pathlib import Path
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.texts import read_json
 from nnunet_cardiac.training.memory import PlannedNetwork, training_memory
 
 WIDTHS = range(2, 129)
@@ -38,11 +40,11 @@ def match(plans_file: str, configuration: str, model: str, other: PlansManager, 
         stages: its configurations, first stage first; their costs are added, of memory the largest counts
         by: of ``COSTS``
     """
-    plans = load_json(plans_file)
+    plans = read_json(Path(plans_file))
     own = plans["configurations"][configuration]
     if MATCHED in own:
         return
-    dataset_json = load_json(plans_file.rsplit("/", 1)[0] + "/dataset.json")
+    dataset_json = read_json(Path(plans_file).with_name("dataset.json"))
     channels, labels = len(dataset_json["channel_names"]), other.get_label_manager(dataset_json)
     cost, together = COSTS[by], max if by == "memory" else sum
     first = other.get_configuration(stages[0])

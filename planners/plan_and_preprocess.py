@@ -17,22 +17,28 @@ from os.path import getmtime, isdir, isfile, join
 from pathlib import Path
 
 import nnunetv2
+import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle, save_json, subfiles
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 import nnunet_cardiac.planners
+from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import is_json, set_aside
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.nifti import MOST_VOXELS, open_nifti
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
+from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.memory import PLANNED_MEMORY
 
 PREPROCESSING = (
@@ -40,6 +46,8 @@ PREPROCESSING = (
     "resampling_fn_seg", "resampling_fn_data_kwargs", "resampling_fn_seg_kwargs",
 )  # fmt: skip
 """What in a configuration decides how its images look."""
+INTENSITIES = ("mean", "median", "std", "min", "max", "percentile_00_5", "percentile_99_5")
+"""What a fingerprint tells of a channel."""
 
 
 def our_planners() -> dict[str, type[ExperimentPlanner]]:
@@ -117,7 +125,7 @@ def plan_and_preprocess(
     if paper and not follows_paper(planner_name):
         raise UserError(f"{planner_name} follows no paper: leave out --paper.")
     raw, preprocessed = join(nnUNet_raw, dataset_name), join(nnUNet_preprocessed, dataset_name)
-    dataset_json = load_json(join(raw, "dataset.json"))
+    dataset_json = read_json(Path(raw, "dataset.json"))
     dataset_id = int(dataset_name[7:10])
     with locked(Path(preprocessed), "plan another data set"):
         if verify:
@@ -126,15 +134,18 @@ def plan_and_preprocess(
         _check_splits(raw, preprocessed)
 
         fingerprint_file = join(preprocessed, "dataset_fingerprint.json")
-        cases = get_filenames_of_train_images_and_targets(raw, dataset_json)
-        stale = not isfile(fingerprint_file) or len(load_json(fingerprint_file)["spacings"]) != len(cases)
-        extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
+        cases = _cases(Path(raw), dataset_json)
+        stale = not isfile(fingerprint_file) or len(read_fingerprint(Path(fingerprint_file))["spacings"]) != len(cases)
+        with _naming(cases):
+            extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
 
         kwargs = {"plans_name": plans_name, "gpu_memory_target_in_gb": gpu_memory_target, "paper": paper or None}
         if size and issubclass(planner_class, NetworkPlanner):
             kwargs["counts_memory"] = False  # shrunk plans have sizes of their own
         planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
         plans_file = join(preprocessed, planner.plans_identifier + ".json")
+        if isfile(plans_file) and not isinstance(read_json(Path(plans_file)).get("configurations"), dict):
+            raise UserError(f"{plans_file} are no plans: delete the file.")
         unfinished = Path(preprocessed) / f".{planner.plans_identifier}.unfinished"
         keep_plans = keep_plans and isfile(plans_file) and not unfinished.exists()
         if not keep_plans:
@@ -164,9 +175,92 @@ def plan_and_preprocess(
             if not clean and _is_preprocessed(preprocessed, identifier, name, manager, cases):
                 print(f"{join(preprocessed, identifier)} is complete and is kept.")
             else:
-                preprocess_dataset(dataset_id, manager.plans_name, (name,), [n_processes])
+                with _naming(cases):
+                    preprocess_dataset(dataset_id, manager.plans_name, (name,), [n_processes])
         _copy_ground_truth(cases, Path(preprocessed) / "gt_segmentations", dataset_json["file_ending"])
         return manager.plans_name
+
+
+def _cases(raw: Path, dataset_json: dict) -> dict:
+    """Files of every training case, as nnU-Net finds them.
+
+    Raises:
+        UserError: ``dataset.json`` describes no data set, or a file is missing or of a size that no image has
+    """
+    file = raw / "dataset.json"
+    labels, channels, ending = (dataset_json.get(key) for key in ("labels", "channel_names", "file_ending"))
+    if not isinstance(channels, dict) or not channels or not isinstance(ending, str) or not ending:
+        raise UserError(f"{file} does not tell the channels' names, or how files end: convert the data set again.")
+    try:
+        if LabelManager(labels, dataset_json.get("regions_class_order")).num_segmentation_heads < 2:
+            raise ValueError("there are none")
+        cases = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
+    except Exception as e:  # whatever nnU-Net raises of a data set that is none
+        raise UserError(f"{file} describes no data set of {raw} ({unforeseen(e)}): convert it again.") from e
+    if not cases:
+        raise UserError(f"{raw} has no training case whose files end in {ending}, as {file} says they do.")
+    for files in cases.values():
+        for image in (*files["images"], files["label"]):
+            if not isfile(image):
+                raise UserError(f"{image} is missing: {file} wants {len(channels)} images of a case, and a label.")
+            if image.endswith((".nii", ".nii.gz")):
+                open_nifti(Path(image))
+    return cases
+
+
+@contextmanager
+def _naming(cases: dict):
+    """Where nnU-Net fails, the case whose files cannot be read is named, if there is one.
+
+    Raises:
+        UserError: it is one of ``cases``
+    """
+    try:
+        yield
+    except Exception as e:
+        reader = SimpleITKIO()
+        for files in cases.values():
+            try:
+                image, properties = reader.read_images(files["images"])
+                label, of_label = reader.read_seg(files["label"])
+                if image.shape[1:] != label.shape[1:]:
+                    raise ValueError(f"the image is {image.shape[1:]}, the label {label.shape[1:]} voxels")
+                if not (0 < min(properties["spacing"]) and max(properties["spacing"]) < 1000):
+                    raise ValueError(f"its spacing is {properties['spacing']}")
+                if not (np.isfinite(image).all() and np.isfinite(label).all()):
+                    raise ValueError("it has voxels that are NaN or infinite")
+            except Exception as found:
+                names = " or ".join(map(str, (*files["images"], files["label"])))
+                raise UserError(f"{names} cannot be used ({reason(found)}): repair the case, or leave it out.") from e
+        raise
+
+
+def read_fingerprint(file: Path) -> dict:
+    """nnU-Net's ``dataset_fingerprint.json``.
+
+    Raises:
+        UserError: it cannot be read, or is no fingerprint
+    """
+    fingerprint = read_json(file)
+    try:
+        spacings, shapes = (np.array(fingerprint[key], float) for key in ("spacings", "shapes_after_crop"))
+        fits = spacings.shape == shapes.shape == (len(spacings), 3) and len(spacings) > 0
+        sizes = np.concatenate([spacings, shapes])
+        intensities = fingerprint["foreground_intensity_properties_per_channel"]
+        numbers = [float(values[key]) for values in intensities.values() for key in INTENSITIES]
+        numbers.append(float(fingerprint["median_relative_size_after_cropping"]))
+        if not (
+            fits and 0 < sizes.min() and np.isfinite(sizes).all() and np.isfinite(numbers).all() and len(numbers) > 1
+        ):
+            raise ValueError("values that no images have")
+        if spacings.max() > 1000 or shapes.prod(1).max() > MOST_VOXELS:
+            raise ValueError("sizes that no images have")
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise UserError(
+            f"{file} is no fingerprint of a data set ({unforeseen(e)}): make it again with nnunet_cardiac "
+            "plan_and_preprocess --clean, or delete it."
+        ) from e
+    return fingerprint
 
 
 def _print_sizes(manager: PlansManager) -> None:
@@ -212,7 +306,8 @@ def _copy_ground_truth(cases: dict, target: Path, ending: str) -> None:
 
 def _check_splits(raw: str, preprocessed: str) -> None:
     ours, theirs = join(raw, "splits_final.json"), join(preprocessed, "splits_final.json")
-    if isfile(ours) and isfile(theirs) and load_json(ours) != load_json(theirs):
+    splits = [read_splits(Path(file)) for file in (ours, theirs) if isfile(file)]
+    if len(splits) == 2 and splits[0] != splits[1]:
         raise UserError(
             f"{theirs} has other folds than {ours}: delete the first to use the second, "
             "and train again what was trained with it."
@@ -234,10 +329,13 @@ def _is_preprocessed(preprocessed: str, identifier: str, name: str, manager: Pla
             return False
     wanted = manager.get_configuration(name).configuration
     for plans_file in subfiles(preprocessed, suffix="lans.json"):
-        other = PlansManager(plans_file)
-        for other_name in other.available_configurations:
-            configuration = other.get_configuration(other_name).configuration
-            if configuration["data_identifier"] == identifier:
-                if any(configuration[key] != wanted[key] for key in PREPROCESSING):
-                    return False
+        try:
+            other = PlansManager(read_json(Path(plans_file)))
+            configurations = [other.get_configuration(o).configuration for o in other.available_configurations]
+            identifiers = [configuration["data_identifier"] for configuration in configurations]
+        except (KeyError, TypeError, AttributeError, RuntimeError) as e:
+            raise UserError(f"{plans_file} are no plans ({unforeseen(e)}): plan again, or delete the file.") from e
+        for configuration, other_identifier in zip(configurations, identifiers, strict=True):
+            if other_identifier == identifier and any(configuration.get(key) != wanted[key] for key in PREPROCESSING):
+                return False
     return True

@@ -42,7 +42,7 @@ def benchmark(tmp_path, monkeypatch) -> BenchmarkFolder:
         (tmp_path / name / DATASET).mkdir(parents=True)
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     preprocessed = tmp_path / "preprocessed" / DATASET
-    (preprocessed / "splits_final.json").write_text("[{}, {}]")
+    (preprocessed / "splits_final.json").write_text('[{"train": [], "val": []}, {"train": [], "val": []}]')
     for plans in ("nnUNetPlans", PLANS):
         made = {"dataset_name": DATASET, "configurations": {"2d": {}, "2d_cascade": {}}}
         (preprocessed / f"{plans}.json").write_text(json.dumps(made))

@@ -20,8 +20,10 @@ from nnunet_cardiac.benchmark.claim import ITEMS, claim_table
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import EXPERT, choose, draw_case, draw_cases, outline, polygons, side_by_side
 from nnunet_cardiac.benchmark.report import write_report
-from nnunet_cardiac.benchmark.results import Results, load
+from nnunet_cardiac.benchmark.results import Results, _load_test, load
 from nnunet_cardiac.benchmark.sections import Content
+from nnunet_cardiac.benchmark.settings import TEST_SET
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import BOX, colour, distributions, line_style
 from nnunet_cardiac.training.training_cost import gpu_energy
 
@@ -272,3 +274,21 @@ def test_checklist_is_filled_in_from_the_records(page, benchmark, results):
     mixed = results.contenders[0].metrics.assign(fold=lambda t: (t["phase"] == "ES").astype(int))
     content.results = replace(results, contenders=[replace(results.contenders[0], metrics=mixed)])
     assert "SHARED" in claim_table(content).set_index("item").loc[20, "from the records"]
+
+
+def test_a_damaged_table_of_a_test_is_named(results, benchmark):
+    file = benchmark.evaluation(results.contenders[0].model, TEST_SET) / "metrics.csv"
+    file.parent.mkdir(parents=True)
+    try:
+        file.write_text("case,structure,dice\nA_ED,LV,good\n")
+        tested = _load_test(benchmark, results.settings, results.contenders, TEST_SET)
+    finally:
+        shutil.rmtree(file.parent)
+    assert not tested.contenders and len(tested.problems) == 1 and str(file) in tested.problems[0]
+
+
+@pytest.mark.parametrize("change", [{"seeds": ["a"]}, {"seeds": []}, {"tests": [1]}, {"match": None}])
+def test_damaged_settings_are_named(results, tmp_path, change):
+    (tmp_path / "settings.json").write_text(json.dumps(results.settings.to_json() | change))
+    with pytest.raises(UserError, match=r"settings\.json holds no settings"):
+        BenchmarkFolder(tmp_path).read_settings()

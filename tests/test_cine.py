@@ -22,6 +22,7 @@ from nnunet_cardiac.cine.run import Options, Segmenter, load_segmenter, report_p
 from nnunet_cardiac.cine.segment import segment_cine
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.inference.predict import StagePredictor
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.phantom.dicom import PhantomStudy, write_study
 
@@ -46,6 +47,8 @@ class Oracle:
             label_manager=SimpleNamespace(has_regions=False), copies=None, unmirrored=nullcontext
         )
         self.calls, self.fails_at = [], None
+
+    check_size = StagePredictor.check_size
 
     def preprocess(self, image, properties, previous):
         labels = self.known[image[0].tobytes()]

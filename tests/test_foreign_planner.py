@@ -13,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_cardiac.benchmark.contenders import choose
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
+from nnunet_cardiac.environment import ALLOW_CODE
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
 from nnunet_cardiac.model import Model
@@ -115,7 +116,10 @@ def test_the_users_own_network_as_the_page_says(planned, dataset, tmp_path, monk
     planner = find_planner(contender.planner)(DATASET)
     assert planner.memory(PlannedNetwork.of(configuration), 1, configuration.patch_size).of_sample > 1e5
     model = ("-d", "27", "-tr", contender.trainer, "-p", contender.plans, "-c", contender.configuration)
-    main(["train", *model, "-f", "0", "-device", "cpu", "--budget", "2"])
+    with pytest.raises(SystemExit, match="my_networks.MyNetwork.*--allow_code"):
+        main(["train", *model, "-f", "0", "-device", "cpu", "--budget", "2"])
+    monkeypatch.setenv(ALLOW_CODE, "")  # which the option sets for the rest of the process
+    main(["train", *model, "-f", "0", "-device", "cpu", "--budget", "2", "--allow_code"])
     main(["predict", *model, "-f", "0", "-i", str(dataset / "imagesTs"), "-o", str(tmp_path / "out"), "-device", "cpu"])
     file.unlink()
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
@@ -150,3 +151,22 @@ def test_no_such_folder_or_no_file(tmp_path, raw):
         lvquan19.convert(tmp_path / "nowhere")
     with pytest.raises(UserError, match="There is no .mat file"):
         lvquan19.convert(raw)
+
+
+@pytest.mark.parametrize("what", ["huge", "group", "soft link", "text", "cut"])
+def test_damaged_files_are_named_and_the_others_converted(source, raw, what):
+    """Of version 7.3; a data set can claim values that are not stored, and a link can lead nowhere."""
+    file = source / "TrainingData" / "patient3.mat"
+    if what == "cut":
+        file.write_bytes(file.read_bytes()[:3000])
+    else:
+        with h5py.File(file, "r+") as content:
+            del content["endo"]
+            if what == "huge":
+                content.create_dataset("endo", (10**5, 10**5, 10**5), "u1", chunks=(64, 64, 64))
+            elif what == "group":
+                content.create_group("endo")
+            else:
+                content["endo"] = h5py.SoftLink("/nowhere") if what == "soft link" else "text"
+    result = lvquan19.convert(source, n_folds=2)
+    assert result.converted == 40 and len(result.problems) == 1 and "patient3.mat" in result.problems[0]

@@ -8,12 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import CASCADE, DADU, DATASET, HALSR, predict_with_nnunet, run_nnunet
+from conftest import CASCADE, DADU, DATASET, HALSR, NNUNET, predict_with_nnunet, run_nnunet
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.inference.predict import find_cases, load_stages
+from nnunet_cardiac.inference.predict import find_cases, load_stages, predict
 from nnunet_cardiac.model import Model
 
 STAGE_1 = tuple("2d" if argument == "2d_cascade" else argument for argument in CASCADE)
@@ -192,3 +192,20 @@ def test_cost_of_networks_that_want_other_sizes_than_their_strides_tell(trained_
     example = replace(example, image=example.image[:, :-3, :-5], labels=example.labels[:-3, :-5])
     box, inside = (flops_per_slice(stage, example) for stage in stages)
     assert 0 < box < inside
+
+
+def test_odd_images_are_named_and_the_others_segmented(trained_nnunet, images, tmp_path):
+    """One column, four dimensions, a spacing of metres: none of them takes the others with it."""
+    voxels = np.ones((20, 18, 4), np.int16)
+    (tmp_path / "odd").mkdir()
+    for name, shape, spacing in (
+        ("column", (1, 18, 4), 4), ("thin", (1, 18, 4), 0.01), ("cine", (20, 18, 4, 3), 4), ("large", (20, 18, 4), 1e4),
+        ("good", (20, 18, 4), 4),
+    ):  # fmt: skip
+        image = nib.Nifti1Image(np.resize(voxels, shape), np.diag([spacing, spacing, 10, 1]))
+        nib.save(image, tmp_path / "odd" / f"{name}_0000.nii.gz")
+    result = predict(tmp_path / "odd", tmp_path / "out", Model(DATASET, *NNUNET[3::2]), device="cpu")
+    assert result.segmented == ["column", "good"]
+    cine, large, thin = result.problems
+    assert "cine_0000.nii.gz has 3 volumes" in cine
+    assert "large_0000.nii.gz has a spacing of" in large and "thin_0000.nii.gz has a spacing of" in thin

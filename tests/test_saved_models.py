@@ -363,6 +363,14 @@ def test_too_much_is_refused(tmp_path, store, monkeypatch):
         install(zipped(tmp_path, **{"plans.json": "0" * 2000}))
 
 
+def test_a_bomb_is_not_unpacked(tmp_path, store):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("2d/fold_0.safetensors", bytes(30_000_000))
+    with pytest.raises(UserError, match=r"bomb\.zip unpacks to more than a model has"):
+        install(tmp_path / "bomb.zip")
+    assert not store.exists()
+
+
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "a b", "a/b", "-x", "a.", "h\u00e9art", "a" * 101, "a\n"])
 def test_a_name_is_a_name(folder, tmp_path, name):
     described(folder, name=name)

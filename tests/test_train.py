@@ -124,7 +124,8 @@ def test_bad_input(planned, capsys, monkeypatch):
 def test_data_that_are_not_preprocessed_and_data_without_folds(planned, tmp_path, capsys, monkeypatch):
     copy = tmp_path / "pre" / DATASET
     copy.mkdir(parents=True)
-    shutil.copy(planned / "nnUNetPlans.json", copy)
+    for name in ("nnUNetPlans.json", "dataset.json"):
+        shutil.copy(planned / name, copy)
     monkeypatch.setenv("nnUNet_preprocessed", str(copy.parent))
     arguments = ("-d", "27", "-c", "2d", "-f", "7", "-device", "cpu")
     assert "nnUNetPlans_2d does not exist: run nnunet_cardiac plan_and_preprocess" in error_of(capsys, *arguments)

@@ -7,6 +7,7 @@ from pathlib import Path
 from nnunet_cardiac.architectures import ARCHITECTURES, contenders, tables
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import read_text
 
 BASELINE = "nnunet_2d"
 MATCHED_PLANNER = "nnUNetPlannerResEncM"
@@ -72,9 +73,9 @@ def _read(file: Path) -> dict[str, Contender]:
     import yaml
 
     try:
-        entries = yaml.safe_load(file.read_text())
+        entries = yaml.safe_load(read_text(file))
         return {str(name): Contender(str(name), **entry) for name, entry in entries.items()}
-    except (OSError, yaml.YAMLError, TypeError, AttributeError) as e:
+    except (yaml.YAMLError, TypeError, ValueError, AttributeError, RecursionError) as e:
         keys = ", ".join(field.name for field in fields(Contender) if field.name != "name")
         reason = " ".join(str(e).split())
         raise UserError(f"{file} describes no contenders ({reason}); each is 'NAME: {{{keys}}}'.") from e

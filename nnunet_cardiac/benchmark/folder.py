@@ -27,6 +27,7 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.lock import held, locked
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.texts import read_json, read_text, unforeseen
 
 KINDS = ("plan", "tune", "train", "evaluate", "cost", "test")
 SETTINGS = "settings.json"
@@ -101,7 +102,10 @@ class BenchmarkFolder:
             raise UserError(
                 f"{self.path} holds no benchmark (no {SETTINGS}): run nnunet_cardiac benchmark -o {self.path} first."
             )
-        return Settings.from_json(json.loads((self.path / SETTINGS).read_text()))
+        try:
+            return Settings.from_json(read_json(self.path / SETTINGS))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+            raise UserError(f"{self.path / SETTINGS} holds no settings of a benchmark ({unforeseen(e)}).") from e
 
     def write_settings(self, settings: Settings) -> None:
         """In one step."""
@@ -114,7 +118,7 @@ class BenchmarkFolder:
 
     def read_workflow(self) -> dict:
         """What the latest call is asked to do."""
-        return json.loads(self.workflow.read_text())
+        return read_json(self.workflow)
 
     def write_workflow(self, content: dict) -> None:
         """Begins a call: failures of earlier ones do not count any more."""
@@ -140,7 +144,7 @@ class BenchmarkFolder:
     def read_record(self, job: Job) -> dict | None:
         """None for a job that is not done."""
         file = self.record(job)
-        return json.loads(file.read_text()) if file.is_file() else None
+        return read_json(file) if file.is_file() else None
 
     def finish(self, job: Job, record: dict) -> None:
         """Writes the record of a job that is done, in one step: it is whole or not there."""
@@ -153,7 +157,7 @@ class BenchmarkFolder:
 
     def failure(self, job: Job) -> str | None:
         """Why a job failed; None for one that did not."""
-        return self.failed(job).read_text(encoding="utf-8") if self.failed(job).is_file() else None
+        return read_text(self.failed(job)) if self.failed(job).is_file() else None
 
     def failed_in_this_call(self, job: Job) -> bool:
         """Whether a job has failed since the latest call began: both times are of the same file system."""
@@ -167,8 +171,16 @@ class BenchmarkFolder:
 
     def previous_stages(self, plans: str) -> dict[str, str | None] | None:
         """The stage before each configuration; None for plans that are not made yet."""
-        record = self.read_record(Job("plan", plans))
-        return None if record is None else record["previous_stages"]
+        job = Job("plan", plans)
+        record = self.read_record(job)
+        if record is None:
+            return None
+        previous = record.get("previous_stages")
+        if not isinstance(previous, dict) or not all(isinstance(name, str | None) for name in previous.values()):
+            raise UserError(
+                f"{self.record(job)} does not tell the stages: delete it, and the plans are looked at again."
+            )
+        return previous
 
     def begun(self, job: Job) -> int:
         """When a job was last begun, in ns of the file system's clock; 0 for one that was not."""
@@ -196,7 +208,7 @@ class BenchmarkFolder:
     def running(self) -> Job | None:
         """The job that the worker is at, or was at when it died."""
         file = self.path / "jobs" / ".running"
-        job = json.loads(file.read_text()) if file.is_file() else {}
+        job = read_json(file) if file.is_file() else {}
         return Job(**job) if job else None
 
     # locks: the operating system's, so that what dies lets go of them

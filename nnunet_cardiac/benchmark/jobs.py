@@ -21,11 +21,12 @@ from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job, write_t
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
-from nnunet_cardiac.environment import check_trainer, folder, load_plans
+from nnunet_cardiac.environment import check_trainer, folder, load_plans, read_splits
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.lock import waiting
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
+from nnunet_cardiac.texts import read_json, write_rows
 
 CASES_TIMED = 4
 """Cases, at most, that prediction is timed on."""
@@ -80,7 +81,7 @@ def _match(settings: Settings, baseline: Contender) -> None:
 def _copy_plans(dataset: str, original: str, copy: str) -> dict:
     """Plans under another name: of the same preprocessed images, and for models of their own."""
     place = folder("nnUNet_preprocessed") / dataset
-    plans = json.loads((place / f"{original}.json").read_text()) | {"plans_name": copy}
+    plans = read_json(place / f"{original}.json") | {"plans_name": copy}
     write_text(json.dumps(plans, indent=4), place / f"{copy}.json")
     return {"copy_of": original}
 
@@ -98,7 +99,7 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         model, fold, _inner_split(settings.dataset, fold), settings.lr_factors, settings.search_steps, place,
         settings.device, settings.seed_of(model.plans), settings.compile_on_cpu,
     )  # fmt: skip
-    costs = [json.loads(file.read_text()) for file in place.rglob(COST_FILE)]
+    costs = [read_json(file) for file in place.rglob(COST_FILE)]
     for file in place.rglob("checkpoint_*.pth"):
         file.unlink()
     return {
@@ -116,7 +117,7 @@ def _inner_split(dataset: str, fold: int) -> tuple[list[str], list[str]]:
     from nnunet_cardiac.evaluation.segmentation import find_case_table
 
     raw, preprocessed = (folder(f"nnUNet_{name}") / dataset for name in ("raw", "preprocessed"))
-    cases = json.loads((preprocessed / "splits_final.json").read_text())[fold]["train"]
+    cases = read_splits(preprocessed / "splits_final.json")[fold]["train"]
     known = find_case_table(None, [raw])
     patients = [known.get(case, {}).get("patient") or case for case in cases]
     train, val = next(GroupKFold(min(5, len(set(patients)))).split(cases, groups=patients))
@@ -141,7 +142,7 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     )  # fmt: skip
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
-    cost = json.loads(cost_file.read_text()) if cost_file.is_file() else {}
+    cost = read_json(cost_file) if cost_file.is_file() else {}
     if settings.budget and cost.get("budget") != settings.budget:
         raise UserError(
             f"{place} was trained with a budget of {cost.get('budget')} steps, not {settings.budget}: move it away."
@@ -150,9 +151,9 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
 
 def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
-    import torch
+    from nnunet_cardiac.training.trust import load_checkpoint
 
-    logging = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+    logging = load_checkpoint(checkpoint)["logging"]
     return {key: [float(v) for v in logging[key]] for key in ("train_losses", "val_losses", "mean_fg_dice")}
 
 
@@ -162,7 +163,7 @@ def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
     model, fold = job.model_and_fold(settings.dataset)
     raw, preprocessed = (folder(f"nnUNet_{name}") / settings.dataset for name in ("raw", "preprocessed"))
-    cases = json.loads((preprocessed / "splits_final.json").read_text())[fold]["val"]
+    cases = read_splits(preprocessed / "splits_final.json")[fold]["val"]
     predictions = benchmark.fold_folder(settings, model, fold) / "validation"
     truth, output = preprocessed / "gt_segmentations", benchmark.evaluation(model, fold)
     problems = evaluate_cases(predictions, truth, raw / "dataset.json", output, cases)
@@ -181,11 +182,11 @@ def _evaluate_crop(benchmark: BenchmarkFolder, settings: Settings, model: Model,
         return
     preprocessed = folder("nnUNet_preprocessed") / settings.dataset
     plans = PlansManager(str(preprocessed / f"{model.plans}.json"))
-    dataset_json = json.loads((preprocessed / "dataset.json").read_text())
+    dataset_json = read_json(preprocessed / "dataset.json")
     stage = benchmark.results(settings) / model.dataset / before[-1].name
     result = evaluate_crop(preprocessed, stage, plans, dataset_json, model.configuration, cases)
     if result is not None:
-        result.to_csv(table, index=False)
+        write_rows(table, result, index=False)
 
 
 def test(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:

@@ -17,6 +17,7 @@ from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures, read_segmentation
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import unforeseen
 
 EXPERT = "expert"
 """Whose outlines come first."""
@@ -104,8 +105,8 @@ def draw_cases(results: Results, benchmark: BenchmarkFolder) -> tuple[list[CaseP
     for case, why in progress(choose(results)[:MOST_CASES], desc="Outlining", unit="case"):
         try:
             picture = draw_case(case, why, results, benchmark)
-        except (UserError, OSError, RuntimeError) as e:
-            problems.append(f"{case} is not shown: {' '.join(str(e).split())}")
+        except Exception as e:  # one case never stops the others
+            problems.append(f"{case} is not shown: {e if isinstance(e, UserError) else unforeseen(e)}")
             continue
         if len(drawn) >= len(SHOWN) and sum(p.size for p in drawn) + picture.size > MOST_BYTES:
             break

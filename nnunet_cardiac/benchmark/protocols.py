@@ -3,7 +3,6 @@
 Every function writes ``metrics.csv`` and returns what is missing, in sentences.
 """
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,13 +14,14 @@ import SimpleITK as sitk
 from nnunet_cardiac.benchmark.corruptions import corrupt
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SEVERITIES, SNAPSHOTS, TEST_SET, Settings
-from nnunet_cardiac.environment import folder
+from nnunet_cardiac.environment import folder, read_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.evaluation.measure import measure, write_measurement
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.texts import read_json, write_rows
 from nnunet_cardiac.training.train import SNAPSHOT_SHARES, snapshot_file
 
 
@@ -118,7 +118,7 @@ def matching_labels(mine: Structures, theirs: Structures) -> dict[str, str]:
 
 def _held_out(settings: Settings, fold: int) -> list[str]:
     splits = folder("nnUNet_preprocessed") / settings.dataset / "splits_final.json"
-    return json.loads(splits.read_text())[fold]["val"]
+    return read_splits(splits)[fold]["val"]
 
 
 def _images(settings: Settings, cases: Sequence[str], place: Path) -> Path:
@@ -162,7 +162,7 @@ def _by_fold(
 def _write(benchmark: BenchmarkFolder, model: Model, where: str, tables: Sequence[pd.DataFrame]) -> None:
     output = benchmark.evaluation(model, where)
     output.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables).to_csv(output / "metrics.csv", index=False, float_format="%.7g")
+    write_rows(output / "metrics.csv", pd.concat(tables), index=False, float_format="%.7g")
 
 
 def _corrupted(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: str) -> list[str]:
@@ -227,7 +227,7 @@ def _postprocessed(benchmark: BenchmarkFolder, settings: Settings, model: Model,
         raise UserError("--postprocessing is determined on other folds: train at least two with -f.")
     raw, preprocessed = folder("nnUNet_raw") / settings.dataset, folder("nnUNet_preprocessed") / settings.dataset
     described = str(preprocessed / f"{model.plans}.json"), str(raw / "dataset.json")
-    ending = json.loads((raw / "dataset.json").read_text())["file_ending"]
+    ending = read_json(raw / "dataset.json")["file_ending"]
 
     def predicted(fold: int, place: Path) -> tuple[Path, list[str]]:
         others, done = place / "others", place / "segmentations"

@@ -21,6 +21,7 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import write_rows
 
 TEST_OPTIONS = {TEST_SET: "--test", POSTPROCESSED: "--postprocessing", SNAPSHOTS: "--snapshots"}
 
@@ -74,14 +75,14 @@ def write_report(
 
 
 def _write_tables(written: Iterable[Table], content: Content, output: Path) -> None:
-    content.full.to_csv(output / "metrics_full.csv", index=False, float_format="%.7g")
+    write_rows(output / "metrics_full.csv", content.full, index=False, float_format="%.7g")
     if content.tests is not None:
-        content.tests.to_csv(output / "tests_full.csv", index=False, float_format="%.7g")
+        write_rows(output / "tests_full.csv", content.tests, index=False, float_format="%.7g")
     markdown, latex = [], []
     for table in written:
         if not len(table.data):
             continue
-        table.data.to_csv(output / f"{table.name}.csv", index=False)
+        write_rows(output / f"{table.name}.csv", table.data, index=False)
         if table.name == "claim":
             (output / "claim.md").write_text(claim.markdown(table.data), "utf-8")
         elif table.rows is None:  # longer ones are nothing to read

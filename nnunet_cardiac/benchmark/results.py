@@ -14,10 +14,18 @@ from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import METRICS
-from nnunet_cardiac.evaluation.measure import Measurement
+from nnunet_cardiac.evaluation.measure import Measurement, index_columns
 from nnunet_cardiac.evaluation.segmentation import CASE_COLUMNS
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.texts import reason, unforeseen
 
+NUMBERS = {
+    "metrics.csv": list(METRICS), "anatomy.csv": ["implausible_slices", "slices"],
+    "crop.csv": ["pixels", "inside", "iou", "images", "heart", "cropped", "area"],
+}  # fmt: skip
+"""Columns of a fold's tables that are numbers; of indices all are."""
+DAMAGED = (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What records and tables raise that are not as the jobs wrote them."""
 STEPS_PER_EPOCH = 250
 """nnU-Net's; of trainings whose number of steps was not recorded."""
 
@@ -114,8 +122,13 @@ def load(benchmark: BenchmarkFolder) -> Results:
         UserError: the folder holds no benchmark, or one that has finished nothing
     """
     settings = benchmark.read_settings()
-    found = [_load_contender(benchmark, settings, contender) for contender in settings.contenders.values()]
-    problems = unfinished(benchmark, settings)
+    found, problems = [], []
+    for contender in settings.contenders.values():
+        try:
+            found.append(_load_contender(benchmark, settings, contender))
+        except DAMAGED as e:
+            problems.append(_damaged(benchmark, contender, e))
+    problems = list(dict.fromkeys([*problems, *unfinished(benchmark, settings)]))
     if not any(found):
         raise UserError(
             f"{benchmark.path} holds no finished fold yet"
@@ -123,6 +136,7 @@ def load(benchmark: BenchmarkFolder) -> Results:
         )
     contenders = [c for c in found if c is not None]
     tests = {where: _load_test(benchmark, settings, contenders, where) for where in settings.tests}
+    problems += [problem for test in tests.values() for problem in test.problems]
     return Results(settings, contenders, problems, {where: test for where, test in tests.items() if test.contenders})
 
 
@@ -130,23 +144,36 @@ def _load_test(
     benchmark: BenchmarkFolder, settings: Settings, contenders: Sequence[ContenderResults], where: str
 ) -> Results:
     """The contenders that a test is finished of, with its metrics in place of those of the held-out cases."""
-    tested = []
+    tested, problems = [], []
     for contender in contenders:
         files = {
             seed: benchmark.evaluation(settings.model(contender.contender, seed), where) / "metrics.csv"
             for seed in settings.seeds
         }
-        parts = [_read_table(file).assign(seed=seed) for seed, file in files.items() if file.is_file()]
+        try:
+            parts = [_read_table(file).assign(seed=seed) for seed, file in files.items() if file.is_file()]
+        except UserError as e:
+            problems.append(f"{contender.name}, {where}: {e}")
+            continue
         if parts:
             metrics = pd.concat(parts)
             metrics = metrics if "fold" in metrics else metrics.assign(fold=0)
             tested.append(replace(contender, metrics=metrics, measurement=None, crop=None))
-    return Results(settings, tested, [])
+    return Results(settings, tested, problems)
 
 
 def _read_table(file: Path, **options) -> pd.DataFrame:
-    """A table by case, with what is known of the case as text."""
-    table = pd.read_csv(file, dtype=dict.fromkeys(("case", *CASE_COLUMNS), str), keep_default_na=True, **options)
+    """A table by case, with what is known of the case as text.
+
+    Raises:
+        UserError: it is damaged
+    """
+    try:
+        table = pd.read_csv(file, dtype=dict.fromkeys(("case", *CASE_COLUMNS), str), keep_default_na=True, **options)
+        numbers = NUMBERS.get(file.name, index_columns(table))
+        table[numbers] = table[numbers].apply(pd.to_numeric)
+    except (KeyError, ValueError) as e:
+        raise UserError(f"{file} is damaged ({reason(e)}): it is left out.") from e
     known = [column for column in CASE_COLUMNS if column in table]
     return table.fillna(dict.fromkeys(known, ""))
 
@@ -178,6 +205,10 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
     measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
     measurement = None
     if measured:
+        if odd := [
+            p for p, q in zip(measured, reference, strict=False) if set(index_columns(p)) - set(index_columns(q))
+        ]:
+            raise UserError(f"indices.csv and reference.csv of fold {odd[0]['fold'].iloc[0]} have other columns.")
         measurement = Measurement(*(of_first(parts).drop(columns="fold") for parts in (measured, reference)))
     crops = read("crop.csv")
     trainings = {
@@ -275,26 +306,41 @@ def _curve(record: dict) -> dict[str, list[float]]:
 def unfinished(benchmark: BenchmarkFolder, settings: Settings) -> list[str]:
     """What of a benchmark's contenders and folds is missing, with the reason where a job has left one."""
     problems = []
-    for name, contender in settings.contenders.items():
+    for contender in settings.contenders.values():
+        try:
+            problems += _unfinished(benchmark, settings, contender)
+        except DAMAGED as e:
+            problems.append(_damaged(benchmark, contender, e))
+    return problems
+
+
+def _damaged(benchmark: BenchmarkFolder, contender: Contender, e: Exception) -> str:
+    why = str(e) if isinstance(e, UserError) else f"its records in {benchmark.path} are damaged ({unforeseen(e)})."
+    return f"{contender.name}: {why}"
+
+
+def _unfinished(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> list[str]:
+    """What of a contender is missing, with the reason where a job has left one."""
+    problems, name = [], contender.name
+    for seed in settings.seeds:
+        model = settings.model(contender, seed)
+        which = f", seed {seed}" if len(settings.seeds) > 1 else ""
+        for fold in settings.folds:
+            record = benchmark.read_record(Job("evaluate", model.name, fold))
+            missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
+            problems += [f"{name}{which}, fold {fold}: {problem}" for problem in missing]
+    cost = Job("cost", settings.model(contender, settings.seeds[0]).name)
+    if not benchmark.record(cost).is_file():
+        why = benchmark.failure(cost)
+        problems.append(f"{name}, cost: {'not measured.' if why is None else f'failed: {why}'}")
+    for where in settings.tests:
         for seed in settings.seeds:
-            model = settings.model(contender, seed)
-            which = f", seed {seed}" if len(settings.seeds) > 1 else ""
-            for fold in settings.folds:
-                record = benchmark.read_record(Job("evaluate", model.name, fold))
-                missing = [_why_not_evaluated(benchmark, model, fold)] if record is None else record["problems"]
-                problems += [f"{name}{which}, fold {fold}: {problem}" for problem in missing]
-        cost = Job("cost", settings.model(contender, settings.seeds[0]).name)
-        if not benchmark.record(cost).is_file():
-            reason = benchmark.failure(cost)
-            problems.append(f"{name}, cost: {'not measured.' if reason is None else f'failed: {reason}'}")
-        for where in settings.tests:
-            for seed in settings.seeds:
-                test = Job("test", settings.model(contender, seed).name, where=where)
-                record, reason = benchmark.read_record(test), benchmark.failure(test)
-                if record is None:
-                    problems.append(f"{name}, {where}: {'not tested.' if reason is None else f'failed: {reason}'}")
-                else:
-                    problems += [f"{name}, {where}: {problem}" for problem in record["problems"]]
+            test = Job("test", settings.model(contender, seed).name, where=where)
+            record, why = benchmark.read_record(test), benchmark.failure(test)
+            if record is None:
+                problems.append(f"{name}, {where}: {'not tested.' if why is None else f'failed: {why}'}")
+            else:
+                problems += [f"{name}, {where}: {problem}" for problem in record["problems"]]
     return problems
 
 
@@ -306,8 +352,8 @@ def _why_not_evaluated(benchmark: BenchmarkFolder, model: Model, fold: int) -> s
         jobs += [Job(kind, stage.name, other) for other in benchmark.folds(stage) for kind in ("tune", "train")]
     jobs += [Job(kind, model.name, fold) for kind in ("tune", "train", "evaluate")]
     for job in jobs:
-        reason = benchmark.failure(job)
-        if reason is not None:
-            return f"{job.path} failed: {reason} (all that it printed: {benchmark.log(job)})"
+        why = benchmark.failure(job)
+        if why is not None:
+            return f"{job.path} failed: {why} (all that it printed: {benchmark.log(job)})"
     trained = benchmark.record(Job("train", model.name, fold)).is_file()
     return "trained, but not evaluated yet." if trained else "its training has not finished."

@@ -154,4 +154,15 @@ class Settings:
         if patch := values.get("small"):  # as version 0.1 wrote it
             size = SIZES["small"].with_patch(patch)
         rest = {key: value for key, value in values.items() if key != "small"}
-        return cls(**{**rest, "contenders": contenders, "size": size})
+        settings = cls(**{**rest, "contenders": contenders, "size": size})
+        texts = [settings.dataset, settings.baseline, settings.device, settings.match]
+        texts += [*settings.tests, *settings.corruptions]
+        texts += [value for contender in contenders.values() for value in asdict(contender).values()]
+        if not all(isinstance(text, str) for text in texts if not isinstance(text, bool)):
+            raise ValueError("a name is no text")
+        for what, numbers in (("folds", settings.folds), ("seeds", settings.seeds)):
+            if not numbers or not all(isinstance(number, int) for number in numbers):
+                raise ValueError(f"there are no {what}")
+        if odd := {c.matched_to for c in contenders.values() if c.matched_to} - contenders.keys():
+            raise ValueError(f"there is no {min(odd)}")
+        return settings

@@ -1,7 +1,6 @@
 """Runs a benchmark: its jobs as a Snakemake workflow; without a GPU, what takes no training in one worker process."""
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from nnunet_cardiac.benchmark.jobs import takes_training
 from nnunet_cardiac.benchmark.schedule import Schedule
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.benchmark.slurm import Queue, check_nodes, read_profile
-from nnunet_cardiac.environment import check_trainer, folder
+from nnunet_cardiac.environment import check_trainer, folder, read_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.processes import GRACE, GUARDED, kill_started
@@ -289,5 +288,5 @@ def all_folds(dataset: str) -> list[int]:
     for variable in ("nnUNet_preprocessed", "nnUNet_raw"):
         file = folder(variable) / dataset / "splits_final.json"
         if file.is_file():
-            return list(range(len(json.loads(file.read_text()))))
+            return list(range(len(read_splits(file))))
     return list(range(5))  # nnU-Net's default

@@ -14,6 +14,7 @@ from nnunet_cardiac.cine.run import Options, Segmenter, report_patient
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import write_rows
 
 TABLE, PAGE = "cohort.csv", "index.html"
 SHOWN = {
@@ -49,7 +50,7 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
     if len(set(names.values())) < len(names):
         twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
         raise UserError(f"Two patients in {source} would be called {twice}: rename one, or leave one out.")
-    rows = {row["patient"]: row for row in _earlier(output / TABLE) if row["patient"] in names.values()}
+    rows = {row["patient"]: row for row in _earlier(output / TABLE) if row.get("patient") in names.values()}
     problems: list[str] = []
     for patient, name in progress(names.items(), desc="Patients", unit="patient"):
         if name != patient.name:
@@ -87,7 +88,7 @@ def _without_paths(sentence: str, patient: Path, name: str) -> str:
 def _earlier(file: Path) -> list[dict]:
     try:
         return [
-            {key: "" if pd.isna(value) else value for key, value in row.items()}
+            {"report": "", "problem": ""} | {key: "" if pd.isna(value) else value for key, value in row.items()}
             for row in pd.read_csv(file, dtype={"patient": str}).to_dict("records")
         ]
     except (OSError, ValueError):
@@ -97,8 +98,7 @@ def _earlier(file: Path) -> list[dict]:
 def _write(rows: Sequence[dict], output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with written_whole(output / TABLE) as file:
-            pd.DataFrame(rows).to_csv(file, index=False, float_format="%.6g")
+        write_rows(output / TABLE, pd.DataFrame(rows), index=False, float_format="%.6g")
         with written_whole(output / PAGE) as file:
             file.write_text(template("cohort.html.j2").render(rows=rows, shown=SHOWN), encoding="utf-8")
     except OSError as e:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -17,8 +16,9 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import ImplicitVRLittleEndian
 
 from nnunet_cardiac.cine.cine import Patient, Source
-from nnunet_cardiac.dicom import UNREADABLE, reason, unit_vectors
+from nnunet_cardiac.dicom import SIZES, read_dicom, unit_vectors
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import printable, reason
 
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 """Of multi-frame objects: what holds for all frames, and for each."""
@@ -26,7 +26,7 @@ TAGS = (
     "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ImageType",
     "SeriesDescription", "SeriesNumber", "InstanceNumber", "AcquisitionTime", "PatientID", "PatientName", "PatientSex",
     "PatientAge", "PatientSize", "PatientWeight", "TriggerTime", "NominalInterval", "HeartRate",
-    "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
+    "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", *SIZES,
     SHARED, PER_FRAME,
 )  # fmt: skip
 FIRST_ELEMENTS = (b"\x00\x00", b"\x05\x00", b"\x08\x00")
@@ -97,9 +97,9 @@ def read_frames(source: Path) -> tuple[list[Frame], int, list[str]]:
                 others += 1
                 continue
             try:
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
+                header = read_dicom(file, stop_before_pixels=True, specific_tags=tags, force=True)
                 frames.extend(_frames(header, file))
-            except UNREADABLE as e:
+            except Exception as e:  # see nnunet_cardiac.dicom
                 problems.append(f"{file} cannot be read as DICOM ({reason(e)}): it is left out.")
     return frames, others, problems
 
@@ -122,9 +122,9 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
     common: dict[str, Any] = {
         "series": str(header.get("SeriesInstanceUID", "")),
         "series_number": _integer(header.get("SeriesNumber")),
-        "description": str(header.get("SeriesDescription", "")),
+        "description": printable(str(header.get("SeriesDescription", ""))),
         "patient": _identity(header),
-        "modality": str(header.get("Modality", "")),
+        "modality": printable(str(header.get("Modality", ""))),
         "shape": (int(header.Rows), int(header.Columns)),
         "is_identified": bool(header.get("StudyInstanceUID") and header.get("SeriesInstanceUID")),
         "facts": _facts(header),
@@ -224,8 +224,8 @@ def pseudonym(source: Path) -> str | None:
         if is_dicom(file):
             try:
                 tags = [tag for keyword in ("StudyInstanceUID", "Modality") if (tag := tag_for_keyword(keyword))]
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
-            except UNREADABLE:
+                header = read_dicom(file, stop_before_pixels=True, specific_tags=tags, force=True)
+            except Exception:  # it is named when its images are read
                 continue
             if header.get("Modality") == "MR":
                 who = str(header.get("StudyInstanceUID", "")) or sha256(file.read_bytes()).hexdigest()
@@ -272,7 +272,7 @@ def read_pixels(frames: Sequence[Frame]) -> tuple[dict[Source, np.ndarray], list
             if any(image.shape != f.shape for f, image in zip(own, images.values(), strict=True)):
                 raise ValueError(f"its pixels are {stack.shape}, not {own[0].shape}")
             pixels |= images
-        except UNREADABLE as e:
+        except Exception as e:  # see nnunet_cardiac.dicom
             problems.append(f"{file} cannot be decoded ({reason(e)}): it is left out.")
     return pixels, problems
 
@@ -280,7 +280,7 @@ def read_pixels(frames: Sequence[Frame]) -> tuple[dict[Source, np.ndarray], list
 def _decode(file: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dicom = pydicom.dcmread(file, force=True)
+        dicom = read_dicom(file, force=True)
         if not _has_decoder(dicom):  # JPEG lossless and others, which pydicom needs more packages for
             return np.asarray(_decode_with_gdcm(file), np.float32)
         stored = dicom.pixel_array.astype(np.float32)

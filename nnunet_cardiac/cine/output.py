@@ -17,6 +17,7 @@ from nnunet_cardiac.cine.report import write_report
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
 from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.texts import write_rows
 
 REPORT, INDICES_JSON, INDICES_CSV, VOLUMES = "report.html", "indices.json", "indices.csv", "volumes.csv"
 SEGMENTATION, DICOM = "segmentation.nii.gz", "dicom"
@@ -45,8 +46,7 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
         with written_whole(folder / SEGMENTATION) as file:
             nib.save(_image(analysis), file)
         for name, table in ((VOLUMES, volume_table(analysis)), (INDICES_CSV, index_table(analysis))):
-            with written_whole(folder / name) as file:
-                table.to_csv(file, index=False, float_format="%.6g")
+            write_rows(folder / name, table, index=False, float_format="%.6g")
         write_report(analysis, folder / REPORT, ranges)
         shutil.rmtree(folder / DICOM, ignore_errors=True)
         if analysis.cine.sources is not None:

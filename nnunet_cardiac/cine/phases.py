@@ -148,6 +148,10 @@ def _robust_fit(design: np.ndarray, volumes: np.ndarray) -> np.ndarray:
     for loss in ("soft_l1", "cauchy"):
         scale = _spread(design @ coefficients - volumes, volumes) if loss == "cauchy" else NOISE * volumes.max()
         coefficients = least_squares(
-            lambda c: design @ c - volumes, coefficients, lambda c: design, loss=loss, f_scale=scale
+            lambda c: design @ c - volumes,
+            coefficients,
+            lambda c: design.copy(),  # SciPy before 1.16 scales it in place
+            loss=loss,
+            f_scale=scale,
         ).x
     return coefficients

@@ -14,7 +14,8 @@ from nnunet_cardiac.cine.dicom import Frame, read_frames, read_pixels
 from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, LONGEST_CYCLE, UNEQUAL, Loop, Stack, find_short_axis
 from nnunet_cardiac.dicom import dicom_affine
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.nifti import open_nifti, read_nifti
+from nnunet_cardiac.texts import read_text
 
 NIFTI = (".nii", ".nii.gz")
 SHORTEST_CYCLE = 300
@@ -55,7 +56,7 @@ def _read_nifti(files: Sequence[Path]) -> Cine:
     if shapes[longest][3] > 1:
         voxels, image = read_nifti(longest)
         remarks = [f"{len(files) - 1} other NIfTI files beside it are left out."] if len(files) > 1 else []
-        return _nifti_cine(voxels.reshape(shapes[longest]), image, "NIfTI", remarks, longest.parent)
+        return _nifti_cine(voxels.reshape(shapes[longest]), image, "NIfTI", remarks, longest)
     frames = sorted(files, key=_natural)
     odd = [file for file in frames if shapes[file] != shapes[frames[0]]]
     if odd:
@@ -67,29 +68,26 @@ def _read_nifti(files: Sequence[Path]) -> Cine:
     voxels = np.stack([own.reshape(shapes[frames[0]][:3]) for own, _ in read], -1)
     if any(not np.allclose(image.affine, read[0][1].affine, atol=1e-3) for _, image in read):
         raise UserError(f"The frames in {frames[0].parent} do not lie in one place: their affines differ.")
-    return _nifti_cine(voxels, read[0][1], f"{len(frames)} NIfTI frames", [], frames[0].parent)
+    return _nifti_cine(voxels, read[0][1], f"{len(frames)} NIfTI frames", [], frames[0])
 
 
 def _shape(file: Path) -> tuple[int, int, int, int]:
-    try:
-        shape = tuple(int(n) for n in nib.load(file).shape)  # type: ignore[attr-defined]
-    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError) as e:
-        raise UserError(f"{file} cannot be read as NIfTI ({e}): get the file again.") from e
+    shape = open_nifti(file).shape
     if len(shape) < 3 or any(n != 1 for n in shape[4:]):
         raise UserError(f"{file} has {len(shape)} dimensions ({_by(shape)}): a cine has 4, x, y, slices and phases.")
     x, y, z, t = (*shape, 1)[:4]
     return x, y, z, t
 
 
-def _nifti_cine(voxels: np.ndarray, image: nib.Nifti1Image, origin: str, remarks: list[str], folder: Path) -> Cine:
+def _nifti_cine(voxels: np.ndarray, image: nib.Nifti1Image, origin: str, remarks: list[str], file: Path) -> Cine:
     n_slices, n_phases = voxels.shape[2:]
-    _check_size(n_slices, n_phases, str(folder))
+    _check_size(n_slices, n_phases, str(file))
     affine = np.array(image.affine, float)
     if not np.isfinite(affine).all() or min(np.linalg.norm(affine[:3, :3], axis=0)) <= 0:
-        raise UserError(f"The images in {folder} have no spacing: their affine is {affine[:3, :3].tolist()}.")
+        raise UserError(f"{file} has no spacing or place: its affine is {affine[:3].tolist()}.")
     zooms = image.header.get_zooms()
     step = float(zooms[3]) if len(zooms) > 3 else 0.0
-    step *= {"sec": 1000, "usec": 1e-3}.get(image.header.get_xyzt_units()[1], 1)
+    step *= {8: 1000, 24: 1e-3}.get(int(image.header["xyzt_units"]) & 56, 1)  # NIfTI-1's codes of s and µs
     times = None
     if SHORTEST_CYCLE <= step * n_phases <= LONGEST_CYCLE:
         times = step * np.arange(n_phases)
@@ -101,7 +99,7 @@ def _nifti_cine(voxels: np.ndarray, image: nib.Nifti1Image, origin: str, remarks
         times=times,
         heart_rate=None if times is None else 60000 / (step * n_phases),
         heart_rate_is_derived=times is not None,
-        patient=_acdc_patient(folder / "Info.cfg"),
+        patient=_acdc_patient(file.with_name("Info.cfg")),
         origin=f"{origin}, {n_slices} slices x {n_phases} phases",
         remarks=tuple(remarks),
     )
@@ -111,9 +109,9 @@ def _acdc_patient(file: Path) -> Patient:
     """Height and weight as ACDC's ``Info.cfg`` has them, in cm and kg."""
     parser = configparser.ConfigParser()
     try:
-        parser.read_string(f"[info]\n{file.read_text()}")
+        parser.read_string(f"[info]\n{read_text(file)}")
         return Patient(height=parser.getfloat("info", "height") / 100, weight=parser.getfloat("info", "weight"))
-    except (OSError, ValueError, configparser.Error):
+    except (UserError, ValueError, configparser.Error):
         return Patient()
 
 
@@ -158,7 +156,10 @@ def read_study(source: Path) -> tuple[list[Frame], list[str], list[str]]:
 def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
     frames, said, problems = read_study(source)
     pixels: dict[Source, np.ndarray] = {}
-    stack = find_short_axis(frames, series)
+    try:
+        stack = find_short_axis(frames, series)
+    except UserError as e:
+        raise UserError(" ".join([f"{source}:", *problems[:1], str(e)])) from e
     if series:
         frames = [frame for frame in frames if frame.series in stack.series]
     rest = len({frame.series for frame in frames} - set(stack.series))

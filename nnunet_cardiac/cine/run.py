@@ -125,6 +125,7 @@ def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Op
         raise UserError(f"{output} is inside {source}: choose a folder outside the study with -o.")
     cine = with_size(read_cine(source, options.series), options.height, options.weight)
     _check_phases(cine, options)
+    segmenter.stages[0].check_size(cine.voxels[:1], {"spacing": list(cine.spacing)}, source)
     with locked(output):
         return _report(cine, output, segmenter, options)
 

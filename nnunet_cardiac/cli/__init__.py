@@ -5,6 +5,7 @@ Each command is a module here: ``add_parser`` describes its options, ``run`` doe
 """
 
 import argparse
+import os
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -25,9 +26,11 @@ from nnunet_cardiac.cli import (
     report,
     train,
 )
+from nnunet_cardiac.environment import ALLOW_CODE
 from nnunet_cardiac.errors import sentence
 from nnunet_cardiac.lock import waiting
 from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
+from nnunet_cardiac.texts import LINES, printable
 
 COMMANDS = (
     convert, plan_and_preprocess, train, predict, cine, models, evaluate, measure, benchmark, report, cost, env, info,
@@ -40,13 +43,15 @@ def main(arguments: list[str] | None = None) -> None:
     128 and its number after a signal."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     options = parser().parse_args(arguments)
+    if getattr(options, "allow_code", False):
+        os.environ[ALLOW_CODE] = "1"  # for this process and those that it starts
     try:
         with stopped_by_signals(), waiting(getattr(options, "wait", False)):
             failures = options.run(options)
     except Exception as e:
         if (said := sentence(e)) is None:
             raise
-        sys.exit(f"nnunet_cardiac: error: {said}")
+        sys.exit(f"nnunet_cardiac: error: {printable(said, more=LINES)}")
     except Stopped as e:
         kill_children()
         print(f"nnunet_cardiac: {e}", file=sys.__stderr__)  # the demo sends the other one to a file

@@ -15,6 +15,7 @@ from nnunet_cardiac.benchmark.settings import (
 )
 from nnunet_cardiac.cli.options import (
     above_0,
+    add_allow_code_option,
     add_command,
     add_compile_option,
     add_device_option,
@@ -110,6 +111,7 @@ def add_parser(commands) -> None:
     add_memory_target_option(p)
     add_device_option(p)
     add_compile_option(p)
+    add_allow_code_option(p)
     p.add_argument(
         "--cores", type=whole_number, default=os.cpu_count(), metavar="N", help="for all jobs together, default all"
     )

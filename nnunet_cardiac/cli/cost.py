@@ -16,6 +16,7 @@ from nnunet_cardiac.cli.options import (
 from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.texts import write_rows
 
 
 def add_parser(commands) -> None:
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace, name: str) -> None:
         if options.o.suffix == ".md":
             options.o.write_text(f"{text}\n")
         else:
-            table.to_csv(options.o, index=False, float_format="%.6g")
+            write_rows(options.o, table, index=False, float_format="%.6g")
     except OSError as e:
         raise UserError(f"{options.o} cannot be written ({e.strerror}): choose another file with -o.") from e
 

@@ -12,6 +12,7 @@ from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.planners.sizes import SIZES
+from nnunet_cardiac.texts import LINES, printable
 
 if TYPE_CHECKING:
     from nnunet_cardiac.models.saved_model import SavedModel
@@ -79,6 +80,7 @@ def add_model_options(p) -> None:
     p.add_argument("-tr", default=TRAINER, metavar="TRAINER", help=f"trainer, default {TRAINER}")
     p.add_argument("-p", default=PLANS, metavar="PLANS", help=f"plans, default {PLANS}")
     p.add_argument("-c", required=True, metavar="CONFIGURATION", help="configuration in the plans, such as 2d_cascade")
+    add_allow_code_option(p)
 
 
 def add_any_model_options(p) -> None:
@@ -95,6 +97,16 @@ def add_any_model_options(p) -> None:
         "-f", nargs="+", type=fold, metavar="FOLD", help="with -d: folds to average, default all that are trained"
     )
     p.add_argument("-chk", metavar="FILE", help=f"with -d: file of the weights, default {CHECKPOINT}")
+    add_allow_code_option(p)
+
+
+def add_allow_code_option(p) -> None:
+    """``--allow_code``, which ``nnunet_cardiac.training.trust`` asks for."""
+    p.add_argument(
+        "--allow_code", action="store_true",
+        help="build networks of any class that plans name, and load checkpoints that could run code: for models of "
+        "people whom you trust",
+    )  # fmt: skip
 
 
 def any_model(options: argparse.Namespace) -> "Model | SavedModel":
@@ -256,6 +268,6 @@ def counted(n: int, noun: str) -> str:
 def print_problems(warnings: Sequence[str], problems: Sequence[str]) -> None:
     """Says on standard error what the user should know, and what was left out."""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning, more=LINES)}", file=sys.stderr)
     for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(f"left out: {printable(problem, more=LINES)}", file=sys.stderr)

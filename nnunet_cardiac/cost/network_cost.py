@@ -1,6 +1,5 @@
 """What a trained model costs: the benchmark's numbers."""
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.cost.prediction import time_prediction
-from nnunet_cardiac.environment import folder
+from nnunet_cardiac.environment import folder, read_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
 from nnunet_cardiac.model import Model
@@ -34,7 +33,7 @@ def network_cost(model: Model, fold: int, device: str, n_cases: int) -> dict:
     stages = load_stages(
         model, [fold], "checkpoint_final.pth", torch.device(device), use_mirroring=True, tile_step_size=0.5
     )
-    splits = json.loads((folder("nnUNet_preprocessed") / model.dataset / "splits_final.json").read_text())
+    splits = read_splits(folder("nnUNet_preprocessed") / model.dataset / "splits_final.json")
     cases = splits[fold]["val"][:n_cases]
     example = example_slice(model.dataset, stages[0], cases[0])
     if device == "cuda":

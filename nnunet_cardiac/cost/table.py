@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json
+from batchgenerators.utilities.file_and_folder_operations import save_json
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -28,10 +28,11 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
-from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, find_planner
+from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, find_planner, read_fingerprint
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import read_json, unforeseen
 
 CPU_BATCH = 2
 """Images in a step, where there is no GPU."""
@@ -75,8 +76,15 @@ def cost_table(
         )
     if batch_size is None and device != "cuda":
         batch_size = CPU_BATCH
-    ending = load_json(str(preprocessed / "dataset.json"))["file_ending"]
+    read_fingerprint(preprocessed / "dataset_fingerprint.json")
+    ending = read_json(preprocessed / "dataset.json").get("file_ending")
+    if not isinstance(ending, str):
+        raise UserError(f"{preprocessed / 'dataset.json'} does not tell how files end: convert the data set again.")
     labelled = sorted(file.name.removesuffix(ending) for file in (preprocessed / "gt_segmentations").glob(f"*{ending}"))
+    if not labelled:
+        raise UserError(
+            f"{preprocessed / 'gt_segmentations'} holds no file that ends in {ending}, as dataset.json says."
+        )
     cases = tuple(labelled[: max(1, n_cases)])
     settings = _Settings(
         dataset, gpu_memory_target, device, batch_size, size, n_steps, cases, time_prediction=n_cases > 0
@@ -123,11 +131,14 @@ def _contender_rows(contender: Contender, settings: _Settings) -> Iterator[dict]
 def _plan(contender: Contender, plans_name: str, plans_file: Path, settings: _Settings) -> None:
     planner_class = find_planner(contender.planner)
     uncounted = {"counts_memory": False} if settings.size and issubclass(planner_class, NetworkPlanner) else {}
-    planner = planner_class(
-        settings.dataset, gpu_memory_target_in_gb=settings.gpu_memory_target, plans_name=plans_name, **uncounted
-    )
-    with _silence(), augmentation_workers():
-        plans = planner.plan_experiment()
+    try:
+        with _silence(), augmentation_workers():
+            plans = planner_class(
+                settings.dataset, gpu_memory_target_in_gb=settings.gpu_memory_target, plans_name=plans_name, **uncounted
+            ).plan_experiment()
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, IndexError) as e:
+        files = f"dataset_fingerprint.json, dataset.json and splits_final.json of {plans_file.parent}"
+        raise UserError(f"{files} do not fit each other, or are damaged ({unforeseen(e)}): plan again.") from e
     if settings.size:
         plans = shrink(plans, settings.size)
     for configuration in plans["configurations"].values():

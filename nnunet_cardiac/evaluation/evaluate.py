@@ -21,6 +21,7 @@ from nnunet_cardiac.evaluation.segmentation import (
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import unforeseen, write_rows
 
 METRICS = (
     "dice", "jaccard", "hausdorff_mm", "hausdorff95_mm", "assd_mm", "precision", "recall", "f1", "accuracy",
@@ -111,17 +112,25 @@ def _evaluate_case(job: tuple[str, Path, Path, Structures]) -> tuple[list[dict],
     import torch
 
     warnings.filterwarnings("ignore", module="monai")  # of its own deprecations, when imported and at every call
-    from nnunet_cardiac.evaluation.metrics import structure_metrics
-
     torch.set_num_threads(1)
-    case, predicted_file, truth_file, structures = job
     try:
-        prediction, truth = read_segmentation(predicted_file), read_segmentation(truth_file)
-        structures.check_labels(prediction.labels, predicted_file)
-        structures.check_labels(truth.labels, truth_file)
-        truth.check_geometry(prediction, f"{case}: ground truth and prediction")
+        return _compare(*job)
     except UserError as e:
         return str(e)
+    except Exception as e:  # one case never stops the others
+        return f"{job[0]}: it failed in a way that nobody foresaw ({unforeseen(e)}): {job[1]}, {job[2]}."
+
+
+def _compare(
+    case: str, predicted_file: Path, truth_file: Path, structures: Structures
+) -> tuple[list[dict], list[dict]]:
+    """Rows of metrics and of anatomy."""
+    from nnunet_cardiac.evaluation.metrics import structure_metrics
+
+    prediction, truth = read_segmentation(predicted_file), read_segmentation(truth_file)
+    structures.check_labels(prediction.labels, predicted_file)
+    structures.check_labels(truth.labels, truth_file)
+    truth.check_geometry(prediction, f"{case}: ground truth and prediction")
     ignore = None if structures.ignore is None else truth.labels == structures.ignore
     metrics = [
         {
@@ -184,8 +193,7 @@ def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True)
         output.mkdir(parents=True, exist_ok=True)
         tables = {"metrics": evaluation.metrics, "anatomy": evaluation.anatomy, "summary": summary}
         for name, table in tables.items():
-            with written_whole(output / f"{name}.csv") as partial:
-                table.to_csv(partial, index=False, float_format="%.7g")
+            write_rows(output / f"{name}.csv", table, index=False, float_format="%.7g")
         if picture:
             from nnunet_cardiac.evaluation.figures import distributions, own_style
 

@@ -19,6 +19,7 @@ from nnunet_cardiac.evaluation.segmentation import (
 from nnunet_cardiac.evaluation.statistics import agreement
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import unforeseen, write_rows
 
 PHASE_IN_NAME = re.compile(r"(?P<patient>.+)_(?P<phase>ED|ES)")
 
@@ -134,10 +135,11 @@ def _measure_folder(
             phases = {phase: read_segmentation(file) for phase, file in files.items()}
             for phase, file in files.items():
                 structures.check_labels(phases[phase].labels, file)
+            rows[patient] = about[patient] | patient_indices(phases["ED"], phases["ES"], structures)
         except UserError as e:
             problems.append(str(e))
-            continue
-        rows[patient] = about[patient] | patient_indices(phases["ED"], phases["ES"], structures)
+        except Exception as e:  # one patient never stops the others
+            problems.append(f"{patient}: it failed in a way that nobody foresaw ({unforeseen(e)}).")
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient"), problems
 
 
@@ -154,8 +156,7 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
             statistics = measurement.agreement()
             tables |= {"reference": measurement.reference, "agreement": statistics}
         for name, table in tables.items():
-            with written_whole(output / f"{name}.csv") as partial:
-                table.to_csv(partial, float_format="%.6g")
+            write_rows(output / f"{name}.csv", table, float_format="%.6g")
         if measurement.reference is not None and picture:
             from nnunet_cardiac.evaluation.figures import bland_altman, own_style
 

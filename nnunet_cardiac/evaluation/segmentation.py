@@ -1,6 +1,7 @@
 """Segmentation files and the structures in them: reading, naming, comparing geometry."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ import SimpleITK as sitk
 
 from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.nifti import MOST_VOXELS, read_nifti
 from nnunet_cardiac.progress import progress
 
 CASE_COLUMNS = ("patient", "phase", "group", "vendor")
@@ -85,11 +86,19 @@ def read_segmentation(path: Path) -> Segmentation:
     if path.name.endswith((".nii", ".nii.gz")):
         read_nifti(path)  # finds files that SimpleITK would pad with zeros
     try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as e:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if math.prod(reader.GetSize()) > MOST_VOXELS:
+            raise ValueError(f"{math.prod(reader.GetSize()):.2g} voxels")
+        image = reader.Execute()
+        voxels = sitk.GetArrayFromImage(image)
+    except Exception as e:  # SimpleITK's errors
         raise UserError(f"{path} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
-    voxels = sitk.GetArrayFromImage(image)
-    labels = voxels.astype(np.int16)
+    if voxels.ndim != 3 or image.GetNumberOfComponentsPerPixel() > 1:
+        raise UserError(f"{path} is not a segmentation: it has {' x '.join(map(str, voxels.shape))} values.")
+    with np.errstate(invalid="ignore"):  # of what fits no label
+        labels = voxels.astype(np.int16)
     if not np.array_equal(labels, voxels):
         raise UserError(f"{path} is not a segmentation: it holds values that are not labels, {voxels.max():g} for one.")
     return Segmentation(labels, image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection())
@@ -119,9 +128,9 @@ class Structures:
             UserError: it does not exist, or names no structures
         """
         try:
-            description = json.loads(dataset_json.read_text(encoding="utf-8"))
+            description = json.loads(dataset_json.read_text(encoding="utf-8-sig"))
             return cls.named(description["labels"], description.get("file_ending", ".nii.gz"))
-        except (OSError, ValueError, KeyError, AttributeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise UserError(
                 f"{dataset_json} does not tell the labels' names ({type(e).__name__}): check -djfile."
             ) from e
@@ -135,6 +144,8 @@ class Structures:
         Raises:
             ValueError: a label is neither a number nor several
         """
+        if not isinstance(labels, Mapping) or not (file_ending is None or isinstance(file_ending, str)):
+            raise ValueError("The labels have no names, or the files no ending.")
         for name, value in labels.items():
             if not isinstance(value, int) and not (
                 isinstance(value, list | tuple) and value and all(isinstance(v, int) for v in value)
@@ -153,14 +164,19 @@ class Structures:
             UserError: a folder holds no segmentation; no label in any, or too many to be labels
         """
         found: set[int] = set()
+        images: list[Path] = []
         files = [file for folder in folders for file in find_segmentations(folder).values()]
         for file in progress(files, desc="Looking for labels", unit="file", leave=False):
             try:
-                found |= set(np.unique(read_segmentation(file).labels).tolist())
+                values = set(np.unique(read_segmentation(file).labels).tolist())
             except UserError:
                 continue  # named when the case's turn comes
-            if len(found) > MOST_LABELS:
-                raise UserError(f"{file} is not a segmentation, it seems: it holds as many values as an image.")
+            if len(found | values) > MOST_LABELS:
+                images.append(file)  # likewise
+            else:
+                found |= values
+        if images and not found - {0}:
+            raise UserError(f"{images[0]} is not a segmentation, it seems: it holds as many values as an image.")
         if not found - {0}:
             raise UserError(f"No file in {' or '.join(map(str, folders))} holds a label: all that can be read is 0.")
         return cls({str(value): (value,) for value in sorted(found - {0})}, file_ending=None)
@@ -180,7 +196,8 @@ class Structures:
         known |= set() if self.ignore is None else {self.ignore}
         unknown = sorted(set(np.unique(labels).tolist()) - known)
         if unknown:
-            raise UserError(f"{path} has unknown labels {unknown}; known are {sorted(known)}.")
+            more = " and more" * (len(unknown) > 10)
+            raise UserError(f"{path} has unknown labels {unknown[:10]}{more}; known are {sorted(known)}.")
 
     @property
     def roles(self) -> dict[str, str]:
@@ -229,7 +246,7 @@ def find_case_table(given: Path | None, folders: Sequence[Path]) -> dict[str, di
             return {}
     try:
         return {row["case"]: row for row in read_cases(given.parent, given.name)}
-    except (OSError, KeyError) as e:
+    except KeyError as e:
         raise UserError(f"{given} cannot be used ({e}): it must be a table with a column 'case'.") from e
 
 

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json, save_json, save_pickle
+from batchgenerators.utilities.file_and_folder_operations import save_json, save_pickle
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from nnunet_cardiac.environment import check_trainer
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.files import remove_partial, written_whole
 from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
@@ -34,9 +34,16 @@ from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.nifti import open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
+from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
+
+MOST_VOXELS = 100_000_000
+"""Of an image at the model's spacing: 512 x 512 pixels, 380 slices."""
+LARGEST_SPACING = 100
+"""mm, of an image."""
 
 
 @dataclass
@@ -91,9 +98,39 @@ class StagePredictor:
                 else f"{folder} has no fold with a {checkpoint}: finish its training with nnunet_cardiac train."
             )
         check_trainer(model.trainer)
+        for fold in folds:
+            trainer = load_checkpoint(folder / f"fold_{fold}" / checkpoint, "meta").get("trainer_name")
+            if trainer != model.trainer:
+                raise UserError(
+                    f"{folder / f'fold_{fold}' / checkpoint} is of {trainer!r:.80}, not of {model.trainer}."
+                )
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
-            predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+            try:
+                predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+            except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, AssertionError) as e:
+                raise UserError(
+                    f"{folder}: {checkpoint} does not fit plans.json and dataset.json ({unforeseen(e)}): get all again."
+                ) from e
         return cls(predictor)
+
+    def try_out(self) -> None:
+        """Prepares and finishes a small image, as far as plans and data set decide how that is done.
+
+        Raises:
+            UserError: it cannot be done
+        """
+        try:
+            image = np.zeros((len(self.dataset_json["channel_names"]), 4, 4, 4), np.float32)
+            previous = np.zeros((4, 4, 4)) if self.configuration.previous_stage_name else None
+            spacing = max(self.configuration.spacing)
+            data, properties = self.preprocess(image, {"spacing": [spacing] * 3}, previous)
+            heads = self.predictor.label_manager.num_segmentation_heads
+            self.segment(torch.zeros(heads, *data.shape[1:]), properties)
+        except Exception as e:  # whatever nnU-Net raises of plans that are not plans
+            raise UserError(
+                f"plans.json and dataset.json of {self.plans.plans_name} are not those of a model ({unforeseen(e)}): "
+                "get them again."
+            ) from e
 
     def preprocess(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
         """The network's input, and what is needed to bring its output back to the image's grid.
@@ -116,6 +153,28 @@ class StagePredictor:
             labels = self.predictor.label_manager.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(seg[0], labels, data.dtype)))
         return torch.from_numpy(data).to(torch.float32, memory_format=torch.contiguous_format), properties
+
+    def check_size(self, image: np.ndarray, properties: dict, file: Path) -> None:
+        """
+        Args:
+            image, properties: as for ``preprocess``
+            file: for the error
+
+        Raises:
+            UserError: the image has no voxels at the model's spacing, or more than can be segmented
+        """
+        order = self.plans.transpose_forward
+        spacing, shape = ([values[axis] for axis in order] for values in (properties["spacing"], image.shape[1:]))
+        wanted = [*spacing[: 3 - len(self.configuration.spacing)], *self.configuration.spacing]
+        size = [n * own / new for n, own, new in zip(shape, spacing, wanted, strict=True)]
+        by, apart = (" x ".join(f"{v:.3g}" for v in values) for values in (size, spacing))
+        if not max(spacing) <= LARGEST_SPACING:
+            raise UserError(f"{file} has a spacing of {apart} mm, where no image has more than {LARGEST_SPACING}.")
+        if not (min(size) > 0.5 and math.prod(size) <= MOST_VOXELS):
+            raise UserError(
+                f"{file} has a spacing of {apart} mm: at the model's it would have {by} voxels, where each must be at "
+                f"least 1 and all together at most {MOST_VOXELS:.0e}."
+            )
 
     @property
     def network(self) -> torch.nn.Module:
@@ -168,8 +227,7 @@ class StagePredictor:
             with written_whole(target) as partial:  # last: where it is, the case is done
                 self.plans.image_reader_writer_class().write_seg(segmentation, str(partial), properties)
         except (OSError, RuntimeError) as e:  # SimpleITK's errors are RuntimeErrors
-            reason = " ".join(str(e).split())[-200:]
-            raise UserError(f"{target} cannot be written ({reason}): is the disk full?") from e
+            raise UserError(f"{target} cannot be written ({reason(e)}): is the disk full?") from e
 
 
 def load_stages(
@@ -199,8 +257,9 @@ def load_stages(
         for loaded, stage in zip(predictors, model.stages, strict=True):
             loaded.initialize_from_saved_model(model, stage)
         return [StagePredictor(loaded) for loaded in predictors]
-    previous = previous_stages(load_json(trained_folder(model) / "plans.json"))
-    return [StagePredictor.of_trained(stage, folds, checkpoint, predictor()) for stage in model.stages(previous)]
+    plans, _ = trained_plans(model)
+    stages = model.stages(previous_stages(plans))
+    return [StagePredictor.of_trained(stage, folds, checkpoint, predictor()) for stage in stages]
 
 
 def predict(
@@ -247,9 +306,12 @@ def predict(
         dataset_json, training_images = model.dataset_json, model.training_images
         clean_up = model.clean_up if clean_up is None else clean_up
     else:
-        dataset_json = load_json(trained_folder(model) / "dataset.json")
+        _, dataset_json = trained_plans(model)
         training_images = fingerprinted(trained_folder(model))
-    structures = Structures.named(dataset_json["labels"])
+    try:
+        structures = Structures.named(dataset_json["labels"])
+    except (ValueError, KeyError) as e:
+        raise UserError(f"dataset.json of {model} does not tell the labels' names ({reason(e)}): get it again.") from e
     ending = dataset_json["file_ending"]
     cases = find_cases(source, ending)
     targets = {case: output / f"{case}{ending}" for case in cases}
@@ -260,6 +322,8 @@ def predict(
             "use --continue_prediction to keep them and do the rest, or --overwrite to replace them."
         )
     stages = load_stages(model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size, memory)
+    for stage in stages:
+        stage.try_out()
     last = stages[-1]
     result = Prediction(kept=present if continue_prediction else [])
     output.mkdir(parents=True, exist_ok=True)
@@ -293,26 +357,31 @@ def predict(
                 ahead.append(reading.submit(_read_and_preprocess, *following, stages[0]))
             try:
                 image, properties, (data, shape) = ahead.pop(0).result()
+                unusual[case] = unusual_image(image, properties["spacing"], training_images)
+                for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
+                    previous, _ = stage.segment(stage.logits(data), shape)
+                    if hand_over is not None:
+                        previous = hand_over(case, previous)
+                    data, shape = following_stage.preprocess(image, properties, previous)
+                logits = last.logits(data)
+                if not last.on_gpu:  # the cores are busy anyway, and the next case's logits would come beside these
+                    finished = finish(case, logits, shape)
             except UserError as e:
                 result.problems.append(str(e))
-                bar.update()
                 continue
-            unusual[case] = unusual_image(image, properties["spacing"], training_images)
-            for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
-                previous, _ = stage.segment(stage.logits(data), shape)
-                if hand_over is not None:
-                    previous = hand_over(case, previous)
-                data, shape = following_stage.preprocess(image, properties, previous)
-            logits = last.logits(data)
+            except Exception as e:  # one case never stops the others
+                result.problems.append(f"{todo[case][0]} cannot be segmented: {sentence(e) or unforeseen(e)}")
+                continue
+            finally:
+                bar.update()
             if written is not None:
                 written.result()
             if last.on_gpu:
                 written = writing.submit(finish_and_write, case, logits, shape)
-            else:  # the cores are busy anyway, and the next case's logits would come beside these
-                written = writing.submit(last.write, *finish(case, logits, shape), shape, targets[case])
+            else:
+                written = writing.submit(last.write, *finished, shape, targets[case])
             del logits
             result.segmented.append(case)
-            bar.update()
         if written is not None:
             written.result()
     result.warnings = [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
@@ -354,14 +423,17 @@ def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndar
         )
     for file in files:
         if file.name.endswith((".nii", ".nii.gz")):
-            voxels, _ = read_nifti(file)
-            if voxels.ndim > 3 and voxels.shape[3] > 1:
-                raise UserError(f"{file} has {voxels.shape[3]} volumes: give each in a file of its own.")
+            shape = open_nifti(file).shape
+            if any(n > 1 for n in shape[3:]):
+                n = math.prod(shape[3:])
+                raise UserError(f"{file} has {n} volumes: give each in a file of its own, or a cine to cine.")
+            read_nifti(file)
     try:
         image, properties = reader.read_images([str(f) for f in files])
-    except (RuntimeError, OSError, AssertionError) as e:
-        reason = " ".join(str(e).split())[-200:]
-        raise UserError(f"{files[0]} cannot be read ({reason}): get the file again.") from e
+    except Exception as e:  # SimpleITK and nnU-Net raise all kinds
+        raise UserError(f"{files[0]} cannot be read ({reason(e)}): get the file again.") from e
+    if image.ndim != 4 or min(image.shape) < 1:
+        raise UserError(f"{files[0]} is no volume: it has {' x '.join(map(str, image.shape[1:]))} voxels.")
     if not np.isfinite(image).all():
         raise UserError(f"{files[0]} has voxels that are NaN or infinite: repair the image.")
     return image, properties
@@ -371,4 +443,5 @@ def _read_and_preprocess(
     case: str, files: list[Path], stage: StagePredictor
 ) -> tuple[np.ndarray, dict, tuple[torch.Tensor, dict]]:
     image, properties = _read(case, files, stage.plans.image_reader_writer_class(), stage.dataset_json["channel_names"])
+    stage.check_size(image, properties, files[0])
     return image, properties, stage.preprocess(image, properties, None)

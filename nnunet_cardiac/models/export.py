@@ -27,6 +27,7 @@ from nnunet_cardiac.models.saved_model import (
 from nnunet_cardiac.models.store import pack
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.system import versions
+from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
 CHECKPOINT = "checkpoint_final.pth"
 
@@ -62,8 +63,7 @@ def export(
         raise UserError(f"{target} exists already: use --overwrite to replace it.")
     if not target.absolute().parent.is_dir():
         raise UserError(f"{target.parent} does not exist: choose another file with -o, or make the folder.")
-    plans = json.loads((trained_folder(model) / "plans.json").read_text(encoding="utf-8"))
-    dataset_json = json.loads((trained_folder(model) / "dataset.json").read_text(encoding="utf-8"))
+    plans, dataset_json = trained_plans(model)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for file, text in (
@@ -101,13 +101,13 @@ def _export_stage(
     weights, axes = [], []
     (folder / stage.configuration).mkdir()
     for fold in found:
-        checkpoint = torch.load(stage.fold_folder(fold) / CHECKPOINT, map_location="cpu", weights_only=False)
+        checkpoint = load_checkpoint(stage.fold_folder(fold) / CHECKPOINT)
         axes.append(checkpoint.get("inference_allowed_mirroring_axes"))
         file = f"{stage.configuration}/fold_{fold}.safetensors"
         network = build_network(plans, dataset_json, stage.configuration)
         try:
             network.load_state_dict(checkpoint["network_weights"])
-        except RuntimeError as e:
+        except (RuntimeError, AttributeError, TypeError) as e:
             raise UserError(
                 f"{stage.trainer} trains another network than the one in the plans, so that it cannot be passed on "
                 f"without the trainer ({' '.join(str(e).split())[:200]})."

@@ -12,7 +12,6 @@ It is passed on as a zip file of that folder.
 
 import hashlib
 import json
-import pydoc
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -30,15 +29,12 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.models.training_images import TrainingImages
 from nnunet_cardiac.training.memory import PlannedNetwork
+from nnunet_cardiac.training.trust import OURS, check_plans
 
 FORMAT = 1
 DESCRIPTION, PLANS, DATASET, CARD = "model.json", "plans.json", "dataset.json", "card.md"
 LARGEST_TEXT = 5_000_000
 """Bytes of a file that is no weights."""
-NETWORKS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.")
-"""Where a network class may come from that plans name."""
-LAYERS = ("torch.nn.modules.",)
-"""Where the classes may come from that a network is built with."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,98}[A-Za-z0-9_]|[A-Za-z0-9]")
 """Of a model, and of everything that names a folder."""
 WEIGHTS = re.compile(r"[A-Za-z0-9_]+/fold_(all|\d{1,3})\.safetensors")
@@ -257,37 +253,11 @@ def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]
     if before is not None or chain != [stage.configuration for stage in stages]:
         raise UserError(f"its stages are not those that lead to '{stages[-1].configuration}' in {PLANS}: get it again.")
     Structures.named(dataset_json["labels"])
-    labels = manager.get_label_manager(dataset_json)
-    if not isinstance(dataset_json["file_ending"], str) or labels.num_segmentation_heads < 2:
-        raise ValueError("no file ending, or no labels")
-    if manager.image_reader_writer_class is None or sorted(manager.transpose_forward) != [0, 1, 2]:
-        raise ValueError("no reader of images, or no order of axes")
+    check_plans(plans, dataset_json, chain, PLANS, OURS)
     for stage in stages:
-        configuration = manager.get_configuration(stage.configuration)
-        n_axes = len(configuration.patch_size)
+        n_axes = len(manager.get_configuration(stage.configuration).patch_size)
         if not set(stage.mirroring_axes) <= set(range(n_axes)) or len(stage.mirroring_axes) > n_axes:
             raise ValueError(f"mirroring along {stage.mirroring_axes}")
-        if configuration.preprocessor_class is None:
-            raise ValueError(f"no preprocessor of '{stage.configuration}'")
-        determine_num_input_channels(manager, configuration, dataset_json)
-        _check_classes(configuration)
-
-
-def _check_classes(configuration: ConfigurationManager) -> None:
-    """
-    Raises:
-        UserError: plans name a network or a layer that is not one of those that may be built
-    """
-    network = PlannedNetwork.of(configuration)
-    layers = [network.arguments[key] for key in network.imports if network.arguments[key] is not None]
-    for name, allowed in [(network.class_name, NETWORKS), *((layer, LAYERS) for layer in layers)]:
-        # by its name first: looking for it imports it
-        found = pydoc.locate(name) if isinstance(name, str) and name.startswith((*NETWORKS, "torch.nn.")) else None
-        if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(allowed)):
-            raise UserError(
-                f"{PLANS} names {name!r}, which is none of the networks and layers of nnU-Net, PyTorch and this "
-                "project: it is not built."
-            )
 
 
 def _text(value: Any, pattern: re.Pattern = re.compile(r".*")) -> str:  # noqa: B008

@@ -25,6 +25,8 @@ FOLDER_VARIABLE = "NNUNET_CARDIAC_MODELS"
 LARGEST_MODEL = 10_000_000_000
 """Bytes of a model with all its files."""
 MOST_FILES = 200
+SMALL, MOST_DEFLATED = 20_000_000, 20
+"""Bytes that any file may unpack to, and how many times its own a larger one: weights hardly become smaller."""
 UNFINISHED = ".installing_"
 """How folders begin in which models are unpacked."""
 NO_ZIP = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error, lzma.LZMAError)
@@ -112,7 +114,8 @@ def unpack(source: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(source) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]
-            if len(members) > MOST_FILES or sum(m.file_size for m in members) > LARGEST_MODEL:
+            size = sum(m.file_size for m in members)
+            if len(members) > MOST_FILES or size > min(LARGEST_MODEL, SMALL + MOST_DEFLATED * source.stat().st_size):
                 raise UserError(
                     f"{source} unpacks to more than a model has ({LARGEST_MODEL / 1e9:g} GB, {MOST_FILES} files): it "
                     "is not installed."

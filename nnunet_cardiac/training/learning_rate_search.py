@@ -8,9 +8,10 @@ from os.path import isfile, join
 from pathlib import Path
 
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json, maybe_mkdir_p
+from batchgenerators.utilities.file_and_folder_operations import maybe_mkdir_p
 
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.texts import read_json
 from nnunet_cardiac.training.compilation import compiled_on_cpu
 from nnunet_cardiac.training.train import get_trainer, limit_steps, train_fold
 
@@ -64,7 +65,7 @@ def _train(trainer, steps: int, compile_on_cpu: bool, seed: int) -> float:
             if "inf in predicted" not in str(e):  # nnU-Net's words for logits that have grown without bounds
                 raise
             return 0.0
-    value = load_json(summary)["foreground_mean"]["Dice"]
+    value = read_json(Path(summary))["foreground_mean"]["Dice"]
     return 0.0 if math.isnan(value) else value
 
 

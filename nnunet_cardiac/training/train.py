@@ -11,8 +11,8 @@ from contextlib import contextmanager, nullcontext
 from os.path import isdir, isfile, join
 from pathlib import Path
 
+import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -21,14 +21,17 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.environment import read_splits
+from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.compilation import compiled_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
 from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
+from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""
@@ -80,8 +83,12 @@ def train(
     if (budget or initial_lr or seed) and num_gpus > 1:
         raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
-    manager = PlansManager(join(preprocessed, model.plans + ".json"))
-    all_folds = list(range(len(_splits(preprocessed, manager, model.configuration))))
+    plans_file = Path(preprocessed, f"{model.plans}.json")
+    plans, dataset_json = read_json(plans_file), read_json(Path(preprocessed, "dataset.json"))
+    check_plans(plans, dataset_json, stage_names(model, plans, plans_file), f"{plans_file} and dataset.json beside it")
+    manager = PlansManager(plans)
+    splits = _splits(preprocessed, manager, model.configuration)
+    all_folds = list(range(len(splits)))
     for fold in folds or ():
         if fold != "all" and fold not in all_folds:
             raise UserError(f"There is no fold {fold}: {model.dataset} has folds {all_folds[0]} to {all_folds[-1]}.")
@@ -116,6 +123,7 @@ def train(
 def _train_distributed(model: Model, fold: int | str, device: str, num_gpus: int, npz: bool) -> None:
     """As ``nnUNetv2_train -num_gpus`` does it."""
     trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+    _set_unreadable_checkpoints_aside(str(model.fold_folder(fold)))
     run_training(
         model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=num_gpus,
         continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
@@ -140,7 +148,16 @@ def _splits(preprocessed: str, manager: PlansManager, configuration: str) -> lis
         dataset_class = infer_dataset_class(join(preprocessed, identifier))
         cases = sorted(dataset_class.get_identifiers(join(preprocessed, identifier)))
         write_json(generate_crossval_split(cases, seed=12345, n_splits=5), Path(file))
-    return load_json(file)
+    splits = read_splits(Path(file))
+    if not all(split["train"] and split["val"] for split in splits):
+        raise UserError(f"{file} has a fold without cases to train or to validate on: convert or plan again.")
+    folder = join(preprocessed, identifier)
+    there = set(infer_dataset_class(folder).get_identifiers(folder))
+    if missing := {case for split in splits for part in ("train", "val") for case in split[part]} - there:
+        raise UserError(
+            f"{file} names {min(missing)!r:.80}, which is not in {folder}: preprocess it, or mend the folds."
+        )
+    return splits
 
 
 def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
@@ -155,7 +172,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
         return False
     if fold == "all":
         return True
-    val = load_json(join(nnUNet_preprocessed, model.dataset, "splits_final.json"))[fold]["val"]
+    val = read_splits(Path(nnUNet_preprocessed, model.dataset, "splits_final.json"))[int(fold)]["val"]
     return all(
         any((model.folder / "predicted_next_stage" / stage / (case + ending)).is_file() for ending in (".b2nd", ".npz"))
         for stage in manager.get_configuration(model.configuration).next_stage_names or ()
@@ -184,18 +201,49 @@ def _seed(trainer, given: int | None) -> int:
 def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> None:
     """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
     _set_unreadable_checkpoints_aside(trainer.output_folder)
-    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    try:
+        maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
+        raise UserError(
+            f"{trainer.output_folder}: its checkpoint_latest.pth is not of this network and trainer ({unforeseen(e)}): "
+            "move it away to begin anew."
+        ) from e
     cost_file, energy = Path(trainer.output_folder) / COST_FILE, None
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
         write_json(settings | {"seed": _seed(trainer, seed)}, cost_file)  # what a kill at the very end must not lose
         seed_everything(_seed(trainer, seed), trainer.fold, trainer.current_epoch - 1)
         energy = None if trainer.current_epoch else gpu_energy(trainer.device)
-        with _progress_bar(trainer):
-            trainer.run_training()
-    if cost_file.is_file() and "steps" not in (settings := load_json(cost_file)):
+        try:
+            with _progress_bar(trainer):
+                trainer.run_training()
+        except Exception as e:
+            _check_cases(trainer, e)
+            raise
+    if cost_file.is_file() and "steps" not in (settings := read_json(cost_file)):
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
         write_json(training_cost(trainer, energy) | settings, cost_file)
     trainer.perform_actual_validation(npz)
+
+
+def _check_cases(trainer, error: Exception) -> None:
+    """
+    Raises:
+        UserError: a case of the fold cannot be read, which was the reason for ``error``
+    """
+    for cases in trainer.do_split():
+        dataset = trainer.dataset_class(
+            trainer.preprocessed_dataset_folder, list(cases),
+            folder_with_segs_from_previous_stage=trainer.folder_with_segs_from_previous_stage,
+        )  # fmt: skip
+        for case in cases:
+            try:
+                data, seg, _, _ = dataset.load_case(case)
+                np.asarray(data), np.asarray(seg)
+            except Exception as e:  # blosc2, pickle and NumPy raise all kinds
+                raise UserError(
+                    f"{case} in {trainer.preprocessed_dataset_folder} cannot be read ({unforeseen(e)}): preprocess it "
+                    "again with nnunet_cardiac plan_and_preprocess --clean."
+                ) from error
 
 
 @contextmanager
@@ -268,6 +316,16 @@ def _set_unreadable_checkpoints_aside(folder: str) -> None:
         file = join(folder, name)
         if isfile(file):
             try:
-                torch.load(file, map_location="cpu", weights_only=False)
-            except Exception as e:  # torch raises many kinds for a cut-off file
-                set_aside(Path(file), type(e).__name__)
+                checkpoint = load_checkpoint(file)
+                epoch, log = checkpoint.get("current_epoch"), checkpoint.get("logging")
+                if (
+                    not isinstance(epoch, int)
+                    or epoch < 0
+                    or not isinstance(log, dict)
+                    or not all(isinstance(values, list) and len(values) >= epoch for values in log.values())
+                ):
+                    raise UserError(f"{file} does not tell what was done: it is no checkpoint.")
+            except UntrustedError:
+                raise
+            except UserError as e:
+                set_aside(Path(file), reason(e.__cause__ or e))

@@ -32,6 +32,7 @@ from nnunet_cardiac.training.passes import (
     seed_random_numbers,
 )
 from nnunet_cardiac.training.previous_stage import without_mask_augmentation
+from nnunet_cardiac.training.trust import load_checkpoint
 
 
 class RecipeTrainer(nnUNetTrainer):
@@ -267,7 +268,7 @@ class RecipeTrainer(nnUNetTrainer):
         if self.keep_best and self.is_ddp:
             torch.distributed.barrier()  # only the first process writes, and the others are ahead of it
         if self.keep_best and os.path.isfile(self.best_checkpoint):
-            best = torch.load(self.best_checkpoint, map_location=self.device, weights_only=False)
+            best = load_checkpoint(self.best_checkpoint, self.device)
             self.bare_network.load_state_dict(best["network_weights"])
             self.print_to_log_file(f"Ends with the weights of epoch {best['current_epoch'] - 1}, the best.")
         super().on_train_end()

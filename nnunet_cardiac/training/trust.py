@@ -1,0 +1,180 @@
+"""Plans and checkpoints that others have made: what in them may be built and loaded, and what would be code of theirs.
+
+Plans name the class of their network, which is imported; a checkpoint of nnU-Net's is a pickle, which can name any
+function. Both are looked at before anything of them runs.
+"""
+
+import math
+import pydoc
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_cardiac.environment import code_is_allowed
+from nnunet_cardiac.errors import UntrustedError, UserError
+from nnunet_cardiac.model import Model, previous_stages, trained_folder
+from nnunet_cardiac.texts import read_json, reason, unforeseen
+from nnunet_cardiac.training.memory import PlannedNetwork
+
+OURS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.")
+"""Where the network of a model may come from that is passed on as a file."""
+NETWORKS = (*OURS, "nnunetv2.", "monai.networks.nets.")
+"""Where a network class may come from that plans name."""
+LAYERS = ("torch.nn.modules.",)
+"""Where the classes may come from that a network is built with."""
+MOST_PARAMETERS = 500_000_000
+"""Of a network: nnU-Net's largest has a quarter of that."""
+MOST_VOXELS = 20_000_000
+"""Of a patch."""
+ARRAYS: list = [
+    *((function, f"{module}.multiarray.{getattr(function, '__name__', '')}")  # as NumPy 1 and 2 call them
+      for module in ("numpy.core", "numpy._core")
+      for function in (np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0])),
+    np.dtype, np.ndarray, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
+]  # fmt: skip
+"""Classes and functions that make nothing but numbers; nnU-Net's log and arguments hold some."""
+
+
+def check_plans(
+    plans: dict, dataset_json: dict, configurations: Sequence[str], where: object, networks: Sequence[str] = NETWORKS
+) -> None:
+    """Everything that plans and data set are asked for later is asked here, before anything is built.
+
+    Args:
+        plans, dataset_json: nnU-Net's
+        configurations: of the plans, that are used
+        where: the files, for the error
+        networks: modules that a network's class may be from
+
+    Raises:
+        UserError: a class that may not be built, or plans that describe no model
+    """
+    try:
+        manager = PlansManager(plans)
+        labels = manager.get_label_manager(dataset_json)
+        heads = labels.num_segmentation_heads
+        if not isinstance(dataset_json["file_ending"], str) or heads < 2 or not labels.foreground_labels:
+            raise ValueError("no file ending, or no labels")
+        if manager.image_reader_writer_class is None or sorted(manager.transpose_forward) != [0, 1, 2]:
+            raise ValueError("no reader of images, or no order of axes")
+        if sorted(manager.transpose_backward) != [0, 1, 2]:
+            raise ValueError("no order of axes")
+        for name in configurations:
+            configuration = manager.get_configuration(name)
+            if not isinstance(configuration.data_identifier, str):
+                raise ValueError(f"no preprocessed data of '{name}'")
+            if not isinstance(configuration.preprocessor_class, type):
+                raise ValueError(f"no preprocessor of '{name}'")
+            if len(configuration.patch_size) not in (2, 3) or not _are_sizes(configuration.patch_size):
+                raise ValueError(f"a patch of {configuration.patch_size!r:.80}")
+            if math.prod(configuration.patch_size) * configuration.batch_size > 100 * MOST_VOXELS:
+                raise ValueError(f"{configuration.batch_size} images in a batch")
+            if not _are_sizes([configuration.batch_size]):
+                raise ValueError(f"a batch of {configuration.batch_size!r:.80}")
+            if not all(0 < float(s) < 1000 for s in configuration.spacing):
+                raise ValueError(f"a spacing of {configuration.spacing!r:.80}")
+            if (channels := determine_num_input_channels(manager, configuration, dataset_json)) < 1:
+                raise ValueError("no channels")
+            if networks is not NETWORKS or not code_is_allowed():
+                check_classes(configuration, networks)
+            with torch.device("meta"):
+                network = PlannedNetwork.of(configuration).build(channels, heads)
+            if (n := sum(p.numel() for p in network.parameters())) > MOST_PARAMETERS:
+                raise ValueError(f"a network of {n:.2g} parameters")
+    except UserError as e:
+        raise type(e)(f"{where}: {e}") from e
+    except Exception as e:  # whatever nnU-Net raises of plans that are not plans
+        raise UserError(f"{where}: they are not those of a model ({unforeseen(e)}): get them again.") from e
+
+
+def trained_plans(model: Model) -> tuple[dict, dict]:
+    """Plans and ``dataset.json`` of a trained model, checked for all its stages.
+
+    Raises:
+        UserError: it was not trained, or as ``check_plans``
+    """
+    folder = trained_folder(model)
+    plans, dataset_json = read_json(folder / "plans.json"), read_json(folder / "dataset.json")
+    stages = stage_names(model, plans, folder / "plans.json")
+    check_plans(plans, dataset_json, stages, f"plans.json and dataset.json of {folder}")
+    return plans, dataset_json
+
+
+def stage_names(model: Model, plans: dict, file: Path) -> list[str]:
+    """The configurations that lead to a model's, first stage first, itself last.
+
+    Raises:
+        UserError: the plans of ``file`` do not have them, or they lead in a circle
+    """
+    try:
+        names = [stage.configuration for stage in model.stages(previous_stages(plans))]
+        if unknown := [name for name in names if name not in plans["configurations"]]:
+            raise KeyError(f"there is no {unknown[0]}")
+        return names
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as e:
+        raise UserError(
+            f"{file} does not tell the stages of {model.configuration} ({unforeseen(e)}): get it again."
+        ) from e
+
+
+def _are_sizes(values: Sequence[Any]) -> bool:
+    return all(isinstance(v, int) and v > 0 for v in values) and math.prod(values) <= MOST_VOXELS
+
+
+def check_classes(configuration: ConfigurationManager, networks: Sequence[str] = NETWORKS) -> None:
+    """
+    Raises:
+        UserError: plans name a network or a layer that is not one of those that may be built
+    """
+    network = PlannedNetwork.of(configuration)
+    layers = [network.arguments[key] for key in network.imports if network.arguments[key] is not None]
+    for name, allowed in [(network.class_name, networks), *((layer, LAYERS) for layer in layers)]:
+        # by its name first: looking for it imports it
+        found = pydoc.locate(name) if isinstance(name, str) and name.startswith((*networks, "torch.nn.")) else None
+        if not (
+            isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(tuple(allowed))
+        ):
+            raise UntrustedError(
+                f"it names {name!r:.200}, which is none of the networks and layers of nnU-Net, PyTorch and "
+                "this project: it is not built. If you trust whoever made the plans, say --allow_code."
+            )
+
+
+def load_checkpoint(file: Path | str, map_location: Any = "cpu") -> dict:
+    """One of nnU-Net's checkpoints, of which nothing is executed unless the user allows it.
+
+    Args:
+        file: ``checkpoint_final.pth`` and the like
+        map_location: of ``torch.load``
+
+    Raises:
+        UserError: it is damaged, no checkpoint, or would run code
+    """
+    try:
+        with torch.serialization.safe_globals(ARRAYS):
+            checkpoint = torch.load(file, map_location=map_location, weights_only=not code_is_allowed())
+    except OSError as e:
+        raise UserError(f"{file} cannot be read ({e.strerror or e}): check the file.") from e
+    except Exception as e:  # damaged files make torch and pickle raise all kinds
+        if "Weights only load failed" in str(e) and (name := _global_in(str(e))):
+            raise UntrustedError(
+                f"{file} is not loaded: it names {name}, which could run code of whoever made it. If you trust them, "
+                "say --allow_code."
+            ) from e
+        raise UserError(f"{file} is damaged, or no checkpoint ({reason(e)}): get it again.") from e
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
+        raise UserError(f"{file} is no checkpoint of nnU-Net's: get it again.")
+    return checkpoint
+
+
+def _global_in(text: str) -> str | None:
+    """The class or function that a refusal of PyTorch's names."""
+    found = re.search(r"(?:GLOBAL|global) (\S+)", text)
+    return found[1] if found else None
