@@ -443,7 +443,7 @@ def train(bench: Bench, r: random.Random) -> Trial:
     return Trial(
         call,
         lambda: {"model"} if final.exists() else set(),
-        {"model": (file.name, file.stem)},
+        {"model": (file.name, file.stem.removesuffix("_seg"))},
         forbidden=bench.place / "run",
     )
 
@@ -528,6 +528,7 @@ def report(bench: Bench, r: random.Random) -> Trial:
     from markupsafe import Markup
 
     from nnunet_cardiac.benchmark import report as module
+    from nnunet_cardiac.benchmark import sections
     from nnunet_cardiac.benchmark.folder import BenchmarkFolder
     from nnunet_cardiac.evaluation import statistics
 
@@ -544,9 +545,9 @@ def report(bench: Bench, r: random.Random) -> Trial:
             file = r.choice(sorted(f for f in folder.rglob("*") if f.is_file() and model in str(f)))
             (m.damage_json if file.suffix == ".json" else m.damage_text)(file, r)
             names[name] = (file.name, name)
-    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves", "overlays"):
-        bench.context.setattr(module, name, lambda *arguments: None)
-    bench.context.setattr(module, "_embed", lambda figure, svg: Markup(""))
+    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves"):
+        bench.context.setattr(sections, name, lambda *arguments, **options: None)
+    bench.context.setattr(sections, "_embed", lambda figure, svg: Markup(""))
     bench.context.setattr(statistics, "DRAWS", 20)
     bench.context.setattr(gc, "collect", lambda *arguments: 0)  # statsmodels does, all the time
     done: set[str] = set()

@@ -210,6 +210,10 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         ]:
             raise UserError(f"indices.csv and reference.csv of fold {odd[0]['fold'].iloc[0]} have other columns.")
         measurement = Measurement(*(of_first(parts).drop(columns="fold") for parts in (measured, reference)))
+        if not all(
+            table.index.is_unique for table in (measurement.indices, measurement.reference) if table is not None
+        ):
+            raise UserError("indices.csv or reference.csv name a patient twice.")
     crops = read("crop.csv")
     trainings = {
         (stage, seed): _trainings(benchmark, stage)
@@ -225,7 +229,7 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
     metrics, anatomy = pd.concat(read("metrics.csv")), of_first(read("anatomy.csv"))
     return ContenderResults(
         contender, model, sorted({fold for fold, _ in places}), metrics, anatomy, measurement,
-        _cost(benchmark, model, trainings, searches),
+        {key: float(value) for key, value in _cost(benchmark, model, trainings, searches).items()},
         {
             (fold, seed): _curve(record)
             for seed, own in models.items()
@@ -251,6 +255,9 @@ def _stages(benchmark: BenchmarkFolder, model: Model) -> list[Model]:
 def _trainings(benchmark: BenchmarkFolder, model: Model) -> dict[int, dict]:
     """The records of a model's trainings, by fold."""
     records = {fold: benchmark.read_record(Job("train", model.name, fold)) for fold in benchmark.folds(model)}
+    for record in filter(None, records.values()):
+        cost = record["cost"]  # raises now what would stop the whole report
+        hash(tuple(cost.get(key) for key in ("seed", "hardware", "batch_size"))), format(cost.get("initial_lr", 0), "g")
     return {fold: record for fold, record in records.items() if record is not None}
 
 

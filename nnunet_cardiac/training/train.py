@@ -228,7 +228,7 @@ def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> N
 def _check_cases(trainer, error: Exception) -> None:
     """
     Raises:
-        UserError: a case of the fold cannot be read, which was the reason for ``error``
+        UserError: a case of the fold cannot be used, which was the reason for ``error``
     """
     for cases in trainer.do_split():
         dataset = trainer.dataset_class(
@@ -238,10 +238,12 @@ def _check_cases(trainer, error: Exception) -> None:
         for case in cases:
             try:
                 data, seg, _, _ = dataset.load_case(case)
-                np.asarray(data), np.asarray(seg)
+                np.asarray(data)
+                if unknown := set(np.unique(np.asarray(seg)).tolist()) - {-1, *trainer.label_manager.all_labels}:
+                    raise ValueError(f"it has labels {sorted(unknown)[:5]}, which dataset.json has not")
             except Exception as e:  # blosc2, pickle and NumPy raise all kinds
                 raise UserError(
-                    f"{case} in {trainer.preprocessed_dataset_folder} cannot be read ({unforeseen(e)}): preprocess it "
+                    f"{case} in {trainer.preprocessed_dataset_folder} cannot be used ({unforeseen(e)}): preprocess it "
                     "again with nnunet_cardiac plan_and_preprocess --clean."
                 ) from error
 
