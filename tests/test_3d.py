@@ -56,6 +56,5 @@ def test_3d_takes_part_in_a_benchmark_on_demand():
     assert not [c.name for c in choose(None) if c.configuration.startswith("3d")]
     (crocnet,) = choose(["crocnet_3d"])
     assert crocnet.configuration == "3d_cascade_fullres"
-    assert {c.planner for c in BUILT_IN.values() if c.configuration.startswith("3d")} == {
-        c.planner for c in BUILT_IN.values()
-    }
+    in_3d = {c.planner for c in BUILT_IN.values() if c.configuration.startswith("3d")}
+    assert in_3d == {c.planner for c in BUILT_IN.values()} - {"MonaiPlanner"}  # the papers compare with them in 2D

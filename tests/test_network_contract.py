@@ -184,6 +184,7 @@ def test_every_variant_works_in_3d(in_3d, plans, name):
     assert_every_parameter_learns(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in IN_2D if c[0] != FOREIGN], ids="-".join, indirect=True)
 def test_compiled_without_breaks_but_at_the_crop_and_never_again(case):
     """torch.compile, which nnU-Net trains with on a GPU: what the first epoch compiles serves all others."""
