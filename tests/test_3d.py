@@ -29,6 +29,7 @@ def read(path):
     return np.asanyarray(nib.load(path).dataobj)
 
 
+@pytest.mark.slow
 def test_both_stages_predict_as_two_calls_of_nnunetv2_predict(trained_in_3d, dataset, tmp_path):
     images = dataset / "imagesTs"
     main(["predict", "-i", str(images), "-o", str(tmp_path / "ours"), *BOTH, "-f", "0", "-device", "cpu"])

@@ -53,6 +53,7 @@ def test_the_page_names_every_file_in_its_table():
     assert table == list(files_of_the_page()) and len(table) == 5
 
 
+@pytest.mark.slow
 def test_the_example_plans_trains_predicts_and_takes_part(checkout, planned, dataset, tmp_path, monkeypatch):
     """From the checkout, whatever is installed: the new files are in the checkout alone."""
     preprocessed = tmp_path / "preprocessed" / DATASET

@@ -64,6 +64,7 @@ def test_picture_does_not_depend_on_what_others_have_plotted(folders, tmp_path):
     assert (tmp_path / "before" / "metrics.png").read_bytes() == (tmp_path / "after" / "metrics.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_as_one(folders):
     cases = ["patient001_ED", "patient002_ES"]
     one, two = (evaluate(*folders, cases=cases, n_processes=n) for n in (1, 2))

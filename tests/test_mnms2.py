@@ -240,6 +240,7 @@ class nnUNetTrainerOnePass(nnUNetTrainerCroCNet):
 """
 
 
+@pytest.mark.slow
 def test_crocnet_learns_the_long_axis_through_stock_commands(source, raw, tmp_path, monkeypatch):
     """Both stages and prediction, on one-slice images; but for one pass over them the recipe is ours."""
     for name in ("preprocessed", "results", "trainers"):
