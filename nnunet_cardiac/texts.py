@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ LINES = "\n\t"
 """What a message of several lines may hold, a table of series for one."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet takes for a formula."""
+NUMBERS = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( (to|±) [-+]?[\d.]+)?")
+"""What begins so and is none: a number with its sign, or two."""
 
 
 def read_text(file: Path, encoding: str = "utf-8-sig") -> str:
@@ -93,7 +96,7 @@ def plain(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     line = printable(value)
-    return f"'{line}" if line.startswith(FORMULA) else line
+    return f"'{line}" if line.startswith(FORMULA) and not NUMBERS.fullmatch(line) else line
 
 
 def printable(text: str, more: str = "") -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.texts import read_json, read_rows, read_text
+from nnunet_cardiac.texts import plain, read_json, read_rows, read_text
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,13 @@ def test_what_are_no_folds_is_named(tmp_path, content):
     (tmp_path / "splits_final.json").write_text(content)
     with pytest.raises(UserError, match="splits_final.json holds no folds"):
         read_splits(tmp_path / "splits_final.json")
+
+
+@pytest.mark.parametrize("text", ["+0.536", "-3", "-1.5e-05", "+0.524 to +0.547", "-0.1 ± 0.2", "LV", "0.9"])
+def test_numbers_with_a_sign_are_no_formulas(text):
+    assert plain(text) == text
+
+
+@pytest.mark.parametrize("text", ["=cmd()", "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "+0.5 to =A1", "--1"])
+def test_formulas_are_shown_and_not_computed(text):
+    assert plain(text) == f"'{text}"

@@ -342,12 +342,13 @@ def _unfinished(benchmark: BenchmarkFolder, settings: Settings, contender: Conte
         problems.append(f"{name}, cost: {'not measured.' if why is None else f'failed: {why}'}")
     for where in settings.tests:
         for seed in settings.seeds:
+            which = f", seed {seed}" if len(settings.seeds) > 1 else ""
             test = Job("test", settings.model(contender, seed).name, where=where)
             record, why = benchmark.read_record(test), benchmark.failure(test)
             if record is None:
-                problems.append(f"{name}, {where}: {'not tested.' if why is None else f'failed: {why}'}")
+                problems.append(f"{name}{which}, {where}: {'not tested.' if why is None else f'failed: {why}'}")
             else:
-                problems += [f"{name}, {where}: {problem}" for problem in record["problems"]]
+                problems += [f"{name}{which}, {where}: {problem}" for problem in record["problems"]]
     return problems
 
 
