@@ -1,10 +1,13 @@
 """The tables of what a benchmark tests beyond each fold's held-out cases."""
 
+from dataclasses import replace
+
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SEVERITIES, SNAPSHOTS
+from nnunet_cardiac.benchmark.tables import number
 from nnunet_cardiac.evaluation.statistics import compare, describe
 
 POSTPROCESSED_METRICS = {"dice": ("Dice", 3), "hausdorff_mm": ("HD mm", 1), "hausdorff95_mm": ("HD95 mm", 1)}
@@ -33,20 +36,23 @@ def matched_table(results: Results, margin: float) -> pd.DataFrame:
     for contender, baseline in pairs:
         dice = [c.by_case("dice") for c in (contender, baseline)]
         test = compare({contender.name: dice[0]}, dice[1], contender.patients, margin).iloc[0]
+        if not test["n"]:  # nobody whom both have segmented
+            continue
+        row: dict = {"contender": contender.name}
+        for key, title, unit in (("flops_per_slice", "GFLOPs per slice", 1e9), ("parameters", "parameters (M)", 1e6)):
+            costs = (number(c.cost[key] / unit, ".2f") for c in (contender, baseline))
+            row[f"{title}, baseline's"] = ", ".join(costs)
         rows.append(
-            {
-                "contender": contender.name,
-                **{f"{title}, baseline's": f"{contender.cost[key] / unit:.2f}, {baseline.cost[key] / unit:.2f}"
-                   for key, title, unit in (("flops_per_slice", "GFLOPs per slice", 1e9),
-                                            ("parameters", "parameters (M)", 1e6))},
+            row
+            | {
                 "Dice, baseline's": f"{dice[0].mean():.3f}, {dice[1].mean():.3f}",
-                "difference": f"{test['difference']:+.3f}",
+                "difference": number(test["difference"], "+.3f"),
                 "95 % interval": f"{test['ci_lower']:+.3f} to {test['ci_upper']:+.3f}",
-                "p": f"{test['p']:.2g}",
-                "p, equivalent": f"{test['p_equivalent']:.2g}",
-                "detectable": f"{test['detectable']:.3f}",
+                "p": number(test["p"], ".2g"),
+                "p, equivalent": number(test["p_equivalent"], ".2g"),
+                "detectable": number(test["detectable"], ".3f"),
             }
-        )  # fmt: skip
+        )
     if rows:
         corrected = multipletests([float(row["p"]) for row in rows], method="holm")[1]
         rows = [{**row, "p (Holm)": f"{p:.2g}"} for row, p in zip(rows, corrected, strict=True)]
@@ -94,6 +100,11 @@ def corruption_curves(results: Results) -> dict[str, dict[str, list[dict[str, fl
 
 
 def _both(results: Results, where: str) -> list[tuple[ContenderResults, ContenderResults]]:
-    """Every tested contender's results on the held-out cases, and those of the test."""
+    """Every tested contender's results on the held-out cases, of the seeds that are tested, and those of the test."""
     own = {c.name: c for c in results.contenders}
-    return [(own[c.name], c) for c in results.tests[where].contenders] if where in results.tests else []
+    pairs = []
+    for tested in results.tests[where].contenders if where in results.tests else ():
+        metrics = own[tested.name].metrics
+        same_seeds = metrics[metrics["seed"].isin(tested.metrics["seed"].unique())]
+        pairs.append((replace(own[tested.name], metrics=same_seeds), tested))
+    return pairs

@@ -110,16 +110,16 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
             "structure": tests["structure"],
             "contender": tests["contender"],
             "patients": tests["n"],
-            "difference": [_number(v, "+.3f") for v in tests["difference"]],
+            "difference": [number(v, "+.3f") for v in tests["difference"]],
             "95 % interval": [
                 "-" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"
                 for low, high in zip(tests["ci_lower"], tests["ci_upper"], strict=True)
             ],
-            "p": [_number(v, ".2g") for v in tests["p"]],
-            "p (Holm)": [_number(v, ".2g") for v in tests["p_holm"]],
-            "effect size": [_number(v, "+.2f") for v in tests["effect_size"]],
-            "p, equivalent": [_number(v, ".2g") for v in tests["p_equivalent"]],
-            "detectable": [_number(v, ".3f") for v in tests["detectable"]],
+            "p": [number(v, ".2g") for v in tests["p"]],
+            "p (Holm)": [number(v, ".2g") for v in tests["p_holm"]],
+            "effect size": [number(v, "+.2f") for v in tests["effect_size"]],
+            "p, equivalent": [number(v, ".2g") for v in tests["p_equivalent"]],
+            "detectable": [number(v, ".3f") for v in tests["detectable"]],
         }
     )
 
@@ -134,7 +134,7 @@ def phase_table(results: Results) -> pd.DataFrame:
             for metric, (title, how) in BY_PHASE.items():
                 for phase in PHASES:
                     if (phase, structure) in means.index:
-                        row[f"{structure} {title}, {phase}"] = _number(means.loc[(phase, structure), metric], how)
+                        row[f"{structure} {title}, {phase}"] = number(means.loc[(phase, structure), metric], how)
         if len(row) > 1:
             rows.append(row)
     return pd.DataFrame(rows)
@@ -165,7 +165,7 @@ def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
                 row[title] = _mean_sd(own.loc[metric, structure], digits)
                 for phase in PHASES if metric in ("hausdorff_mm", "hausdorff95_mm") else ():
                     if (phase, structure) in by_phase[contender.name].index:
-                        row[f"{title}, {phase}"] = _number(
+                        row[f"{title}, {phase}"] = number(
                             by_phase[contender.name].loc[(phase, structure), metric], ".1f"
                         )
             row |= {state: str(int(own.loc["dice", structure][state])) for state in STATES[1:]}
@@ -199,8 +199,8 @@ def variance_table(results: Results) -> pd.DataFrame:
         total = sum(part for part in parts.values() if not math.isnan(part))
         row: dict = {"contender": contender.name, "folds": by_case["fold"].nunique()}
         row |= {"seeds": by_case["seed"].nunique()}
-        row |= {f"sd of Dice, {source}": _number(math.sqrt(part), ".4f") for source, part in parts.items()}
-        row |= {f"{source}, %": _number(100 * part / total, ".0f") for source, part in parts.items() if total}
+        row |= {f"sd of Dice, {source}": number(math.sqrt(part), ".4f") for source, part in parts.items()}
+        row |= {f"{source}, %": number(100 * part / total, ".0f") for source, part in parts.items() if total}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -223,8 +223,8 @@ def rank_table(results: Results) -> pd.DataFrame:
                         "contender": name,
                         "rank": f"{row['rank']:g}",
                         "95 % of draws": f"{row['rank_lower']:g} to {row['rank_upper']:g}",
-                        "first in, %": _number(100 * row["first"], ".0f"),
-                        "Kendall's tau": _number(row["tau"], ".2f"),
+                        "first in, %": number(100 * row["first"], ".0f"),
+                        "Kendall's tau": number(row["tau"], ".2f"),
                     }
                 )
     return pd.DataFrame(rows)
@@ -336,11 +336,11 @@ def crop_table(results: Results) -> pd.DataFrame:
         pixels = contender.crop.groupby("structure", sort=False)[["pixels", "inside"]].sum()
         row = {
             "contender": contender.name,
-            "IoU of the box": _number((cases["iou"] * cases["heart"]).sum() / cases["heart"].sum(), ".3f"),
+            "IoU of the box": number((cases["iou"] * cases["heart"]).sum() / cases["heart"].sum(), ".3f"),
         }
-        row |= {f"{name} inside, %": _number(100 * p["inside"] / p["pixels"], ".2f") for name, p in pixels.iterrows()}
-        row["images cropped, %"] = _number(100 * cases["cropped"].sum() / cases["images"].sum(), ".1f")
-        row["crop's area, %"] = _number(100 * (cases["area"] * cases["cropped"]).sum() / cases["cropped"].sum(), ".1f")
+        row |= {f"{name} inside, %": number(100 * p["inside"] / p["pixels"], ".2f") for name, p in pixels.iterrows()}
+        row["images cropped, %"] = number(100 * cases["cropped"].sum() / cases["images"].sum(), ".1f")
+        row["crop's area, %"] = number(100 * (cases["area"] * cases["cropped"]).sum() / cases["cropped"].sum(), ".1f")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -358,9 +358,9 @@ def agreement_table(results: Results) -> pd.DataFrame:
                     "index": index,
                     "contender": contender,
                     "patients": int(row["n"]),
-                    "bias": _number(row["bias"], "+.1f"),
+                    "bias": number(row["bias"], "+.1f"),
                     "limits of agreement": "-" if math.isnan(row["loa_lower"]) else limits,
-                    "correlation": _number(row["correlation"], ".3f"),
+                    "correlation": number(row["correlation"], ".3f"),
                 }
             )
     return pd.DataFrame(rows)
@@ -409,10 +409,10 @@ def case_table(results: Results) -> pd.DataFrame:
     dice = numbers.xs("dice", axis=1, level=1)
     table["Dice, mean"] = dice.mean(axis=1)
     table = table.sort_values("Dice, mean", kind="stable")
-    table["Dice, mean"] = [_number(v, ".3f") for v in table["Dice, mean"]]
+    table["Dice, mean"] = [number(v, ".3f") for v in table["Dice, mean"]]
     for c in results.contenders:
         for metric, title, how in (("dice", "Dice", ".3f"), ("hausdorff95_mm", "HD95", ".1f")):
-            table[f"{title} {c.name}"] = [_number(v, how) for v in numbers.loc[table.index, (c.name, metric)]]
+            table[f"{title} {c.name}"] = [number(v, how) for v in numbers.loc[table.index, (c.name, metric)]]
     known = [column for column in table if (table[column] != "").any()]
     return table[known].reset_index()
 
@@ -456,8 +456,9 @@ def _here(contender: ContenderResults, column: str, method: str) -> str:
     if structures:
         metrics = metrics[metrics["structure"].isin(structures)]
     mean = metrics.groupby("case")[PUBLISHED_METRICS[metric]].mean().mean()
-    return _number(100 * mean if "%" in words else mean, ".2f" if {"%", "mm"} & {*words} or metric == "HD" else ".3f")
+    return number(100 * mean if "%" in words else mean, ".2f" if {"%", "mm"} & {*words} or metric == "HD" else ".3f")
 
 
-def _number(value: float, how: str) -> str:
+def number(value: float, how: str) -> str:
+    """As a table shows it."""
     return "-" if math.isnan(value) else format(value, how)
