@@ -20,8 +20,8 @@ LINES = "\n\t"
 """What a message of several lines may hold, a table of series for one."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet takes for a formula."""
-NUMBERS = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( (to|±) [-+]?[\d.]+)?")
-"""What begins so and is none: a number with its sign, or two."""
+NUMBERS = re.compile(r"[-+]?[\d.]*(e[-+]?\d+)?(( to | ± |, )[-+]?[\d.]+)?")
+"""What begins so and is none: a dash, a number with its sign, or two."""
 
 
 def read_text(file: Path, encoding: str = "utf-8-sig") -> str:

@@ -62,7 +62,7 @@ def test_what_are_no_folds_is_named(tmp_path, content):
         read_splits(tmp_path / "splits_final.json")
 
 
-@pytest.mark.parametrize("text", ["+0.536", "-3", "-1.5e-05", "+0.524 to +0.547", "-0.1 ± 0.2", "LV", "0.9"])
+@pytest.mark.parametrize("text", ["+0.536", "-3", "-1.5e-05", "+0.524 to +0.547", "-0.1 ± 0.2", "-", "-, 0.84", "LV"])
 def test_numbers_with_a_sign_are_no_formulas(text):
     assert plain(text) == text
 
