@@ -26,7 +26,7 @@ from nnunet_cardiac.texts import plain, read_rows, write_rows
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
 
 MODEL = Model(DATASET, *(NNUNET[i] for i in (3, 5, 7)))
-FORMULAS = ("=cmd()", "+1", "-1+1", "@SUM(A1)", "\t=1")
+FORMULAS = ("=cmd()", "+1+1", "-1+1", "@SUM(A1)", "\t=1")
 
 
 def damaged(model: Model, folder: Path, change) -> Path:
