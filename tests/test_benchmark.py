@@ -238,9 +238,10 @@ def test_two_seeds_are_trained_with_the_rate_that_a_search_found(planned, tmp_pa
     found = benchmark.read_record(Job("tune", models[0], 0))
     assert found["initial_lr"] == 0.01 and found["steps"] == 4  # a billion times the recipe's rate learns nothing
     assert found["dice"]["1e+07"] <= found["dice"]["0.01"] and not list(tmp_path.rglob("search/**/*.pth"))
-    inner = [file.name.split(".")[0] for file in tmp_path.rglob("search/**/validation/*.nii.gz")]
-    split = json.loads((planned / "splits_final.json").read_text())[0]
-    assert inner and set(inner) < set(split["train"])
+    inner, split = jobs._inner_split(DATASET, 0), json.loads((planned / "splits_final.json").read_text())[0]
+    assert sorted(inner[0] + inner[1]) == sorted(split["train"])
+    patients = [{case.rsplit("_", 1)[0] for case in part} for part in inner]
+    assert all(patients) and not patients[0] & patients[1]
     costs = [benchmark.read_record(Job("train", model, 0))["cost"] for model in models]
     assert [(cost["seed"], cost["initial_lr"], cost["steps"]) for cost in costs] == [(0, 0.01, 3), (5, 0.01, 3)]
     weights = [

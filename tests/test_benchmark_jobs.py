@@ -141,6 +141,20 @@ def test_every_seed_trains_models_of_its_own_with_the_rate_that_was_found_once(b
     assert states_of(benchmark)[f"train {again} fold_0"] == "ready"  # another search, another training
 
 
+def test_a_test_of_fewer_folds_or_corruptions_is_done_again(benchmark):
+    call = benchmark.read_workflow() | {"models": [NNUNET], "tests": ["corrupted"], "corruptions": ["noise"]}
+    test = Job("test", NNUNET, where="corrupted")
+    benchmark.write_workflow(call)
+    do_all(benchmark)
+    benchmark.finish(test, {"problems": [], "folds": [0, 1], "corruptions": ["noise"]})
+    assert states_of(benchmark)[str(test)] == "done"  # of more folds is enough
+    benchmark.write_workflow(call | {"corruptions": ["noise", "ghosting"]})
+    assert states_of(benchmark)[str(test)] == "ready"
+    benchmark.write_workflow(call)
+    benchmark.finish(test, {"problems": [], "folds": [], "corruptions": ["noise"]})
+    assert states_of(benchmark)[str(test)] == "ready"
+
+
 def test_what_needs_a_failed_job_is_not_tried(benchmark):
     do(benchmark, Job("plan", PLANS))
     benchmark.fail(Job("train", E2A, 1), "it cannot be done.")

@@ -1,7 +1,9 @@
 """Tests of a benchmark beyond the held-out cases, on the phantom: all jobs in pytest's process, one model."""
 
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import SimpleITK as sitk
 from conftest import DATASET
 
 from nnunet_cardiac.architectures import contenders
-from nnunet_cardiac.benchmark import jobs, protocol_tables
+from nnunet_cardiac.benchmark import jobs, protocol_tables, protocols
 from nnunet_cardiac.benchmark.corruptions import STRENGTHS, corrupt
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.protocols import matching_labels
@@ -126,6 +128,18 @@ def test_snapshots_end_with_the_network_that_is_evaluated(results):
     row = table[(table["phase"] == "ED") & (table["structure"] == "LV")].iloc[0]
     assert row["100 %"] == f"{expected:.3f}"
     assert len({*table.iloc[-1, -5:]}) > 1  # something was learned, or unlearned
+
+
+def test_segmentations_of_a_network_that_was_trained_anew_are_made_anew(benchmark, monkeypatch):
+    settings = benchmark.read_settings()
+    model = settings.model(settings.contenders["nnunet_2d"])
+    old = benchmark.predictions(model, "imagesTs")
+    seen = []
+    monkeypatch.setitem(protocols.TESTS, "imagesTs", lambda *_: seen.append(old.exists()) or [])
+    protocols.test(benchmark, settings, model, "imagesTs")
+    os.utime(benchmark.fold_folder(settings, model, 1) / "checkpoint_final.pth", (time.time() + 60,) * 2)
+    protocols.test(benchmark, settings, model, "imagesTs")
+    assert seen == [True, False]
 
 
 def test_postprocessing_removes_islands_alone(results):

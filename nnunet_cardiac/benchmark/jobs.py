@@ -8,6 +8,7 @@ does every job that takes no training, one after the other in one process.
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -100,8 +101,7 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         settings.device, settings.seed_of(model.plans), settings.compile_on_cpu,
     )  # fmt: skip
     costs = [read_json(file) for file in place.rglob(COST_FILE)]
-    for file in place.rglob("checkpoint_*.pth"):
-        file.unlink()
+    shutil.rmtree(place)  # after another training of the stage before, nothing of it holds
     return {
         "initial_lr": max(dice, key=lambda rate: dice[rate]),
         "dice": {f"{rate:g}": round(value, 4) for rate, value in dice.items()},
@@ -193,7 +193,8 @@ def test(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """A test beyond the held-out cases. Records what is missing."""
     from nnunet_cardiac.benchmark import protocols
 
-    return {"problems": protocols.test(benchmark, settings, Model.named(settings.dataset, job.name), str(job.where))}
+    problems = protocols.test(benchmark, settings, Model.named(settings.dataset, job.name), str(job.where))
+    return {"problems": problems, "folds": settings.folds, "corruptions": settings.corruptions}
 
 
 def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:

@@ -4,6 +4,7 @@ Every function writes ``metrics.csv`` and returns what is missing, in sentences.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def test(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: st
     Raises:
         UserError: what is to be tested on is not there
     """
+    trained = [benchmark.fold_folder(settings, model, fold) / "checkpoint_final.pth" for fold in settings.folds]
+    place = benchmark.predictions(model, where)
+    newest = max(file.stat().st_mtime for file in trained)
+    if any(file.lstat().st_mtime < newest for file in place.rglob("*")):  # of networks that were trained anew since
+        shutil.rmtree(place)
     return TESTS.get(where, _external)(benchmark, settings, model, where)
 
 
@@ -54,7 +60,7 @@ def evaluate_cases(
         dataset_json: in the data set's raw folder, where ``cases.csv`` may be
         output: folder for the tables
     """
-    table = dataset_json.with_name("cases.csv") if dataset_json.with_name("cases.csv").is_file() else None
+    table = _case_table(dataset_json)
     result = evaluate(predictions, truth, dataset_json, table, cases, n_processes=1, labels=labels)
     write_evaluation(result, output, picture=False)
     problems = result.problems
@@ -65,6 +71,11 @@ def evaluate_cases(
     except UserError as e:  # no ventricles, or no phases
         print(f"No clinical indices: {e}")
     return problems
+
+
+def _case_table(dataset_json: Path) -> Path | None:
+    table = dataset_json.with_name("cases.csv")
+    return table if table.is_file() else None
 
 
 def _test_set(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: str) -> list[str]:
@@ -88,12 +99,12 @@ def _external(benchmark: BenchmarkFolder, settings: Settings, model: Model, wher
     if not shared:
         raise UserError(
             f"{where} shares no structure with {settings.dataset}: {', '.join(theirs.values)} and "
-            f"{', '.join(mine.values)}."
+            f"{', '.join(mine.values)}. Name what is the same alike in its dataset.json."
         )
     place = benchmark.predictions(model, where)
     result = predict(other / "imagesTr", place, model, settings.folds, device=settings.device, continue_prediction=True)
-    relabelled = place.with_name(f"{where}_relabelled")
-    relabelled.mkdir(parents=True, exist_ok=True)
+    relabelled = place / "relabelled"
+    relabelled.mkdir(exist_ok=True)
     for file in place.glob(f"*{mine.file_ending}"):
         image = sitk.ReadImage(str(file))
         voxels = sitk.GetArrayFromImage(image)
@@ -151,9 +162,10 @@ def _by_fold(
     tables, problems = [], []
     for fold in settings.folds:
         segmentations, wrong = predicted(fold, benchmark.predictions(model, where) / key / f"fold_{fold}")
-        table = raw / "cases.csv" if (raw / "cases.csv").is_file() else None
-        cases = _held_out(settings, fold)
-        result = evaluate(segmentations, truth / "gt_segmentations", raw / "dataset.json", table, cases, n_processes=1)
+        result = evaluate(
+            segmentations, truth / "gt_segmentations", raw / "dataset.json", _case_table(raw / "dataset.json"),
+            _held_out(settings, fold), n_processes=1,
+        )  # fmt: skip
         tables.append(result.metrics.assign(fold=fold, **about))
         problems += wrong + result.problems
     return tables, problems

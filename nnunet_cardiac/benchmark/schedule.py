@@ -23,6 +23,7 @@ class Schedule:
         copies: plans that are copied, for another seed, and from what
         tuned: whether a learning rate is looked for before a training
         tests: what is tested beyond the held-out cases
+        corruptions: of images, of the test "corrupted"
         matched: plans of baselines of matched cost, and those that tell the cost
     """
 
@@ -34,6 +35,7 @@ class Schedule:
     copies: Mapping[str, str] = field(default_factory=dict)
     tuned: bool = False
     tests: Sequence[str] = ()
+    corruptions: Sequence[str] = ()
     matched: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -103,6 +105,10 @@ class Schedule:
 
         Times of the records do not tell: Snakemake sets them anew.
         """
+        if job.kind == "test" and (record := self.folder.read_record(job)):  # it may have been of less
+            wanted = {"folds": self.folds, "corruptions": self.corruptions}
+            if any(set(values) - set(record.get(key, values)) for key, values in wanted.items()):
+                return False
         begun = self.folder.begun(job)
         return self.folder.record(job).is_file() and all(
             self.folder.begun(need) <= begun for need in needs if need.kind in ("train", "tune")

@@ -90,6 +90,7 @@ def run(
             "copies": settings.copied_plans(),
             "tuned": bool(settings.lr_factors),
             "tests": settings.tests,
+            "corruptions": settings.corruptions,
             "matched": settings.matched_plans(),
             "gpu": int(on_gpu),
             "own_gpu": one_gpu_each,
