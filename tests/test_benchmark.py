@@ -115,6 +115,7 @@ def test_records_tell_what_it_cost(finished):
         record = json.loads(file.read_text())
         cost = record["cost"]
         assert cost["steps"] == cost["budget"] == 4 and cost["scaled_schedule"] and cost["seed"] == 0
+        assert cost["patch_size"] and cost["features_per_stage"] and cost["network"] and cost["spacing"]
         assert cost["seconds"] > 0 and cost["peak_memory_GB"] > 0.1 and cost["hardware"]
         assert {"python", "torch", "nnunetv2", "nnunet-cardiac"} <= cost["versions"].keys()
         assert len(record["curve"]["mean_fg_dice"]) == 1

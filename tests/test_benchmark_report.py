@@ -287,6 +287,32 @@ def test_a_damaged_table_of_a_test_is_named(results, benchmark):
     assert not tested.contenders and len(tested.problems) == 1 and str(file) in tested.problems[0]
 
 
+def test_patients_of_a_further_test_are_measured_too(results, benchmark):
+    first = results.contenders[0]
+    place = benchmark.evaluation(first.model, TEST_SET)
+    place.mkdir(parents=True)
+    try:
+        first.metrics.to_csv(place / "metrics.csv", index=False)
+        for name in ("indices", "reference"):
+            table = pd.DataFrame({"patient": ["A", "B"], "LV_EF_percent": [50.0, 60.0 + (name == "indices")]})
+            table.to_csv(place / f"{name}.csv", index=False)
+        tested = replace(results, tests={TEST_SET: _load_test(benchmark, results.settings, [first], TEST_SET)})
+        parts = sections.beyond(Content(tested, BenchmarkFolder(benchmark.path), "nnunet_2d", 0.01)).tables()
+    finally:
+        shutil.rmtree(place)
+    agreement = next(table.data for table in parts if table.name == f"{TEST_SET}_agreement").iloc[0]
+    assert agreement[["index", "patients", "bias"]].tolist() == ["LV_EF_percent", 2, "+0.5"]
+
+
+def test_what_was_trained_is_told_by_stage(results):
+    table = tables.plans_table(results)
+    assert table[table["contender"] == "crocnet"]["stage"].tolist() == ["2d", "2d_cascade"]
+    row = table[table["contender"] == "dadu"].iloc[0]
+    assert row.tolist()[2:] == ["Network", "16 to 128", "4", "1.5 x 1.4", "128 x 112", 8, 1000, "0.01"]
+    bare = [replace(c, trainings={}) for c in results.contenders]
+    assert tables.plans_table(replace(results, contenders=bare)).empty
+
+
 @pytest.mark.parametrize("change", [{"seeds": ["a"]}, {"seeds": []}, {"tests": [1]}, {"match": None}])
 def test_damaged_settings_are_named(results, tmp_path, change):
     (tmp_path / "settings.json").write_text(json.dumps(results.settings.to_json() | change))

@@ -83,7 +83,7 @@ def test_options_are_spelled_as_nnunet_spells_them_and_else_in_snake_case():
         for action in p._actions:
             if action.help != argparse.SUPPRESS:
                 for option in action.option_strings:
-                    fits = option in nnunet or re.fullmatch("-[a-z]|--[a-z][a-z_]*", option)
+                    fits = option in nnunet or re.fullmatch("-[a-z]|--[a-z][a-z0-9_]*", option)
                     assert fits, f"{name} {option}"
 
 

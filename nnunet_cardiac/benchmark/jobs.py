@@ -98,7 +98,7 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     place = benchmark.search(model, fold)
     dice = search_learning_rate(
         model, fold, _inner_split(settings.dataset, fold), settings.lr_factors, settings.search_steps, place,
-        settings.device, settings.seed_of(model.plans), settings.compile_on_cpu,
+        settings.device, settings.seed_of(model.plans), settings.compile_on_cpu, settings.bfloat16,
     )  # fmt: skip
     costs = [read_json(file) for file in place.rglob(COST_FILE)]
     shutil.rmtree(place)  # after another training of the stage before, nothing of it holds
@@ -138,7 +138,7 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         rate = (benchmark.read_record(Job("tune", first.name, fold)) or {})["initial_lr"]
     training.train(
         model, [fold], settings.device, budget=settings.budget, scale_schedule=settings.scale_schedule, initial_lr=rate,
-        compile_on_cpu=settings.compile_on_cpu, seed=seed, snapshots=settings.snapshots,
+        compile_on_cpu=settings.compile_on_cpu, bfloat16=settings.bfloat16, seed=seed, snapshots=settings.snapshots,
     )  # fmt: skip
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE

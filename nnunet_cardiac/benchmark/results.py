@@ -11,7 +11,7 @@ import pandas as pd
 
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
-from nnunet_cardiac.benchmark.settings import Settings
+from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SNAPSHOTS, Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import METRICS
 from nnunet_cardiac.evaluation.measure import Measurement, index_columns
@@ -152,13 +152,15 @@ def _load_test(
         }
         try:
             parts = [_read_table(file).assign(seed=seed) for seed, file in files.items() if file.is_file()]
+            own_patients = where not in (CORRUPTED, POSTPROCESSED, SNAPSHOTS)
+            measurement = _measurement([files[settings.seeds[0]].parent]) if own_patients else None
         except UserError as e:
             problems.append(f"{contender.name}, {where}: {e}")
             continue
         if parts:
             metrics = pd.concat(parts)
             metrics = metrics if "fold" in metrics else metrics.assign(fold=0)
-            tested.append(replace(contender, metrics=metrics, measurement=None, crop=None))
+            tested.append(replace(contender, metrics=metrics, measurement=measurement, crop=None))
     return Results(settings, tested, problems)
 
 
@@ -202,18 +204,6 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         table = pd.concat(parts)
         return table[table["seed"] == first].drop(columns="seed")
 
-    measured, reference = (read(f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
-    measurement = None
-    if measured:
-        if odd := [
-            p for p, q in zip(measured, reference, strict=False) if set(index_columns(p)) - set(index_columns(q))
-        ]:
-            raise UserError(f"indices.csv and reference.csv of fold {odd[0]['fold'].iloc[0]} have other columns.")
-        measurement = Measurement(*(of_first(parts).drop(columns="fold") for parts in (measured, reference)))
-        if not all(
-            table.index.is_unique for table in (measurement.indices, measurement.reference) if table is not None
-        ):
-            raise UserError("indices.csv or reference.csv name a patient twice.")
     crops = read("crop.csv")
     trainings = {
         (stage, seed): _trainings(benchmark, stage)
@@ -228,7 +218,8 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
     }
     metrics, anatomy = pd.concat(read("metrics.csv")), of_first(read("anatomy.csv"))
     return ContenderResults(
-        contender, model, sorted({fold for fold, _ in places}), metrics, anatomy, measurement,
+        contender, model, sorted({fold for fold, _ in places}), metrics, anatomy,
+        _measurement([place for (_, seed), place in places.items() if seed == first]),
         {key: float(value) for key, value in _cost(benchmark, model, trainings, searches).items()},
         {
             (fold, seed): _curve(record)
@@ -245,6 +236,28 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
             if record["cost"]
         },
     )  # fmt: skip
+
+
+def _measurement(places: Sequence[Path]) -> Measurement | None:
+    """The patients' indices of several folds together; None where none were measured.
+
+    Raises:
+        UserError: the tables of a fold do not belong together
+    """
+    measured, reference = [], []
+    for place in places:
+        if (place / "indices.csv").is_file() and (place / "reference.csv").is_file():
+            own, true = (_read_table(place / f"{name}.csv", index_col="patient") for name in ("indices", "reference"))
+            if set(index_columns(own)) - set(index_columns(true)):
+                raise UserError(f"indices.csv and reference.csv of {place} have other columns.")
+            measured.append(own)
+            reference.append(true)
+    if not measured:
+        return None
+    measurement = Measurement(pd.concat(measured), pd.concat(reference))
+    if not measurement.indices.index.is_unique or not pd.concat(reference).index.is_unique:
+        raise UserError("indices.csv or reference.csv name a patient twice.")
+    return measurement
 
 
 def _stages(benchmark: BenchmarkFolder, model: Model) -> list[Model]:

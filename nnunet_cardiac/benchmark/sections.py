@@ -31,6 +31,8 @@ MOST_IN_SVG = 10
 LISTED_CASES = 50
 """Rows of the table of all cases that a page has without JavaScript."""
 
+AGREEMENT = "Bland-Altman: bias and 95 % limits of agreement, measured minus expert; Pearson's correlation."
+
 
 @dataclass(frozen=True)
 class Text:
@@ -285,6 +287,7 @@ def beyond(content: Content) -> Section:
             Table(f"{where}_summary", title, tables.summary_table(tested, own.full, own.tests, own.baseline_name),
                   note="Segmented by the ensemble of the folds. Labels of another data set are matched by name."),
             Table(f"{where}_subsets", f"{title}: phases, groups and vendors", tables.subset_table(tested)),
+            Table(f"{where}_agreement", f"{title}: clinical indices", tables.agreement_table(tested), note=AGREEMENT),
         ]  # fmt: skip
     corruptions = protocol_tables.corruption_table(results)
     if len(corruptions):
@@ -344,6 +347,8 @@ def cost(content: Content) -> Section:
             f"{' or '.join(spent.devices) or 'device'} in training. FLOPs are those of one slice in one pass, of "
             "convolutions and matrix products; a multiplication and an addition count as two. Prediction is "
             "timed from reading to writing, with mirroring, for one fold.")),
+        Table("plans", "What was trained", tables.plans_table(results), note=(
+            "Sizes as the trainings had them. Rates that differ between folds have rows of their own.")),
         Row([
             content.draw(dice_against_parameters(results), "Mean Dice against number of parameters",
                          "Mean Dice against parameters (as in CroCNet's Fig. 5)."),
@@ -381,8 +386,7 @@ def indices(content: Content) -> Section:
         if c.measurement
     ]  # fmt: skip
     return Section("indices", "Clinical indices", [
-        Table("agreement", "Clinical indices against the experts'", agreement, headed=False, note=(
-            "Bland-Altman: bias and 95 % limits of agreement, measured minus expert; Pearson's correlation.")),
+        Table("agreement", "Clinical indices against the experts'", agreement, headed=False, note=AGREEMENT),
         Table("repeatability", "Beside repeated scans and other readers", tables.repeatability_table(results), note=(
             "The first rows are from the literature, not measured here; ranges are over the study's groups or "
             "readers. Below them is how far each contender scatters around the experts: the standard deviation "

@@ -28,6 +28,7 @@ class Settings:
         gpu_memory_target: GB to plan for; None for each planner's own
         device: "cuda", "cpu" or "mps"
         compile_on_cpu: whether trainings on a CPU compile their networks, all of them
+        bfloat16: whether trainings on a CPU compute in it, all of them
         seeds: every contender is trained with each of them
         paper: whether planners that know the fixed sizes of a paper use them
         initial_lr: learning rate of every training; None for each recipe's own
@@ -49,6 +50,7 @@ class Settings:
     gpu_memory_target: float | None = None
     device: str = "cuda"
     compile_on_cpu: bool = False
+    bfloat16: bool = False
     seeds: list[int] = field(default_factory=lambda: [0])
     paper: bool = False
     initial_lr: float | None = None
@@ -66,8 +68,8 @@ class Settings:
         return {
             key: getattr(self, key)
             for key in (
-                "dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu", "paper", "initial_lr",
-                "scale_schedule", "lr_factors", "search_steps", "snapshots", "match",
+                "dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu", "bfloat16", "paper",
+                "initial_lr", "scale_schedule", "lr_factors", "search_steps", "snapshots", "match",
             )
         }  # fmt: skip
 

@@ -250,6 +250,30 @@ def search_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def plans_table(results: Results) -> pd.DataFrame:
+    """What every stage of every contender was trained with; empty where nothing was recorded."""
+    rows = []
+    for contender in results.contenders:
+        for cost in contender.trainings.values():
+            if "patch_size" in cost:
+                features = cost["features_per_stage"]
+                rows.append(
+                    {
+                        "contender": contender.name,
+                        "stage": cost["configuration"],
+                        "network": cost["network"],
+                        "features": f"{features[0]} to {max(features)}" if features else "-",
+                        "resolutions": str(len(features) or "-"),
+                        "spacing, mm": " x ".join(f"{mm:.3g}" for mm in cost["spacing"]),
+                        "patch": " x ".join(map(str, cost["patch_size"])),
+                        "batch": cost["batch_size"],
+                        "steps": cost["steps"],
+                        "learning rate": f"{cost['initial_lr']:g}",
+                    }
+                )
+    return pd.DataFrame(rows).drop_duplicates()
+
+
 def cost_table(results: Results) -> pd.DataFrame:
     """What each contender costs, all its stages together."""
     titles = {

@@ -17,7 +17,7 @@ from nnunet_cardiac.cli.options import (
     above_0,
     add_allow_code_option,
     add_command,
-    add_compile_option,
+    add_cpu_options,
     add_device_option,
     add_memory_target_option,
     add_schedule_option,
@@ -110,7 +110,7 @@ def add_parser(commands) -> None:
     add_size_options(size)
     add_memory_target_option(p)
     add_device_option(p)
-    add_compile_option(p)
+    add_cpu_options(p)
     add_allow_code_option(p)
     p.add_argument(
         "--cores", type=whole_number, default=os.cpu_count(), metavar="N", help="for all jobs together, default all"
@@ -138,6 +138,7 @@ def run(options: argparse.Namespace) -> bool:
     if options.d is None:
         raise UserError("Name a data set with -d.")
     from nnunet_cardiac.benchmark import workflow
+    from nnunet_cardiac.training.on_cpu import check_device
 
     folder("nnUNet_preprocessed")
     folder("nnUNet_results")
@@ -155,6 +156,7 @@ def run(options: argparse.Namespace) -> bool:
         size=options.size,
         gpu_memory_target=options.gpu_memory_target,
         compile_on_cpu=options.compile,
+        bfloat16=options.bfloat16,
         seeds=sorted(set(options.seeds)),
         paper=options.paper,
         initial_lr=options.initial_lr,
@@ -167,8 +169,7 @@ def run(options: argparse.Namespace) -> bool:
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
     )
-    if settings.compile_on_cpu and settings.device != "cpu":
-        raise UserError("--compile is for -device cpu.")
+    check_device(settings.device, settings.compile_on_cpu, settings.bfloat16)
     problems = workflow.run(
         settings=settings,
         output=options.o,

@@ -5,7 +5,7 @@ import argparse
 from nnunet_cardiac.cli.options import (
     above_0,
     add_command,
-    add_compile_option,
+    add_cpu_options,
     add_device_option,
     add_model_options,
     add_schedule_option,
@@ -41,7 +41,7 @@ def add_parser(commands) -> None:
     p.add_argument("--initial_lr", type=above_0, metavar="LR", help="learning rate in place of the recipe's")
     add_schedule_option(p)
     p.add_argument("--seed", type=whole_number_or_0, metavar="N", help="of all random numbers, default the recipe's, 0")
-    add_compile_option(p)
+    add_cpu_options(p)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,5 +61,6 @@ def run(options: argparse.Namespace) -> None:
         initial_lr=options.initial_lr,
         npz=options.npz,
         compile_on_cpu=options.compile,
+        bfloat16=options.bfloat16,
         seed=options.seed,
     )

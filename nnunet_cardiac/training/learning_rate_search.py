@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from os.path import isfile, join
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from batchgenerators.utilities.file_and_folder_operations import maybe_mkdir_p
 
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json
-from nnunet_cardiac.training.compilation import compiled_on_cpu
+from nnunet_cardiac.training.on_cpu import faster_on_cpu
 from nnunet_cardiac.training.train import get_trainer, limit_steps, train_fold
 
 
@@ -26,6 +25,7 @@ def search_learning_rate(
     device: str = "cuda",
     seed: int = 0,
     compile_on_cpu: bool = False,
+    bfloat16: bool = False,
 ) -> dict[float, float]:
     """Trains briefly with each rate, and validates on whole images. Runs that are finished are not repeated.
 
@@ -36,7 +36,7 @@ def search_learning_rate(
         factors: multiples of the recipe's own rate
         steps: of the optimiser, in each run; the recipe's schedule is scaled to them
         place: folder for the runs
-        device, seed, compile_on_cpu: as in ``train``
+        device, seed, compile_on_cpu, bfloat16: as in ``train``
 
     Returns:
         by rate the mean Dice of structures and cases, 0 where a run came to nothing
@@ -48,18 +48,18 @@ def search_learning_rate(
         trainer.do_split = lambda: tuple(map(list, split))
         trainer.configuration_manager.configuration.pop("next_stage", None)
         trainer.initial_lr *= factor
-        dice[float(f"{trainer.initial_lr:.6g}")] = _train(trainer, steps, compile_on_cpu, seed)
+        dice[float(f"{trainer.initial_lr:.6g}")] = _train(trainer, steps, compile_on_cpu, bfloat16, seed)
     return dice
 
 
-def _train(trainer, steps: int, compile_on_cpu: bool, seed: int) -> float:
+def _train(trainer, steps: int, compile_on_cpu: bool, bfloat16: bool, seed: int) -> float:
     """The Dice of a run, which is finished if it is not; 0 if it came to nothing."""
     summary = join(trainer.output_folder, "validation", "summary.json")
     if not isfile(summary):
         limit_steps(trainer, steps)
         settings = {"budget": steps, "scaled_schedule": True, "initial_lr": trainer.initial_lr}
         try:
-            with compiled_on_cpu(trainer) if compile_on_cpu else nullcontext():
+            with faster_on_cpu(trainer, compile_on_cpu, bfloat16):
                 train_fold(trainer, False, settings, seed)
         except RuntimeError as e:
             if "inf in predicted" not in str(e):  # nnU-Net's words for logits that have grown without bounds

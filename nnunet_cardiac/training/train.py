@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import os
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from os.path import isdir, isfile, join
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import read_json, reason, unforeseen
-from nnunet_cardiac.training.compilation import compiled_on_cpu
+from nnunet_cardiac.training.on_cpu import check_device, faster_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
 from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
@@ -52,6 +52,7 @@ def train(
     initial_lr: float | None = None,
     npz: bool = False,
     compile_on_cpu: bool = False,
+    bfloat16: bool = False,
     seed: int | None = None,
     snapshots: bool = False,
 ) -> None:
@@ -69,6 +70,7 @@ def train(
         initial_lr: learning rate to start from; None for the recipe's own
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
         compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
+        bfloat16: compute a CPU's steps in bfloat16, as nnU-Net does a GPU's in float16
         seed: of all random numbers; None for the recipe's own. nnU-Net's own trainers are seeded when they start
         snapshots: keep the networks of ``SNAPSHOT_SHARES`` of the training, see ``snapshot_file``
 
@@ -76,10 +78,7 @@ def train(
         UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
             that cannot be compiled
     """
-    if compile_on_cpu and device != "cpu":
-        raise UserError(
-            "--compile is for -device cpu: on a GPU nnU-Net decides whether to compile, see nnUNet_compile."
-        )
+    check_device(device, compile_on_cpu, bfloat16)
     if (budget or initial_lr or seed) and num_gpus > 1:
         raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
@@ -111,8 +110,8 @@ def train(
                     if snapshots:
                         keep_snapshots(trainer)
                     settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
-                    settings |= {"initial_lr": trainer.initial_lr}
-                    with compiled_on_cpu(trainer) if compile_on_cpu else nullcontext():
+                    settings |= {"initial_lr": trainer.initial_lr, "bfloat16": bfloat16}
+                    with faster_on_cpu(trainer, compile_on_cpu, bfloat16):
                         if budget is not None:
                             limit_steps(trainer, budget, scale_schedule)
                         train_fold(trainer, npz, settings, seed)

@@ -1,4 +1,4 @@
-"""Compiled trainings on a CPU: for nnU-Net's trainers and ours, and a sentence where it cannot be had."""
+"""Trainings on a CPU, compiled or in bfloat16: for nnU-Net's trainers and ours, or a sentence why not."""
 
 import json
 from functools import partial
@@ -53,6 +53,29 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(planned, backend):
         train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], "cpu", budget=1, compile_on_cpu=True)
 
 
-def test_on_a_gpu_nnunet_compiles_of_itself():
-    with pytest.raises(UserError, match="--compile is for -device cpu"):
-        train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], "cuda", compile_on_cpu=True)
+@pytest.mark.parametrize("option, name", [("compile_on_cpu", "--compile"), ("bfloat16", "--bfloat16")])
+def test_on_a_gpu_nnunet_does_both_of_itself(option, name):
+    with pytest.raises(UserError, match=f"{name} is for -device cpu"):
+        train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], "cuda", **{option: True})
+
+
+@pytest.mark.parametrize("trainer, plans", [("nnUNetTrainer", "nnUNetPlans"), ("nnUNetTrainerDADU", "nnUNetDADUPlans")])
+def test_steps_in_bfloat16_and_weights_and_whole_images_in_float32(planned, tmp_path, monkeypatch, trainer, plans):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    seen = {True: set(), False: set()}
+    convolve = torch.nn.functional.conv2d
+
+    def watch(x, weight, *args, **kwargs):
+        result = convolve(x, weight, *args, **kwargs)
+        seen[torch.is_grad_enabled()].add((weight.dtype, result.dtype))
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", watch)
+    model = Model(DATASET, trainer, plans, "2d")
+    train(model, [0], "cpu", budget=1, bfloat16=True)
+    assert (torch.float32, torch.bfloat16) in seen[True]
+    assert (torch.float32, torch.float32) in seen[False], "validation of whole images"
+    folder = tmp_path / DATASET / model.name / "fold_0"
+    assert json.loads((folder / "training_cost.json").read_text())["bfloat16"]
+    weights = torch.load(folder / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
