@@ -363,3 +363,9 @@ def test_finished_preprocessing_is_kept_and_unfinished_is_not(planned, capsys):
 def test_demo_does_not_write_into_a_full_folder(tmp_path):
     (tmp_path / "mine").touch()
     assert "is not empty" in error_of("demo", "-o", tmp_path)
+
+
+def test_output_that_nobody_reads_to_the_end_is_no_fault(tmp_path):
+    command = f"{sys.executable} -m nnunet_cardiac benchmark --list 2> {tmp_path / 'said'} | head -n 1"
+    shown = subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout
+    assert shown.startswith("nnunet_2d") and not (tmp_path / "said").read_text()

@@ -48,6 +48,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with stopped_by_signals(), waiting(getattr(options, "wait", False)):
             failures = options.run(options)
+            sys.stdout.flush()
+    except BrokenPipeError:  # ``| head`` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)  # as a shell says SIGPIPE
     except Exception as e:
         if (said := sentence(e)) is None:
             raise
