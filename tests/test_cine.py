@@ -263,6 +263,15 @@ def test_a_cohort_that_was_interrupted_keeps_its_lines(cohort, tmp_path, monkeyp
     assert len(pd.read_csv(tmp_path / "out" / "cohort.csv")) == 5
 
 
+def test_a_full_gpu_stops_one_patient_and_is_told_with_the_way_out(cohort, tmp_path, monkeypatch):
+    source, _, _ = cohort
+    full = (_ for _ in ()).throw
+    monkeypatch.setattr(cine_cohort, "report_patient", lambda *a: full(torch.OutOfMemoryError("CUDA out of memory")))
+    problems = report_cohort(source, tmp_path / "out", None, Options())
+    told = pd.read_csv(tmp_path / "out" / "cohort.csv")["problem"]
+    assert len(problems) == len(told) == 5 and told.str.contains("GPU has too little memory.*predict --memory").all()
+
+
 def test_the_cohorts_page_tells_only_what_is_known(tmp_path):
     found = {"patient": "a & b", "report": "a & b/report.html", "problem": "", "LV_EDV_mL": 150.6, "RV_EDV_mL": np.nan}
     lost = {"patient": "c", "report": "", "problem": "c holds <nothing>."}

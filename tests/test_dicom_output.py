@@ -332,3 +332,11 @@ def test_follows_the_standard(written, siemens, tmp_path):
         checked = subprocess.run(["dciodvfy", "-new", file], capture_output=True, text=True)
         assert {"Segmentation", "ComprehensiveSR"} & set(checked.stderr.split())
         assert not [line for line in checked.stderr.splitlines() if line.startswith("Error")], file
+
+
+def test_a_source_that_was_lost_meanwhile_is_named(tmp_path):
+    study = write_study(tmp_path / "in", "siemens", n_slices=3, n_phases=4, shape=(48, 40), others=False)
+    analysis, file = analyse(study), study.sources[ED, 1].file
+    file.unlink()
+    with pytest.raises(UserError, match=rf"{file.name} cannot be read any more .*: run the command again"):
+        write_measurements(analysis, tmp_path / "report.dcm")

@@ -74,14 +74,17 @@ def corrupt(source: Path, target: Path, name: str, severity: int) -> None:
         severity: 1 to ``SEVERITIES``
 
     Raises:
-        UserError: TorchIO is missing
+        UserError: TorchIO is missing, or the image cannot be read
     """
     try:
         import torchio
     except ImportError as e:
         raise UserError("Images are made worse by TorchIO: pip install 'nnunet-cardiac[benchmark]'.") from e
     function, strengths = STRENGTHS[name]
-    image = sitk.ReadImage(str(source))
+    try:
+        image = sitk.ReadImage(str(source))
+    except RuntimeError as e:
+        raise UserError(f"{source} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
     voxels = sitk.GetArrayFromImage(image).astype(np.float32)
     spacing = (*image.GetSpacing(), 1.0)[:3]
     tensor = np.ascontiguousarray(np.moveaxis(np.atleast_3d(voxels), (0, 1, 2), (2, 1, 0)))[None]

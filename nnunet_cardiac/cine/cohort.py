@@ -11,10 +11,10 @@ from nnunet_cardiac.cine.output import REPORT
 from nnunet_cardiac.cine.read import NIFTI
 from nnunet_cardiac.cine.report import template
 from nnunet_cardiac.cine.run import Options, Segmenter, report_patient
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import write_rows
+from nnunet_cardiac.texts import unforeseen, write_rows
 
 TABLE, PAGE = "cohort.csv", "index.html"
 SHOWN = {
@@ -60,12 +60,11 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
             record = report_patient(patient, output / name, segmenter, options)
             row |= {"report": f"{name}/{REPORT}", "ed_phase": record["ed_phase"], "es_phase": record["es_phase"]}
             row |= record["indices"] | {"flags": "; ".join(flag["title"] for flag in record["flags"])}
-        except UserError as e:
-            row["problem"] = _without_paths(str(e).splitlines()[0], patient, name)
-            problems.append(f"{patient}: {e}")
         except Exception as e:  # one patient never stops the others
-            row["problem"] = f"It failed in a way that nobody foresaw ({type(e).__name__})."
-            problems.append(f"{patient}: {type(e).__name__}: {e}")
+            said = sentence(e)
+            shown = said or f"It failed in a way that nobody foresaw ({type(e).__name__})."  # its text may name someone
+            row["problem"] = _without_paths(shown.splitlines()[0], patient, name)
+            problems.append(f"{patient}: {said or unforeseen(e)}")
         rows[name] = row
         _write([rows[other] for other in names.values() if other in rows], output)
     return problems

@@ -49,10 +49,12 @@ from pydicom.uid import UID, MRImageStorage, generate_uid
 
 from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Patient, Source
+from nnunet_cardiac.dicom import read_dicom
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.system import versions
+from nnunet_cardiac.texts import reason
 
 RESEARCH_ONLY = "Research only, not for clinical use"
 SCHEME = "99NNUNETCARDIAC"
@@ -112,6 +114,17 @@ class _Image:
         return (own if keyword in own else self.header.SharedFunctionalGroupsSequence[0])[keyword].value[0]
 
 
+def _header(file: Path) -> Dataset:
+    """
+    Raises:
+        UserError: the file was there when the study was read, and is not now
+    """
+    try:
+        return read_dicom(file, stop_before_pixels=True, force=True)
+    except Exception as e:
+        raise UserError(f"{file} cannot be read any more ({reason(e)}): run the command again.") from e
+
+
 class _Images:
     """The source images of a cine at some phases.
 
@@ -124,7 +137,7 @@ class _Images:
             raise UserError("Only a cine that came as DICOM can have DICOM objects made: this one is no DICOM.")
         self.sources = analysis.cine.sources
         files = {source.file for phase in phases for source in self.sources[phase]}
-        self.headers = {file: pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files}
+        self.headers = {file: _header(file) for file in files}
         for file, header in self.headers.items():
             if not header.get("StudyInstanceUID") or not header.get("SeriesInstanceUID"):
                 raise UserError(

@@ -15,6 +15,7 @@ from nnunet_cardiac.cli.options import (
 )
 from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.texts import write_rows
 
@@ -89,7 +90,8 @@ def _run(options: argparse.Namespace, name: str) -> None:
         return
     try:
         if options.o.suffix == ".md":
-            options.o.write_text(f"{text}\n")
+            with written_whole(options.o) as file:
+                file.write_text(f"{text}\n", encoding="utf-8")
         else:
             write_rows(options.o, table, index=False, float_format="%.6g")
     except OSError as e:
