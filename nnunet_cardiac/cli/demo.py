@@ -1,5 +1,5 @@
-"""``nnunet_cardiac demo``: a real heart segmented, then the whole way from data on disk to a report on contenders, on
-phantom patients, on a CPU."""
+"""``nnunet_cardiac demo``: a real heart segmented and measured, then the whole way from data on disk to a report on
+contenders, on phantom patients, on a CPU."""
 
 import argparse
 import importlib.util
@@ -33,12 +33,13 @@ def add_parser(commands) -> None:
     """The command's options."""
     p = add_command(
         commands, "demo", run=run,
-        help="a real heart segmented, then all of the above on phantoms, on a laptop's CPU, in minutes",
-        description="Segments a real heart with the model that comes with the package, then shows the whole way on "
-        "synthetic patients: converts, plans and preprocesses them, trains nnU-Net's baseline and both stages of "
-        "CroCNet briefly, compares them in a benchmark, segments and measures patients on whom no network was trained.",
+        help="a real heart segmented and measured, then all of the above on phantoms, on a laptop's CPU, in minutes",
+        description="Segments a real heart and measures its cine with the model that comes with the package, then "
+        "shows the whole way on synthetic patients: converts, plans and preprocesses them, trains nnU-Net's baseline "
+        "and both stages of CroCNet briefly, compares them in a benchmark, segments and measures patients on whom no "
+        "network was trained.",
         needs="Snakemake, for the benchmark: pip install 'nnunet-cardiac[benchmark]'",
-        writes="FOLDER with everything in it: heart/heart.png, data, models, segmentations, "
+        writes="FOLDER with everything in it: heart/heart.png, heart/cine/report.html, data, models, segmentations, "
         "benchmark/report/index.html",
         examples=("nnunet_cardiac demo", "nnunet_cardiac demo -o ~/nnunet_cardiac_demo -device cuda"),
     )  # fmt: skip
@@ -87,7 +88,8 @@ def demonstrate(output: Path, device: str = "cpu") -> None:
     print(
         f"\nDone in {time.monotonic() - start:.0f} s. {STEPS} steps show that everything works, not which network is "
         "better: for that,\ntrain on real data for as long as the recipes say.\n"
-        f"\nReport: {benchmark / 'report' / 'index.html'}"
+        f"\nThe heart: {output / 'heart' / 'cine' / 'report.html'}"
+        f"\nThe benchmark: {benchmark / 'report' / 'index.html'}"
     )
 
 
@@ -123,23 +125,27 @@ def _steps(output: Path, benchmark: Path, device: str, log: TextIO) -> None:
         f"LV={examples.LV}", "-np", 1, show=True,
     )  # fmt: skip
     examples.draw(heart / "segmentations", heart / "heart.png")
-    print(f"  Look at {heart / 'heart.png'}.\n  The whole cine: nnunet_cardiac cine -i {examples.FOLDER} -o heart")
+    print(f"  Look at {heart / 'heart.png'}.")
 
-    say(f"2. {len(TRAINING_PATIENTS)} training and {len(TEST_PATIENTS)} test patients, synthetic, in ACDC's layout")
+    say("2. The same heart's whole cine: end-diastole and end-systole found, volumes, indices, a page to look at")
+    command("cine", "-i", examples.FOLDER, "-o", heart / "cine", "-device", device)
+    print(f"  Open {heart / 'cine' / 'report.html'}.")
+
+    say(f"3. {len(TRAINING_PATIENTS)} training and {len(TEST_PATIENTS)} test patients, synthetic, in ACDC's layout")
     from nnunet_cardiac.phantom.acdc import write_patients
 
     source = output / "phantom_ACDC"
     write_patients(source / "training", TRAINING_PATIENTS, **IMAGES)
     write_patients(source / "testing", TEST_PATIENTS, **IMAGES)
 
-    say("3. Conversion to nnU-Net's raw format, with two folds over the patients")
+    say("4. Conversion to nnU-Net's raw format, with two folds over the patients")
     command("convert", "acdc", "-i", source, "-d", DATASET, "--folds", 2)
 
-    say("4. Plans and preprocessing: nnU-Net's own, and CroCNet's")
+    say("5. Plans and preprocessing: nnU-Net's own, and CroCNet's")
     for planner in ("ExperimentPlanner", "CroCNetPlanner"):
         command("plan_and_preprocess", "-d", DATASET, "-pl", planner, "--small", PATCH)
 
-    say("5. Training: nnU-Net's baseline and, beside it, CroCNet: stage 1 on both folds, then stage 2 on one")
+    say("6. Training: nnU-Net's baseline and, beside it, CroCNet: stage 1 on both folds, then stage 2 on one")
     rows, columns = IMAGES["shape"]
     print(
         f"  Chosen so that small networks learn in a minute: {rows} x {columns} pixels of {IMAGES['spacing']} mm, "
@@ -163,13 +169,13 @@ def _steps(output: Path, benchmark: Path, device: str, log: TextIO) -> None:
     if beside.returncode:
         raise UserError(f"The baseline's training failed: see {baseline_log.name}.")
 
-    say("6. Benchmark: what is trained is used as it is; evaluation, cost, report")
+    say("7. Benchmark: what is trained is used as it is; evaluation, cost, report")
     command(
         "benchmark", "-d", DATASET, "--contenders", "nnunet_2d", "e2aunet", "crocnet", "-f", 0, "-device", device,
         "-o", benchmark, show=True,
     )  # fmt: skip
 
-    say("7. The test patients, on whom no network was trained: segmented by both stages of CroCNet, compared, measured")
+    say("8. The test patients, on whom no network was trained: segmented by both stages of CroCNet, compared, measured")
     raw = output / "nnUNet_raw" / f"Dataset{DATASET:0>3}_ACDC"
     predictions, truth, results = output / "segmentations", raw / "labelsTs", output / "test_patients"
     command("predict", "-i", raw / "imagesTs", "-o", predictions, *CROCNET, "-device", device)
