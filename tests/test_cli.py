@@ -369,3 +369,14 @@ def test_output_that_nobody_reads_to_the_end_is_no_fault(tmp_path):
     command = f"{sys.executable} -m nnunet_cardiac benchmark --list 2> {tmp_path / 'said'} | head -n 1"
     shown = subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout
     assert shown.startswith("nnunet_2d") and not (tmp_path / "said").read_text()
+
+
+def test_mistakes_are_told_before_pytorch_is_loaded(monkeypatch):
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    code = (
+        "import sys; from nnunet_cardiac.cli import main\n"
+        "try: main(['benchmark', '-d', '27', '--bfloat16'])\n"
+        "except SystemExit as e: print(e.code, 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "nnUNet_preprocessed is not set" in said and said.split()[-1] == "False"

@@ -28,7 +28,7 @@ from nnunet_cardiac.cli.options import (
     whole_number_or_0,
 )
 from nnunet_cardiac.cli.report import add_margin_option, print_report
-from nnunet_cardiac.environment import dataset_name, folder
+from nnunet_cardiac.environment import check_cpu_options, dataset_name, folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.lock import waiting
 
@@ -138,7 +138,6 @@ def run(options: argparse.Namespace) -> bool:
     if options.d is None:
         raise UserError("Name a data set with -d.")
     from nnunet_cardiac.benchmark import workflow
-    from nnunet_cardiac.training.on_cpu import check_device
 
     folder("nnUNet_preprocessed")
     folder("nnUNet_results")
@@ -169,7 +168,7 @@ def run(options: argparse.Namespace) -> bool:
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
     )
-    check_device(settings.device, settings.compile_on_cpu, settings.bfloat16)
+    check_cpu_options(settings.device, settings.compile_on_cpu, settings.bfloat16)
     problems = workflow.run(
         settings=settings,
         output=options.o,

@@ -15,19 +15,6 @@ FAILURES = (torch._dynamo.exc.TorchDynamoException, *filter(None, [getattr(_indu
 """What PyTorch raises where it cannot compile; ``InductorError`` is not in all of its versions."""
 
 
-def check_device(device: str, compile_network: bool, bfloat16: bool) -> None:
-    """
-    Raises:
-        UserError: an option for CPUs, and another device
-    """
-    if device != "cpu" and compile_network:
-        raise UserError(
-            "--compile is for -device cpu: on a GPU nnU-Net decides whether to compile, see nnUNet_compile."
-        )
-    if device != "cpu" and bfloat16:
-        raise UserError("--bfloat16 is for -device cpu: on a GPU nnU-Net computes in float16.")
-
-
 @contextmanager
 def faster_on_cpu(trainer, compile_network: bool, bfloat16: bool) -> Iterator[None]:
     """Gives a trainer of nnU-Net's that is not initialised yet, and trains on a CPU, what it would have on a GPU.

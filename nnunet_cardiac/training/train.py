@@ -21,14 +21,14 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
-from nnunet_cardiac.environment import read_splits
+from nnunet_cardiac.environment import check_cpu_options, read_splits
 from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import read_json, reason, unforeseen
-from nnunet_cardiac.training.on_cpu import check_device, faster_on_cpu
+from nnunet_cardiac.training.on_cpu import faster_on_cpu
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
 from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
@@ -78,7 +78,7 @@ def train(
         UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
             that cannot be compiled
     """
-    check_device(device, compile_on_cpu, bfloat16)
+    check_cpu_options(device, compile_on_cpu, bfloat16)
     if (budget or initial_lr or seed) and num_gpus > 1:
         raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
