@@ -16,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.texts import read_json
 from nnunet_cardiac.training.memory import PlannedNetwork, training_memory
@@ -39,10 +40,15 @@ def match(plans_file: str, configuration: str, model: str, other: PlansManager, 
         other: its plans
         stages: its configurations, first stage first; their costs are added, of memory the largest counts
         by: of ``COSTS``
+
+    Raises:
+        UserError: the plans are matched already, by something else
     """
     plans = read_json(Path(plans_file))
     own = plans["configurations"][configuration]
     if MATCHED in own:
+        if own[MATCHED]["by"] != by:
+            raise UserError(f"{plans_file} is matched by {own[MATCHED]['by']}, not by {by}: move it away.")
         return
     dataset_json = read_json(Path(plans_file).with_name("dataset.json"))
     channels, labels = len(dataset_json["channel_names"]), other.get_label_manager(dataset_json)
@@ -100,8 +106,10 @@ def flops(configuration: ConfigurationManager, input_channels: int, output_chann
     """Of one pass over an image of the data set's median size; where a network crops, the crop is in the middle."""
     network = PlannedNetwork.of(configuration)
     divisors = [math.prod(axis) for axis in zip(*network.arguments["strides"], strict=True)]
-    median = configuration.median_image_size_in_voxels
-    size = [math.ceil(side / divisor) * divisor for side, divisor in zip(median, divisors, strict=True)]
+    size = network.arguments.get("patch_size")  # of a network of one size
+    if size is None:
+        sides = zip(configuration.median_image_size_in_voxels, divisors, strict=True)
+        size = [math.ceil(side / divisor) * divisor for side, divisor in sides]
     with FakeTensorMode(), torch.no_grad():
         model = network.build(input_channels, output_channels).eval()
         if isinstance(model, Network):

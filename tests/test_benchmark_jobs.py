@@ -229,6 +229,11 @@ def test_small_plans_have_names_of_their_own(name, small):
     assert Settings(DATASET, [0], "nnunet_2d").plans_name(name) == name
 
 
+def test_plans_for_another_memory_have_names_of_their_own():
+    settings = Settings(DATASET, [0], "nnunet_2d", gpu_memory_target=7.5)
+    assert settings.plans_name("nnUNetDADUPlans", 2) == "nnUNetSeed2Memory7_5DADUPlans"
+
+
 def test_settings_are_read_as_they_were_written():
     for size in (None, SIZES["half"].with_patch(96)):
         settings = Settings(DATASET, [0], "nnunet_2d", SETTINGS.contenders, size=size, seeds=[0, 1], lr_factors=[1.0])

@@ -19,7 +19,7 @@ from nnunet_cardiac.benchmark import pictures, sections, tables
 from nnunet_cardiac.benchmark.claim import ITEMS, claim_table
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import EXPERT, choose, draw_case, draw_cases, outline, polygons, side_by_side
-from nnunet_cardiac.benchmark.report import write_report
+from nnunet_cardiac.benchmark.report import _command, write_report
 from nnunet_cardiac.benchmark.results import Results, _load_test, load
 from nnunet_cardiac.benchmark.sections import Content
 from nnunet_cardiac.benchmark.settings import TEST_SET
@@ -304,11 +304,35 @@ def test_patients_of_a_further_test_are_measured_too(results, benchmark):
     assert agreement[["index", "patients", "bias"]].tolist() == ["LV_EF_percent", 2, "+0.5"]
 
 
+def test_what_a_reader_must_know_is_told(results):
+    first, second, *others = results.contenders
+    assert not results.remarks
+    found = replace(first, circumstances=[first.circumstances[0] | {"budget": 10, "bfloat16": True}])
+    choosing = replace(second, circumstances=[second.circumstances[0] | {"keeps_best": True}])
+    remarks = replace(results, contenders=[found, choosing, *others]).remarks
+    assert remarks[0] == (
+        f"{first.name} was found trained, with a budget of 10 steps and an initial learning rate of 0.01, in bfloat16."
+    )
+    assert f"In favour of {second.name}: the recipe keeps its best epoch" in remarks[1] and len(remarks) == 2
+
+
+def test_the_command_can_be_given_again(results):
+    contenders = results.settings.contenders
+    matched = {"matched_dadu": replace(contenders["dadu"], name="matched_dadu", matched_to="dadu")}
+    mine = {"mine": replace(contenders["dadu"], name="mine")}
+    settings = replace(results.settings, contenders=contenders | matched | mine, bfloat16=True, match="memory")
+    command = _command(replace(results, settings=settings))
+    assert "--contenders nnunet_2d crocnet dadu e2aunet mine --contenders_file FILE -f 0 1" in command
+    assert command.endswith("--bfloat16 --baseline matched --match memory")
+
+
 def test_what_was_trained_is_told_by_stage(results):
     table = tables.plans_table(results)
     assert table[table["contender"] == "crocnet"]["stage"].tolist() == ["2d", "2d_cascade"]
     row = table[table["contender"] == "dadu"].iloc[0]
-    assert row.tolist()[2:] == ["Network", "16 to 128", "4", "1.5 x 1.4", "128 x 112", 8, 1000, "0.01"]
+    assert row.tolist()[2:] == [
+        "nnUNetDADUPlans", "Network", "16 to 128", "4", "1.5 x 1.4", "128 x 112", 8, 1000, "0.01", "float16",
+    ]  # fmt: skip
     bare = [replace(c, trainings={}) for c in results.contenders]
     assert tables.plans_table(replace(results, contenders=bare)).empty
 

@@ -10,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_cardiac.architectures import contenders
 from nnunet_cardiac.benchmark.contenders import matched_baselines
 from nnunet_cardiac.benchmark.settings import Settings
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.planners.matched import COSTS, MATCHED, match
 from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
 
@@ -50,6 +51,31 @@ def test_plans_that_are_matched_are_kept(residual, planned):
     for name in ("nnUNetCroCNetPlans", "nnUNetDADUPlans"):
         match(str(file), "2d", name, PlansManager(str(planned / f"{name}.json")), ["2d"], "parameters")
     assert json.loads(file.read_text())["configurations"]["2d"][MATCHED]["model"] == "nnUNetCroCNetPlans"
+
+
+def test_plans_that_are_matched_by_something_else_are_refused(residual, planned):
+    other = PlansManager(str(planned / "nnUNetDADUPlans.json"))
+    file = str(residual())
+    match(file, "2d", "dadu", other, ["2d"], "parameters")
+    with pytest.raises(UserError, match="is matched by parameters, not by flops: move it away"):
+        match(file, "2d", "dadu", other, ["2d"], "flops")
+
+
+def test_contenders_that_differ_in_the_recipe_share_a_baseline_and_ways_of_matching_do_not():
+    chosen = [contenders()[name] for name in ("dadu_nnunet_recipe", "dadu", "dadu_no_edges")]
+    names = [[c.plans for c in matched_baselines(chosen, by)] for by in ("flops", "memory")]
+    assert names == [
+        ["nnUNetMatchedToDaduNnunetRecipePlans", "nnUNetMatchedToDaduNoEdgesPlans"],
+        ["nnUNetMatchedMemoryToDaduNnunetRecipePlans", "nnUNetMatchedMemoryToDaduNoEdgesPlans"],
+    ]
+
+
+def test_networks_of_one_size_are_counted_at_that_size(planned):
+    name = plan_and_preprocess(planned.name, "MonaiPlanner", ["2d_unetr"], plans_name="nnUNetOneSizePlans")
+    configuration = PlansManager(str(planned / f"{name}.json")).get_configuration("2d_unetr")
+    (planned / f"{name}.json").unlink()
+    assert list(configuration.patch_size) != list(configuration.median_image_size_in_voxels)
+    assert COSTS["flops"](configuration, 1, 4) > 0
 
 
 def test_every_contender_but_nnunets_own_gets_one():

@@ -130,16 +130,48 @@ def test_snapshots_end_with_the_network_that_is_evaluated(results):
     assert len({*table.iloc[-1, -5:]}) > 1  # something was learned, or unlearned
 
 
-def test_segmentations_of_a_network_that_was_trained_anew_are_made_anew(benchmark, monkeypatch):
+def test_segmentations_of_other_networks_are_made_anew(benchmark, monkeypatch):
     settings = benchmark.read_settings()
     model = settings.model(settings.contenders["nnunet_2d"])
-    old = benchmark.predictions(model, "imagesTs")
-    seen = []
-    monkeypatch.setitem(protocols.TESTS, "imagesTs", lambda *_: seen.append(old.exists()) or [])
+    old = benchmark.predictions(model, "imagesTs") / "old.nii.gz"
+    kept = []
+
+    def look(*_) -> list[str]:
+        kept.append(old.exists())
+        old.touch()
+        return []
+
+    monkeypatch.setitem(protocols.TESTS, "imagesTs", look)
+    old.touch()
     protocols.test(benchmark, settings, model, "imagesTs")
     os.utime(benchmark.fold_folder(settings, model, 1) / "checkpoint_final.pth", (time.time() + 60,) * 2)
-    protocols.test(benchmark, settings, model, "imagesTs")
-    assert seen == [True, False]
+    protocols.test(benchmark, settings, model, "imagesTs")  # trained anew
+    os.utime(benchmark.fold_folder(settings, model, 1) / "checkpoint_final.pth", (time.time() - 60,) * 2)
+    protocols.test(benchmark, replace(settings, folds=[0]), model, "imagesTs")  # an ensemble of fewer
+    protocols.test(benchmark, replace(settings, folds=[0]), model, "imagesTs")
+    assert kept == [True, False, False, True]
+
+
+def test_a_test_takes_the_folds_that_are_trained(benchmark, monkeypatch):
+    settings = benchmark.read_settings()
+    model = settings.model(settings.contenders["nnunet_2d"])
+    seen = []
+    monkeypatch.setattr(protocols, "test", lambda b, asked, *_: seen.append(asked.folds) or [])
+    record = jobs.test(benchmark, replace(settings, folds=[0, 1, 2]), Job("test", model.name, where="imagesTs"))
+    assert seen == [[0, 1]] and record["folds"] == [0, 1]
+
+
+def test_images_made_worse_are_compared_with_the_same_folds_as_they_are(results):
+    own, tested = results.contenders[0], results.tests["corrupted"].contenders[0]
+    of_one = replace(tested, metrics=tested.metrics[tested.metrics["fold"] == 1])
+    few = replace(results, tests={"corrupted": replace(results.tests["corrupted"], contenders=[of_one])})
+    expected = own.metrics[own.metrics["fold"] == 1].groupby("case")["dice"].mean().mean()
+    assert protocol_tables.corruption_table(few).iloc[0]["as it is"] == f"{expected:.3f}"
+
+
+def test_of_another_data_set_only_shared_structures_are_measured(results):
+    indices = results.tests[OTHER].contenders[0].measurement.agreement().index
+    assert "LV_EDV_mL" in indices and "LV_mass_g" in indices and not [name for name in indices if "RV" in name]
 
 
 def test_postprocessing_removes_islands_alone(results):

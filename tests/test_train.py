@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from conftest import CASCADE, DATASET, run_nnunet
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.training import train
+from nnunet_cardiac.training.train import keep_snapshots, snapshot_file
 from nnunet_cardiac.training.trainer import RecipeTrainer
 
 STAGE_1, STAGE_2 = (f"nnUNetTrainerCroCNet__nnUNetCroCNetPlans__{c}" for c in ("2d", "2d_cascade"))
@@ -43,6 +46,7 @@ KILLED = """
 import os, signal, sys
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.training import train
+from nnunet_cardiac.training.train import keep_snapshots, snapshot_file
 from nnunet_cardiac.training.trainer import RecipeTrainer
 
 def kill(trainer, on_epoch_end=RecipeTrainer.on_epoch_end):
@@ -154,3 +158,26 @@ def test_nnunetv2_train_does_the_same_work(trained_crocnet, tmp_path, monkeypatc
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     with pytest.raises(UserError, match="first train 2d, folds 0, 1"):
         run_nnunet("nnUNetv2_train", *arguments)
+
+
+def test_a_training_that_stops_early_has_all_snapshots():
+    """Of 10 epochs 5 are trained; a kill at the end of the second leaves its snapshot, and the epoch is done again."""
+    kept, killed = [], []
+
+    def end_epoch() -> None:
+        if trainer.current_epoch == 1 and not killed:
+            killed.append(True)
+            raise KeyboardInterrupt
+        trainer.current_epoch += 1
+
+    trainer = SimpleNamespace(
+        num_epochs=10, current_epoch=0, output_folder="", on_epoch_end=end_epoch, on_train_end=lambda: None,
+        save_checkpoint=lambda name: kept.append((name, trainer.current_epoch)),
+    )  # fmt: skip
+    keep_snapshots(trainer)
+    while trainer.current_epoch < 5:
+        with suppress(KeyboardInterrupt):
+            trainer.on_epoch_end()
+    trainer.on_train_end()
+    names = [snapshot_file(share) for share in (20, 20, 40, 60, 80)]
+    assert kept == list(zip(names, (1, 1, 3, 5, 5), strict=True))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from nnunet_cardiac.benchmark import tables
 from nnunet_cardiac.benchmark.results import Results
-from nnunet_cardiac.benchmark.settings import CORRUPTED
+from nnunet_cardiac.benchmark.settings import CORRUPTED, TEST_SET
 from nnunet_cardiac.system import versions
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _of_data(content: Content) -> dict[int, str]:
     folds = results.settings.folds
     made_of = {column: _counts(cases[column]) for column in ("phase", "group", "vendor")}
     told = "; ".join(f"{column}: {counts}" for column, counts in made_of.items() if counts)
+    own_test = TEST_SET in results.tests
     absent = sum(c.metrics["state"].eq("absent").sum() for c in results.contenders[:1])
     return {
         7: f"{results.settings.dataset} in nnU-Net's raw format.",
@@ -131,7 +132,8 @@ def _of_data(content: Content) -> dict[int, str]:
             else "Patients ARE SHARED by folds: see to the splits." if shared
             else "Patients: none is in two folds.",
         21: f"{patients} patients, {len(cases)} cases." + _detectable(content.tests),
-        32: f"Held-out cases of the same data set: {patients} patients, {len(cases)} cases.",
+        32: f"Held-out cases of the same data set: {patients} patients, {len(cases)} cases."
+            + (" Its own test cases (imagesTs), segmented by the ensemble of the folds." if own_test else ""),
         35: f"{patients} patients and {len(cases)} cases were evaluated."
             + (f" Left out: {'; '.join(results.problems[:5])}" if results.problems else " None was left out."),
         36: f"Cases, {told}." if told else "",
@@ -161,6 +163,13 @@ def _of_models(results: Results) -> dict[int, str]:
     trainers = "; ".join(dict.fromkeys(f"{c.name}: {c.contender.trainer}" for c in results.contenders))
     length = f"{settings.budget} optimiser steps each" if settings.budget else "each recipe's own length"
     spent = tables.expense(results)
+    ensembles = [test for test in results.tests if test == TEST_SET or test.startswith("Dataset")]
+    searched = (
+        f" Before each training, {len(settings.lr_factors)} rates were tried in {settings.search_steps} steps on four "
+        "fifths of its patients, and the best on the other fifth was taken."
+        if settings.lr_factors
+        else ""
+    )
     return {
         6: f"Comparison of {len(results.contenders)} contenders with {settings.baseline}, by cross-validation.",
         22: f"{models}.",
@@ -171,10 +180,12 @@ def _of_models(results: Results) -> dict[int, str]:
             f"{_listed({cost['hardware'] for cost in costs}) or 'hardware that was not recorded'}; batches of "
             f"{_listed({cost['batch_size'] for cost in costs if 'batch_size' in cost}) or 'the plans'}; initial "
             "learning rates of "
-            f"{_listed({format(cost['initial_lr'], 'g') for cost in costs if 'initial_lr' in cost}) or 'the recipes'}.",
+            f"{_listed({format(cost['initial_lr'], 'g') for cost in costs if 'initial_lr' in cost}) or 'the recipes'}."
+            f"{searched}",
         26: "The weights with which each recipe ends. A recipe that keeps its best epoch (DADU's, HALSR-Net's) chooses "
             "it by the online validation on the fold's held-out cases, which is in its favour.",
-        27: "None: every case is predicted by the one network of its fold, with mirroring.",
+        27: "Held-out cases: none, each is predicted by the one network of its fold, with mirroring."
+            + (" Other test cases: the mean of the folds' probabilities." if ensembles else ""),
         43: "nnunet-cardiac is free software (Apache-2.0).",
     }  # fmt: skip
 

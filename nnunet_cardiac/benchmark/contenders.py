@@ -36,21 +36,30 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def matched_baselines(chosen: Sequence[Contender]) -> list[Contender]:
-    """A baseline for every contender that is not nnU-Net's own: its residual encoder U-Net at the contender's cost."""
+def matched_baselines(chosen: Sequence[Contender], by: str = "flops") -> list[Contender]:
+    """nnU-Net's residual encoder U-Net at the cost of each network that is not nnU-Net's own.
+
+    Args:
+        chosen: contenders; those that differ in the recipe alone share a baseline
+        by: what is matched, see ``nnunet_cardiac.planners.matched.COSTS``
+    """
     own = {contender.planner for contender in ARCHITECTURES["nnU-Net"].contenders}
+    how = "" if by == "flops" else by.capitalize()
+    networks: dict[tuple[str, str], Contender] = {}
+    for c in chosen:
+        if c.planner not in own:
+            networks.setdefault((c.plans, c.configuration), c)
     return [
         Contender(
             f"matched_{c.name}",
             planner=MATCHED_PLANNER,
-            plans=f"nnUNetMatchedTo{''.join(word.capitalize() for word in c.name.split('_'))}Plans",
+            plans=f"nnUNetMatched{how}To{''.join(word.capitalize() for word in c.name.split('_'))}Plans",
             configuration="3d_fullres" if c.configuration.startswith("3d") else "2d",
             trainer="nnUNetTrainer",
             description=f"nnU-Net's residual encoder U-Net at the cost of {c.name}, nnU-Net's recipe",
             matched_to=c.name,
         )
-        for c in chosen
-        if c.planner not in own
+        for c in networks.values()
     ]
 
 

@@ -1,6 +1,5 @@
 """Images made worse in graded steps, as scanners and patients make them: TorchIO's transforms, with fixed strengths."""
 
-import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import written_whole
 
 
 def _noise(image, strength: float, seed: int):
@@ -96,6 +96,5 @@ def corrupt(source: Path, target: Path, name: str, severity: int) -> None:
     new = sitk.GetImageFromArray(np.moveaxis(worse.numpy()[0], (0, 1, 2), (2, 1, 0)).reshape(voxels.shape))
     new.CopyInformation(image)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}.{target.name}")
-    sitk.WriteImage(new, str(partial))
-    os.replace(partial, target)
+    with written_whole(target) as partial:
+        sitk.WriteImage(new, str(partial))

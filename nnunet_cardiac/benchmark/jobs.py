@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job, write_text
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
-from nnunet_cardiac.benchmark.schedule import Schedule
+from nnunet_cardiac.benchmark.schedule import Schedule, first_seed
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import check_trainer, folder, load_plans, read_splits
 from nnunet_cardiac.errors import UserError, sentence
@@ -134,7 +134,7 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     check_trainer(model.trainer)
     seed, rate = settings.seed_of(model.plans), settings.initial_lr
     if settings.lr_factors:
-        first = replace(model, plans=settings.copied_plans().get(model.plans, model.plans))
+        first = first_seed(model, settings.copied_plans())
         rate = (benchmark.read_record(Job("tune", first.name, fold)) or {})["initial_lr"]
     training.train(
         model, [fold], settings.device, budget=settings.budget, scale_schedule=settings.scale_schedule, initial_lr=rate,
@@ -193,8 +193,10 @@ def test(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """A test beyond the held-out cases. Records what is missing."""
     from nnunet_cardiac.benchmark import protocols
 
-    problems = protocols.test(benchmark, settings, Model.named(settings.dataset, job.name), str(job.where))
-    return {"problems": problems, "folds": settings.folds, "corruptions": settings.corruptions}
+    model = Model.named(settings.dataset, job.name)
+    folds = [fold for fold in settings.folds if benchmark.record(Job("train", model.name, fold)).is_file()]
+    problems = protocols.test(benchmark, replace(settings, folds=folds), model, str(job.where))
+    return {"problems": problems, "folds": folds, "corruptions": settings.corruptions}
 
 
 def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:

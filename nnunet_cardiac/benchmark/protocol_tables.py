@@ -28,20 +28,25 @@ def postprocessing_table(results: Results) -> pd.DataFrame:
 
 def matched_table(results: Results, margin: float) -> pd.DataFrame:
     """Contenders against nnU-Net's residual encoder U-Net of the same cost; see ``compare``."""
-    by_name = {c.name: c for c in results.contenders}
+    networks = {name: (c.plans, c.configuration) for name, c in results.settings.contenders.items()}
     pairs = [
-        (by_name[c.contender.matched_to], c) for c in results.contenders if c.contender.matched_to in by_name
-    ]  # fmt: skip
-    rows = []
+        (c, baseline)
+        for baseline in results.contenders
+        for c in results.contenders
+        if baseline.contender.matched_to and networks[c.name] == networks[baseline.contender.matched_to]
+    ]
+    costs = [("flops_per_slice", "GFLOPs per slice", 1e9), ("parameters", "parameters (M)", 1e6)]
+    costs += [("peak_memory_GB", "peak memory (GB)", 1)] if results.settings.match == "memory" else []
+    rows, p_values = [], []
     for contender, baseline in pairs:
         dice = [c.by_case("dice") for c in (contender, baseline)]
         test = compare({contender.name: dice[0]}, dice[1], contender.patients, margin).iloc[0]
         if not test["n"]:  # nobody whom both have segmented
             continue
         row: dict = {"contender": contender.name}
-        for key, title, unit in (("flops_per_slice", "GFLOPs per slice", 1e9), ("parameters", "parameters (M)", 1e6)):
-            costs = (number(c.cost[key] / unit, ".2f") for c in (contender, baseline))
-            row[f"{title}, baseline's"] = ", ".join(costs)
+        for key, title, unit in costs:
+            row[f"{title}, baseline's"] = ", ".join(number(c.cost[key] / unit, ".2f") for c in (contender, baseline))
+        p_values.append(test["p"])
         rows.append(
             row
             | {
@@ -54,7 +59,7 @@ def matched_table(results: Results, margin: float) -> pd.DataFrame:
             }
         )
     if rows:
-        corrected = multipletests([float(row["p"]) for row in rows], method="holm")[1]
+        corrected = multipletests(p_values, method="holm")[1]
         rows = [{**row, "p (Holm)": f"{p:.2g}"} for row, p in zip(rows, corrected, strict=True)]
     return pd.DataFrame(rows)
 
@@ -100,11 +105,12 @@ def corruption_curves(results: Results) -> dict[str, dict[str, list[dict[str, fl
 
 
 def _both(results: Results, where: str) -> list[tuple[ContenderResults, ContenderResults]]:
-    """Every tested contender's results on the held-out cases, of the seeds that are tested, and those of the test."""
+    """Every tested contender's results on the held-out cases, of the folds and seeds that are tested, and those of the
+    test."""
     own = {c.name: c for c in results.contenders}
     pairs = []
     for tested in results.tests[where].contenders if where in results.tests else ():
         metrics = own[tested.name].metrics
-        same_seeds = metrics[metrics["seed"].isin(tested.metrics["seed"].unique())]
-        pairs.append((replace(own[tested.name], metrics=same_seeds), tested))
+        same = metrics.merge(tested.metrics[["fold", "seed"]].drop_duplicates())
+        pairs.append((replace(own[tested.name], metrics=same), tested))
     return pairs

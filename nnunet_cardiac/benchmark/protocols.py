@@ -20,6 +20,7 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.evaluation.measure import measure, write_measurement
 from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.files import is_json, write_json
 from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json, write_rows
@@ -31,17 +32,23 @@ def test(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: st
 
     Args:
         benchmark, settings: whose
-        model: trained on all of the settings' folds
+        model: trained on the settings' folds, all of them
         where: one of the settings' ``tests``
 
     Raises:
         UserError: what is to be tested on is not there
     """
     trained = [benchmark.fold_folder(settings, model, fold) / "checkpoint_final.pth" for fold in settings.folds]
-    place = benchmark.predictions(model, where)
+    place, made_with = benchmark.predictions(model, where), benchmark.predictions(model, where) / "folds.json"
     newest = max(file.stat().st_mtime for file in trained)
-    if any(file.lstat().st_mtime < newest for file in place.rglob("*")):  # of networks that were trained anew since
+    if place.is_dir() and (
+        not is_json(made_with)
+        or read_json(made_with) != {"folds": settings.folds}  # by another ensemble
+        or any(file.lstat().st_mtime < newest for file in place.rglob("*"))  # of networks that were trained anew since
+    ):
         shutil.rmtree(place)
+    place.mkdir(parents=True, exist_ok=True)
+    write_json({"folds": settings.folds}, made_with)
     return TESTS.get(where, _external)(benchmark, settings, model, where)
 
 
@@ -65,7 +72,7 @@ def evaluate_cases(
     write_evaluation(result, output, picture=False)
     problems = result.problems
     try:
-        measurement = measure(predictions, truth, dataset_json, table)
+        measurement = measure(predictions, truth, dataset_json, table, labels)
         write_measurement(measurement, output, picture=False)
         problems += measurement.problems
     except UserError as e:  # no ventricles, or no phases

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from nnunet_cardiac.benchmark import claim, tables
+from nnunet_cardiac.benchmark.contenders import BUILT_IN
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import STEPS_PER_PIXEL, CasePicture, metrics_of
 from nnunet_cardiac.benchmark.results import Results, load
@@ -159,7 +160,9 @@ def _circumstances(results: Results) -> dict[str, str]:
 def _command(results: Results) -> str:
     """The command that makes this benchmark."""
     s = results.settings
-    parts = [f"nnunet_cardiac benchmark -d {s.dataset}", f"--contenders {' '.join(s.contenders)}"]
+    named = [name for name, contender in s.contenders.items() if not contender.matched_to]
+    parts = [f"nnunet_cardiac benchmark -d {s.dataset}", f"--contenders {' '.join(named)}"]
+    parts += ["--contenders_file FILE"] if set(named) - BUILT_IN.keys() else []
     parts += [f"-f {' '.join(map(str, s.folds))}", f"-device {s.device}"]
     parts += [f"--budget {s.budget}"] if s.budget else []
     parts += ["--unscaled_schedule"] if not s.scale_schedule else []
@@ -174,5 +177,8 @@ def _command(results: Results) -> str:
     parts += [f"--external {' '.join(external)}"] if external else []
     parts += [s.size.option] if s.size else []
     parts += [f"-gpu_memory_target {s.gpu_memory_target}"] if s.gpu_memory_target else []
-    parts += [f"--baseline {s.baseline}"]
+    parts += ["--compile"] if s.compile_on_cpu else []
+    parts += ["--bfloat16"] if s.bfloat16 else []
+    matched = len(named) < len(s.contenders)
+    parts += [f"--baseline matched --match {s.match}" if matched else f"--baseline {s.baseline}"]
     return " ".join(parts)

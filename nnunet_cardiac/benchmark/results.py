@@ -11,6 +11,7 @@ import pandas as pd
 
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
+from nnunet_cardiac.benchmark.schedule import first_seed
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SNAPSHOTS, Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import METRICS
@@ -98,21 +99,34 @@ class Results:
 
     @property
     def remarks(self) -> list[str]:
-        """Trainings that were not what the settings ask for: models that were found, and are used as they are."""
+        """What a reader must know of the trainings: models that were found, and are used as they are, and recipes that
+        look at the held-out cases."""
         remarks = []
         for c in self.contenders:
-            for budget in sorted({r["budget"] or 0 for r in c.circumstances} - {self.settings.budget or 0}):
-                rates = sorted({f"{r['initial_lr']:g}" for r in c.circumstances if r["budget"] == budget})
-                remarks.append(
-                    f"{c.name} was found trained, with a budget of {budget} steps and an initial learning rate of "
-                    f"{' and '.join(rates)}."
-                )
+            found = {
+                f"{c.name} was found trained, with {_length(r)} and an initial learning rate of {r['initial_lr']:g}"
+                f"{', in bfloat16' if r.get('bfloat16') else ''}."
+                for r in c.circumstances
+                if (r["budget"] or 0) != (self.settings.budget or 0)
+                or self.settings.initial_lr not in (None, r["initial_lr"])
+                or r.get("bfloat16", False) != self.settings.bfloat16
+            }
+            remarks += sorted(found)
+        if choosing := [c.name for c in self.contenders if any(r.get("keeps_best") for r in c.circumstances)]:
+            remarks.append(
+                f"In favour of {', '.join(choosing)}: the recipe keeps its best epoch, which it chooses by the online "
+                "validation on the held-out cases."
+            )
         return remarks
 
     @property
     def structures(self) -> list[str]:
         """In the order of the data set's labels."""
         return list(dict.fromkeys(s for c in self.contenders for s in c.metrics["structure"].unique()))
+
+
+def _length(record: dict) -> str:
+    return f"a budget of {record['budget']} steps" if record["budget"] else "its recipe's own length"
 
 
 def load(benchmark: BenchmarkFolder) -> Results:
@@ -210,11 +224,12 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
         for seed in sorted({seed for _, seed in places})
         for stage in _stages(benchmark, models[seed])
     }
+    copies = settings.copied_plans()
     searches = {
         (stage.configuration, fold): record
         for (stage, _), records in trainings.items()
         for fold in records
-        if (record := benchmark.read_record(Job("tune", stage.name, fold)))
+        if (record := benchmark.read_record(Job("tune", first_seed(stage, copies).name, fold)))
     }
     metrics, anatomy = pd.concat(read("metrics.csv")), of_first(read("anatomy.csv"))
     return ContenderResults(

@@ -11,6 +11,16 @@ State = Literal["done", "failed", "blocked", "ready", "waiting"]
 """``failed``: in this call; ``blocked``: needs what has failed; ``ready``: all that it needs is done."""
 
 
+def first_seed(model: Model, copies: Mapping[str, str]) -> Model:
+    """The model that differs from another in the seed alone.
+
+    Args:
+        model: the other
+        copies: plans that are copied, for another seed, and from what
+    """
+    return replace(model, plans=copies.get(model.plans, model.plans))
+
+
 @dataclass(frozen=True)
 class Schedule:
     """
@@ -52,7 +62,7 @@ class Schedule:
     def _first_seed(self, model: str) -> str | None:
         """The model that differs in the seed alone, if there is one."""
         of = Model.named(self.dataset, model)
-        return replace(of, plans=self.copies[of.plans]).name if of.plans in self.copies else None
+        return first_seed(of, self.copies).name if of.plans in self.copies else None
 
     def needs(self, job: Job) -> list[Job]:
         """The jobs that must be done before ``job``; the plans alone, as long as they do not tell the stages."""

@@ -248,9 +248,10 @@ def chance(content: Content) -> Section:
     return Section("chance", "What is chance", [
         Row([
             Table("ranks", "Ranks, and how stable they are", tables.rank_table(results), note=(
-                "Ranks of means; which rank a contender keeps in 95 % of 1,000 bootstrap draws of the patients, in how "
-                "many it is first, and how much the whole order of a draw resembles this one (Kendall's tau, mean), as "
-                "challengeR does (Wiesenfarth et al., Scientific Reports 11, 2021).")),
+                "Ranks of means over the patients whom all have segmented; which rank a contender keeps in 95 % of "
+                "1,000 bootstrap draws of these patients, in how many it is first, and how much the whole order of a "
+                "draw resembles this one (Kendall's tau, mean), as challengeR does (Wiesenfarth et al., Scientific "
+                "Reports 11, 2021).")),
             Table("variance", "What the scatter is of", tables.variance_table(results), note=(
                 "Standard deviations of patients' mean Dice, and shares of the variance, by the method of moments: of "
                 "folds, of patients within a fold, of trainings that differ in their seed alone, and the rest. A "
@@ -303,7 +304,8 @@ def beyond(content: Content) -> Section:
             "alike. Everything else in this report is as the networks left it.")),
         Table("snapshots", "Earlier moments of the training", protocol_tables.snapshot_table(results), note=(
             "Mean Dice of the held-out cases after each share of the training (as DADU's Table 2); of a cascade, after "
-            "that share of every stage's.")),
+            "that share of every stage's. Earlier networks are as they were at that moment; those of 100 % are what "
+            "the recipe ends with, of some the best epoch.")),
     ]  # fmt: skip
     return Section("beyond", "Beyond the held-out cases", [p for p in parts if not isinstance(p, Table) or len(p.data)])
 

@@ -76,7 +76,7 @@ class Settings:
     @property
     def has_own_models(self) -> bool:
         """Whether its models are not what nnU-Net's own commands would train, so that nobody may take them for that."""
-        return bool(self.budget or self.initial_lr or self.lr_factors or self.snapshots)
+        return bool(self.budget or self.initial_lr or self.lr_factors or self.snapshots or self.bfloat16)
 
     def plans_name(self, plans: str, seed: int = 0) -> str:
         """Plans of a contender, of the benchmark's size.
@@ -85,7 +85,12 @@ class Settings:
             plans: the contender's
             seed: models are told apart by their plans' names, so another seed has a copy of them
         """
-        plans = self.size.plans_name(plans) if self.size else prefixed("Paper", plans) if self.paper else plans
+        if self.size:
+            plans = self.size.plans_name(plans)
+        elif self.paper:
+            plans = prefixed("Paper", plans)
+        elif self.gpu_memory_target:  # plans of this name that are there already may be for another memory
+            plans = prefixed(f"Memory{self.gpu_memory_target:g}".replace(".", "_"), plans)
         return prefixed(f"Seed{seed}", plans) if seed else plans
 
     def copied_plans(self) -> dict[str, str]:

@@ -36,17 +36,19 @@ PUBLISHED_METRICS = {
 
 
 def full_table(results: Results) -> pd.DataFrame:
-    """Every metric of every contender and structure, see ``describe``, with the counts of absent structures."""
+    """Every metric of every contender and structure, see ``describe``, with counts of absent structures (means of the
+    seeds)."""
     rows = []
     for contender in results.contenders:
         states = contender.metrics.groupby("structure")["state"].value_counts().unstack(fill_value=0)
         states = states.reindex(index=results.structures, columns=list(STATES), fill_value=0)
         states.loc["mean"] = states.sum()
+        states /= contender.metrics["seed"].nunique()
         values = pd.concat({structure: contender.case_means[structure] for structure in states.index}, axis=1)
         described = describe_columns(values, contender.patients)
         for (structure, metric), numbers in zip(values.columns, described, strict=True):
             row = {"contender": contender.name, "structure": structure, "metric": metric}
-            rows.append(row | numbers | {state: int(n) for state, n in states.loc[structure].items()})
+            rows.append(row | numbers | states.loc[structure].to_dict())
     return pd.DataFrame(rows)
 
 
@@ -168,7 +170,7 @@ def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
                         row[f"{title}, {phase}"] = number(
                             by_phase[contender.name].loc[(phase, structure), metric], ".1f"
                         )
-            row |= {state: str(int(own.loc["dice", structure][state])) for state in STATES[1:]}
+            row |= {state: f"{own.loc['dice', structure][state]:.3g}" for state in STATES[1:]}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -221,6 +223,7 @@ def rank_table(results: Results) -> pd.DataFrame:
                         "metric": TITLES[metric],
                         "structure": structure,
                         "contender": name,
+                        "patients": len(by_patient),
                         "rank": f"{row['rank']:g}",
                         "95 % of draws": f"{row['rank_lower']:g} to {row['rank_upper']:g}",
                         "first in, %": number(100 * row["first"], ".0f"),
@@ -256,11 +259,12 @@ def plans_table(results: Results) -> pd.DataFrame:
     for contender in results.contenders:
         for cost in contender.trainings.values():
             if "patch_size" in cost:
-                features = cost["features_per_stage"]
+                features, on_cpu = cost["features_per_stage"], cost["peak_memory_of"] == "process"
                 rows.append(
                     {
                         "contender": contender.name,
                         "stage": cost["configuration"],
+                        "plans": cost["plans"],
                         "network": cost["network"],
                         "features": f"{features[0]} to {max(features)}" if features else "-",
                         "resolutions": str(len(features) or "-"),
@@ -269,6 +273,7 @@ def plans_table(results: Results) -> pd.DataFrame:
                         "batch": cost["batch_size"],
                         "steps": cost["steps"],
                         "learning rate": f"{cost['initial_lr']:g}",
+                        "computed in": "bfloat16" if cost["bfloat16"] else "float32" if on_cpu else "float16",
                     }
                 )
     return pd.DataFrame(rows).drop_duplicates()

@@ -116,6 +116,9 @@ def run(
             queue = Queue(benchmark, schedule)
         benchmark.results(merged).mkdir(parents=True, exist_ok=True)
         _plan_again_for_new_configurations(settings, benchmark)
+        for job in left:
+            if job.kind == "test":  # done before, but of fewer folds or corruptions, which Snakemake cannot know
+                benchmark.record(job).unlink(missing_ok=True)
         print(f"Jobs and what they print: {benchmark.logs}", flush=True)
         work = _Work(benchmark, schedule, merged, on_cluster=bool(profile), queue=queue)
         if not here:

@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> bool:
     if options.baseline == "matched":
         options.baseline = None
         baseline = contenders.choose(names=[contenders.BASELINE], file=options.contenders_file)
-        chosen = list(dict.fromkeys([*baseline, *chosen, *contenders.matched_baselines(chosen)]))
+        chosen = list(dict.fromkeys([*baseline, *chosen, *contenders.matched_baselines(chosen, options.match)]))
     settings = Settings(
         dataset=name,
         folds=options.f or workflow.all_folds(dataset=name),

@@ -6,7 +6,7 @@ The training itself is nnU-Net's: the same trainer objects, run as ``nnUNetv2_tr
 import math
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from os.path import isdir, isfile, join
 from pathlib import Path
@@ -299,16 +299,26 @@ def snapshot_file(share: int) -> str:
 
 
 def keep_snapshots(trainer) -> None:
-    """Has a trainer keep its networks after each of ``SNAPSHOT_SHARES`` of its epochs."""
-    end = trainer.on_epoch_end
+    """Has a trainer keep its networks after each of ``SNAPSHOT_SHARES`` of its epochs; one that stops earlier keeps its
+    last for those that it did not reach."""
+    end_epoch, end_training = trainer.on_epoch_end, trainer.on_train_end
 
-    def end_and_keep() -> None:
-        end()
-        for share in SNAPSHOT_SHARES:
-            if trainer.current_epoch == math.ceil(share / 100 * trainer.num_epochs):
-                trainer.save_checkpoint(join(trainer.output_folder, snapshot_file(share)))
+    def keep(shares: Iterable[int]) -> None:
+        for share in shares:
+            trainer.save_checkpoint(join(trainer.output_folder, snapshot_file(share)))
 
-    trainer.on_epoch_end = end_and_keep
+    def after(share: int) -> int:
+        return math.ceil(share / 100 * trainer.num_epochs)
+
+    def keep_and_end_epoch() -> None:  # in this order: a training that is killed in between does the epoch again
+        keep(share for share in SNAPSHOT_SHARES if trainer.current_epoch + 1 == after(share))
+        end_epoch()
+
+    def keep_and_end_training() -> None:
+        keep(share for share in SNAPSHOT_SHARES if trainer.current_epoch < after(share))
+        end_training()
+
+    trainer.on_epoch_end, trainer.on_train_end = keep_and_end_epoch, keep_and_end_training
 
 
 def _set_unreadable_checkpoints_aside(folder: str) -> None:

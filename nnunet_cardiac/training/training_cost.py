@@ -35,10 +35,14 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
         energy_before: ``gpu_energy`` when the training began; None where that is unknown, as when it was resumed
 
     Returns:
-        what was planned: ``configuration``, ``network``, ``features_per_stage``, ``spacing``, ``patch_size`` and
-        ``batch_size``; ``seconds`` of all epochs with their online validation, those before an interruption included;
-        ``steps`` of the optimiser; ``peak_memory_GB``, of the GPU where there is one, else of this process;
-        ``energy_kWh`` that the GPU took meanwhile, or None; ``hardware``; ``versions``
+        - what was planned: ``plans``, ``configuration``, ``network``, ``features_per_stage``, ``spacing``,
+          ``patch_size``, ``batch_size``
+        - ``keeps_best``: whether the weights are those of the best epoch
+        - ``seconds`` of all epochs with their online validation, those before an interruption included
+        - ``steps`` of the optimiser, fewer than planned where a recipe stops early
+        - ``peak_memory_GB``, of the GPU where there is one, else of this process
+        - ``energy_kWh`` that the GPU took meanwhile, or None
+        - ``hardware``, ``versions``
     """
     on_gpu = trainer.device.type == "cuda"
     energy = gpu_energy(trainer.device)
@@ -46,13 +50,15 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
     starts, ends = (trainer.logger.get_value(f"epoch_{end}_timestamps", step=None) for end in ("start", "end"))
     return {
         "seconds": round(sum(ends) - sum(starts[: len(ends)]), 1),
-        "steps": trainer.num_epochs * trainer.num_iterations_per_epoch,
+        "steps": trainer.current_epoch * trainer.num_iterations_per_epoch,
+        "plans": trainer.plans_manager.plans_name,
         "configuration": trainer.configuration_name,
         "network": plans.network_arch_class_name.rsplit(".", 1)[-1],
         "features_per_stage": list(plans.network_arch_init_kwargs.get("features_per_stage", ())),
         "spacing": [round(float(mm), 3) for mm in plans.spacing],
         "patch_size": list(map(int, plans.patch_size)),
         "batch_size": plans.batch_size,
+        "keeps_best": bool(getattr(trainer, "keep_best", None)),
         "peak_memory_GB": torch.cuda.max_memory_allocated(trainer.device) / 1e9 if on_gpu else peak_process_memory(),
         "peak_memory_of": "GPU" if on_gpu else "process",
         "energy_kWh": None if energy is None or energy_before is None else energy - energy_before,
