@@ -1,5 +1,7 @@
 """A paper's table beside what a benchmark measured."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -57,6 +59,16 @@ def test_phases_are_those_of_the_column_or_of_the_row(results):
     assert row(results, "dadu3", "DADU")["HD RV ES mm, here"] == "5.00"
     assert row(results, "dadu1", "DADU, ES")["Dice LV, here"] == "0.800"
     assert row(results, "dadu2", "DADU, 100 epochs")["HD LV ED, here"] == "9.00"
+
+
+def test_earlier_moments_of_a_training_are_of_its_snapshots(results):
+    early = row(results, "dadu2", "DADU, 20 epochs")
+    assert early["Dice LV ED, here"] == "-" and early["remark"] == "--snapshots would tell"
+    dadu = results.contenders[1]
+    metrics = pd.concat(dadu.metrics.assign(share=share, dice=dadu.metrics["dice"] * share / 100) for share in (20, 40))
+    results.tests = {"snapshots": replace(results, contenders=[replace(dadu, metrics=metrics)])}
+    early = row(results, "dadu2", "DADU, 40 epochs")
+    assert early["Dice LV ED, here"] == "0.360" and early["remark"] == ""
 
 
 def test_columns_without_a_structure_are_means(results):

@@ -41,6 +41,7 @@ class PublishedFigures:
             that of the whole row
         contenders: by a row's name, who stands for that method here
         missing: by a row's name, why nobody does
+        shares: by the name of a row that is of an earlier moment of a training, after how many percent of it
         remark: what a reader must know before comparing
     """
 
@@ -52,6 +53,7 @@ class PublishedFigures:
     rows: Mapping[str, tuple[float | None, ...]]
     contenders: Mapping[str, str]
     missing: Mapping[str, str] = field(default_factory=dict)
+    shares: Mapping[str, int] = field(default_factory=dict)
     remark: str = ""
 
 

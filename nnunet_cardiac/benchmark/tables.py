@@ -7,6 +7,7 @@ import pandas as pd
 
 from nnunet_cardiac.architectures.architecture import PublishedFigures
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy
+from nnunet_cardiac.benchmark.settings import SNAPSHOTS
 from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
 from nnunet_cardiac.evaluation.repeatability import VARIATIONS
@@ -450,7 +451,7 @@ def paper_table(results: Results, figures: PublishedFigures) -> pd.DataFrame:
     """A paper's table, and what was measured here beside each of its numbers.
 
     Means over cases, of the metric, structure and phase that a column names; an average is the mean of the structures
-    of a case.
+    of a case. Rows of an earlier moment of a training are of its snapshots.
 
     Args:
         results: of all contenders
@@ -460,24 +461,28 @@ def paper_table(results: Results, figures: PublishedFigures) -> pd.DataFrame:
         by row: ``method``, ``here`` (the contender); for each column the paper's number and, in the column's name with
         ``, here``, ours; ``remark``: why there is none
     """
-    finished = {c.name: c for c in results.contenders}
+    finished = {c.name: c.metrics for c in results.contenders}
+    snapshots = {c.name: c.metrics for c in results.tests[SNAPSHOTS].contenders} if SNAPSHOTS in results.tests else {}
     rows = []
     for method, numbers in figures.rows.items():
         name = figures.contenders.get(method)
-        contender = finished.get(name or "")
+        metrics = finished.get(name or "")
+        absent = "" if metrics is not None else "takes no part in this benchmark, or has finished nothing"
+        if metrics is not None and method in figures.shares:
+            earlier = snapshots.get(name or "")
+            metrics = None if earlier is None else earlier[earlier["share"] == figures.shares[method]]
+            absent = "" if metrics is not None else "--snapshots would tell"
         row = {"method": method, "here": name or "-"}
         for column, number in zip(figures.columns, numbers, strict=True):
             row[column] = "-" if number is None else f"{number:g}"
-            row[f"{column}, here"] = "-" if contender is None else _here(contender, column, method)
-        absent = "" if contender else "takes no part in this benchmark, or has finished nothing"
+            row[f"{column}, here"] = "-" if metrics is None else _here(metrics, column, method)
         rows.append(row | {"remark": figures.missing.get(method, absent)})
     return pd.DataFrame(rows)
 
 
-def _here(contender: ContenderResults, column: str, method: str) -> str:
+def _here(metrics: pd.DataFrame, column: str, method: str) -> str:
     """What was measured of a published column, which names metric, structure, phase and unit."""
     metric, *words = column.replace(",", "").split()
-    metrics = contender.metrics
     phases = {*words, method.split(", ")[-1]} & {*PHASES}
     structures = {*words} - {*PHASES} - {"%", "mm", "average"}
     if phases:
