@@ -148,7 +148,7 @@ def write_dataset(
                     volumes[jobs[job]] = volume
                 else:
                     result.kept += 1
-        remove_partial(result.folder)
+        remove_partial(result.folder, *(place for place in result.folder.iterdir() if place.is_dir()))
         done.sort(key=lambda case: case.case)
         result.problems.sort()
         training = [case for case in done if case.split == "train"]

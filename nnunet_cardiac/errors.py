@@ -37,8 +37,12 @@ def sentence(error: BaseException) -> str | None:
             "A worker process was killed, most likely because memory ran out, or failed as is written above: use fewer "
             f"(-np, nnUNet_def_n_proc, nnUNet_n_proc_DA); {FINISHED_STAYS}."
         )
-    if "PytorchStreamWriter failed" in text or "Error while creating the NDArray" in text:  # PyTorch's and blosc2's
-        return f"A checkpoint or preprocessed image cannot be written: make room on the disk; {FINISHED_STAYS}."
+    if (
+        type(error).__name__ == "SafetensorError"
+        or "PytorchStreamWriter failed" in text
+        or "Error while creating the NDArray" in text  # blosc2's
+    ):
+        return f"Weights or a preprocessed image cannot be written: make room on the disk; {FINISHED_STAYS}."
     if isinstance(error, OSError) and "requested and" in text:  # NumPy's, of a file that got fewer bytes
         error = OSError(errno.ENOSPC, text)
     if isinstance(error, OSError) and error.errno in WAYS_OUT:
@@ -51,5 +55,6 @@ WAYS_OUT = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room on the disk"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions, or choose another folder"),
     **dict.fromkeys((errno.ENOENT, errno.ESTALE, errno.EIO), "check whether its folder or disk is still there"),
+    errno.ENAMETOOLONG: "choose a shorter name",
 }  # fmt: skip
 """Of errors of the operating system."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nnunet_cardiac.errors import UserError
+
 PARTIAL = ".partial_"
 """How folders begin in which files are written before they are moved into place."""
 
@@ -34,16 +36,40 @@ def write_json(content: object, file: Path) -> None:
         partial.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
-def remove_partial(folder: Path) -> None:
-    """Removes what killed processes left in a folder and those in it; for when no other process writes there."""
-    for own in list(folder.rglob(f"{PARTIAL}*")):
-        shutil.rmtree(own, ignore_errors=True)
+def remove_partial(*folders: Path) -> None:
+    """Removes what killed processes left in folders, not in those inside; for when no other process writes there."""
+    for folder in folders:
+        for own in list(folder.glob(f"{PARTIAL}*")):
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """A link to a file, or a copy where the system allows no links, as Windows without developer mode."""
+    try:
+        os.symlink(source.resolve(), target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def check_name(file: Path) -> None:
+    """
+    Raises:
+        UserError: the file's path is not in UTF-8, which ends SimpleITK with the whole process
+    """
+    try:
+        os.fsencode(file).decode()
+    except UnicodeDecodeError as e:
+        raise UserError(f"{os.fsencode(file)!r} is a path that is not in UTF-8: rename it.") from e
 
 
 def set_aside(file: Path, why: str) -> None:
     """Renames a file that cannot be used, so that it is made again; says so."""
+    from nnunet_cardiac.texts import printable  # which writes files
+
     file.replace(file.with_name(f"{file.name}.unreadable"))
-    print(f"{file} cannot be read ({why}) and was set aside as {file.name}.unreadable.")
+    print(printable(f"{file} cannot be read ({why}) and was set aside as {file.name}.unreadable."))
 
 
 def is_json(file: Path) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,6 +17,8 @@ from nnunet_cardiac.errors import UserError
 
 LOCK = ".lock"
 """Of a folder, in it; gone when it is let go of, and harmless where a kill has left it."""
+LONGEST = 60
+"""Characters of a file's name, each of 4 bytes at most, that its lock's name has room for."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What file systems without locks answer."""
 _waiting: ContextVar[bool] = ContextVar("waiting", default=False)
@@ -45,10 +48,12 @@ def locked(target: Path, way_out: str = "choose another folder with -o", is_file
     Raises:
         UserError: another process holds it and ``waiting`` does not say to wait, or it cannot be written
     """
-    file = target.with_name(f".{target.name}{LOCK}") if is_file else target / LOCK
+    short = sha256(os.fsencode(target.name)).hexdigest()[:32] if len(target.name) > LONGEST else target.name
+    file = target.with_name(f".{short}{LOCK}") if is_file else target / LOCK
     lock = FileLock(file, fallback_to_soft=False)
-    made = [folder for folder in file.parents if not folder.exists()]
+    made: list[Path] = []
     try:
+        made = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)

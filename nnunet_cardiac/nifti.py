@@ -1,4 +1,4 @@
-"""Reading NIfTI files, with the faults that SimpleITK passes over: it pads what was cut off and turns NaN into 0."""
+"""What images must be like before SimpleITK reads them. In NIfTI it pads what was cut off and turns NaN into 0."""
 
 import math
 from pathlib import Path
@@ -6,12 +6,14 @@ from typing import cast
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import check_name
 from nnunet_cardiac.texts import reason
 
-MOST_VOXELS = 200_000_000
-"""Of an image or a cine: 512 x 512 pixels, 19 slices, 40 phases."""
+MOST_VOXELS = 100_000_000
+"""Of an image or a cine: 512 x 512 pixels, 12 slices, 30 phases. Reading them takes 2 GB."""
 MOST_DEFLATED = 1032
 """Times as small as it was that gzip makes a file at most."""
 
@@ -40,6 +42,30 @@ def open_nifti(path: Path) -> nib.Nifti1Image:
     if n * kind.itemsize > size * (MOST_DEFLATED if path.name.endswith(".gz") else 1):
         raise UserError(f"{path} is cut off: its {size} bytes cannot hold the {n} voxels that its header tells of.")
     return image
+
+
+def check_header(path: Path) -> None:
+    """Looks at an image before it is read.
+
+    Args:
+        path: of any format that SimpleITK reads
+
+    Raises:
+        UserError: its path is not in UTF-8, its header cannot be read, or tells of more than ``MOST_VOXELS``; of NIfTI
+            as ``open_nifti``
+    """
+    check_name(path)
+    if path.name.endswith((".nii", ".nii.gz")):
+        open_nifti(path)
+        return
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as e:
+        raise UserError(f"{path} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
+    if (n := math.prod(reader.GetSize())) > MOST_VOXELS:
+        raise UserError(f"{path} has {n:.2g} voxels, says its header: more than {MOST_VOXELS:.2g} are not read.")
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:

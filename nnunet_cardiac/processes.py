@@ -39,6 +39,7 @@ class Stopped(KeyboardInterrupt):
 
 
 _received: list[Stopped] = []
+_timers: list[threading.Timer] = []
 
 
 @contextmanager
@@ -66,6 +67,8 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        while _timers:  # what comes after the command, in a notebook, is not its business
+            _timers.pop().cancel()
 
 
 @cache
@@ -88,6 +91,7 @@ def _stop(number: int, frame: object) -> None:
     timer = threading.Timer(GRACE, insist)
     timer.daemon = True
     timer.start()
+    _timers.append(timer)
     raise stopped
 
 
@@ -137,6 +141,12 @@ def kill_children() -> None:
     psutil.wait_procs(_kill(psutil.Process(), _descendants(psutil.Process())), timeout=5)
 
 
+def interrupt(process: subprocess.Popen) -> None:
+    """Asks a process to end as by Ctrl-C; on Windows, which has no such signal for others, nothing happens."""
+    with suppress(ValueError):
+        process.send_signal(signal.SIGINT)
+
+
 def kill_started(process: subprocess.Popen) -> None:
     """Kills a process and all that it has started."""
     with suppress(psutil.NoSuchProcess):
@@ -175,7 +185,7 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
 
 def main() -> None:
     """Runs the module that is named by the arguments, and ends as it ends."""
-    signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, lambda *_: interrupt(process))
     signal.signal(signal.SIGTERM, lambda *_: kill_started(process))
     process = subprocess.Popen([sys.executable, "-m", *sys.argv[1:]], stdin=subprocess.DEVNULL)
 
@@ -186,7 +196,8 @@ def main() -> None:
     threading.Thread(target=follow, daemon=True).start()
     status = process.wait()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        with suppress(OSError):  # SIGKILL cannot be answered
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     sys.exit(status)
 

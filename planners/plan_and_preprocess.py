@@ -32,9 +32,9 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 import nnunet_cardiac.planners
 from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import is_json, set_aside
+from nnunet_cardiac.files import is_json, set_aside, written_whole
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.nifti import MOST_VOXELS, open_nifti
+from nnunet_cardiac.nifti import MOST_VOXELS, check_header
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
@@ -203,8 +203,7 @@ def _cases(raw: Path, dataset_json: dict) -> dict:
         for image in (*files["images"], files["label"]):
             if not isfile(image):
                 raise UserError(f"{image} is missing: {file} wants {len(channels)} images of a case, and a label.")
-            if image.endswith((".nii", ".nii.gz")):
-                open_nifti(Path(image))
+            check_header(Path(image))
     return cases
 
 
@@ -299,9 +298,8 @@ def _copy_ground_truth(cases: dict, target: Path, ending: str) -> None:
     for case, files in cases.items():
         copy = target / f"{case}{ending}"
         if not copy.is_file() or not cmp(files["label"], copy, shallow=False):
-            partial = copy.with_name(f".{copy.name}.partial")
-            shutil.copy2(files["label"], partial)
-            partial.replace(copy)
+            with written_whole(copy) as partial:
+                shutil.copy2(files["label"], partial)
 
 
 def _check_splits(raw: str, preprocessed: str) -> None:

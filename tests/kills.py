@@ -51,14 +51,12 @@ class Command:
         target: what it writes, in the root
         needs: what is there before, of ``FOLDERS``
         workers: processes for augmentation
-        refuses: what a second run may say, if everything is there
     """
 
     arguments: str
     target: str
     needs: tuple[str, ...] = ("raw", "preprocessed", "results", "out")
     workers: int = 0
-    refuses: str | None = None
 
 
 COMMANDS = {
@@ -87,7 +85,7 @@ COMMANDS = {
         f"models export {' '.join(CROCNET)} -c 2d_cascade -f 0 --name tiny -o {{root}}/tiny.zip --overwrite", "tiny.zip"
     ),
     "install": Command("models install {root}/out/tiny.zip --overwrite", "models"),
-    "to_nnunet": Command("models to_nnunet tiny", "results", ("models", "out"), refuses="exists already: move it away"),
+    "to_nnunet": Command("models to_nnunet tiny", "results", ("models", "out")),
     "cost": Command(
         "cost -d 27 --contenders nnunet_2d -device cpu --small 32 --steps 1 --cases 0 -o {root}/cost.csv", "cost.csv"
     ),
@@ -135,8 +133,7 @@ def finish(command: Command, root: Path) -> None:
     process = start(command, root)
     process.join()
     output = end_of_output(root)
-    done = process.exitcode == 0 or (command.refuses is not None and command.refuses in output)
-    assert done, f"{command.arguments}: {process.exitcode}\n{output}"
+    assert process.exitcode == 0, f"{command.arguments}: {process.exitcode}\n{output}"
 
 
 def end_of_output(root: Path) -> str:

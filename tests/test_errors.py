@@ -6,6 +6,7 @@ import signal
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+import safetensors
 import torch
 
 from nnunet_cardiac import cli
@@ -28,10 +29,12 @@ SENTENCES = {
     "or use fewer processes (-np": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
     "A worker process was killed, most likely because memory ran out": BrokenProcessPool("A process in the pool was"),
     "use fewer (-np, nnUNet_def_n_proc": RuntimeError(NNUNET_WORKER),
-    "A checkpoint or preprocessed image cannot be written: make room": RuntimeError(CHECKPOINT),
+    "Weights or a preprocessed image cannot be written: make room": RuntimeError(CHECKPOINT),
     "OUT/file cannot be written or read (No space left on device): make room": os_error(errno.ENOSPC),
     "make room on the disk; what is finished stays": OSError("1000 requested and 0 written"),
     "(File too large): make room": os_error(errno.EFBIG),
+    "a preprocessed image cannot be written": safetensors.SafetensorError("Error while serializing: I/O error"),
+    "(File name too long): choose a shorter name": os_error(errno.ENAMETOOLONG),
     "(Read-only file system): check its permissions": os_error(errno.EROFS),
     "(No such file or directory): check whether its folder": os_error(errno.ENOENT),
 }

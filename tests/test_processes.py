@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nnunet_cardiac import processes
 from nnunet_cardiac.dataset_conversion import mnms2
 from nnunet_cardiac.phantom.mnms2 import write_subjects
 from nnunet_cardiac.processes import GUARDED, kill_started, worker_processes
@@ -107,6 +108,24 @@ def test_a_guarded_module_ends_with_whoever_started_it_and_as_it_ends(tmp_path):
     module.stdin.close()  # as it is when this process dies
     module.wait(10)
     assert len(children) == 1 and survivors(children) == []
+
+
+def test_a_guarded_module_that_is_killed_was_killed(tmp_path):
+    """As for want of memory; the benchmark tells by which signal."""
+    module = patient(tmp_path)
+    psutil.Process(module.pid).children()[0].kill()
+    assert module.wait(10) == -signal.SIGKILL
+
+
+def test_after_a_signal_whoever_lives_on_is_left_alone(monkeypatch):
+    monkeypatch.setattr(processes, "GRACE", 0.2)
+    ended = []
+    monkeypatch.setattr(processes, "_kill_all", ended.append)
+    with pytest.raises(processes.Stopped), processes.stopped_by_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    time.sleep(0.4)
+    assert not ended
 
 
 def test_a_guarded_module_is_asked_to_end_by_ctrl_c(tmp_path):

@@ -120,7 +120,11 @@ def test_back_to_nnunet(exported, store, tmp_path):
         own = torch.load(stage.fold_folder(1) / "checkpoint_final.pth", map_location="cpu", weights_only=False)
         assert kept["trainer_name"] == own["trainer_name"] == TRAINER
         assert all(torch.equal(kept["network_weights"][k], v) for k, v in own["network_weights"].items())
-    with pytest.raises(UserError, match="exists already"):
+    second = results / DATASET / stages[1].name
+    shutil.rmtree(second)  # as a kill between the stages leaves it
+    assert to_nnunet(find_model("crocnet"), results) == stages and second.is_dir()
+    (second / "model.json").unlink()
+    with pytest.raises(UserError, match=f"{second.name} exists already"):
         to_nnunet(find_model("crocnet"), results)
 
 

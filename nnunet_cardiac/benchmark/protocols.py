@@ -3,7 +3,6 @@
 Every function writes ``metrics.csv`` and returns what is missing, in sentences.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.evaluation.measure import measure, write_measurement
 from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.files import is_json, write_json
+from nnunet_cardiac.files import is_json, link, write_json
 from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json, write_rows
@@ -145,7 +144,7 @@ def _images(settings: Settings, cases: Sequence[str], place: Path) -> Path:
     for case in cases:
         for file in (folder("nnUNet_raw") / settings.dataset / "imagesTr").glob(f"{case}_[0-9][0-9][0-9][0-9].*"):
             if not (place / file.name).exists():
-                os.symlink(file.resolve(), place / file.name)
+                link(file, place / file.name)
     return place
 
 
@@ -255,7 +254,7 @@ def _postprocessed(benchmark: BenchmarkFolder, settings: Settings, model: Model,
         for other in settings.folds:
             for file in (benchmark.fold_folder(settings, model, other) / "validation").glob(f"*{ending}"):
                 if other != fold and not (others / file.name).exists():
-                    os.symlink(file.resolve(), others / file.name)
+                    link(file, others / file.name)
         determine_postprocessing(
             str(others), str(preprocessed / "gt_segmentations"), *described, num_processes=1,
             keep_postprocessed_files=False,

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from nnunet_cardiac.benchmark import claim, tables
@@ -87,10 +88,16 @@ def _write_tables(written: Iterable[Table], content: Content, output: Path) -> N
         if table.name == "claim":
             (output / "claim.md").write_text(claim.markdown(table.data), "utf-8")
         elif table.rows is None:  # longer ones are nothing to read
-            markdown.append(f"## {table.title}\n\n{table.data.to_markdown(index=False, disable_numparse=True)}\n")
+            markdown.append(f"## {table.title}\n\n{_markdown(table.data)}\n")
             latex.append(table.data.to_latex(index=False, escape=True, caption=table.title, label=f"tab:{table.name}"))
     (output / "tables.md").write_text("\n".join(markdown), "utf-8")
     (output / "tables.tex").write_text("% needs \\usepackage{booktabs}\n\n" + "\n".join(latex), "utf-8")
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A table in which names are no markup."""
+    marks = {ord("|"): "\\|", ord("<"): "&lt;", ord(">"): "&gt;"}
+    return table.map(lambda value: str(value).translate(marks)).to_markdown(index=False, disable_numparse=True)
 
 
 def _page(sections: list[Section], content: Content, problems: list[str]) -> str:

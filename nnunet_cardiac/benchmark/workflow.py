@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from nnunet_cardiac.benchmark.slurm import Queue, check_nodes, read_profile
 from nnunet_cardiac.environment import check_trainer, folder, read_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
-from nnunet_cardiac.processes import GRACE, GUARDED, kill_started
+from nnunet_cardiac.processes import GRACE, GUARDED, interrupt, kill_started
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 PROFILES = Path(__file__).with_name("profiles")
@@ -246,7 +245,7 @@ class _Work:
                     self.print_news()
             except BaseException:
                 if self.on_cluster:
-                    process.send_signal(signal.SIGINT)
+                    interrupt(process)
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(timeout=GRACE - 2)
                 kill_started(process)

@@ -14,7 +14,7 @@ from nnunet_cardiac.cine.run import Options, Segmenter, report_patient
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.files import written_whole
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import unforeseen, write_rows
+from nnunet_cardiac.texts import printable, unforeseen, write_rows
 
 TABLE, PAGE = "cohort.csv", "index.html"
 SHOWN = {
@@ -54,7 +54,7 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
     problems: list[str] = []
     for patient, name in progress(names.items(), desc="Patients", unit="patient"):
         if name != patient.name:
-            print(f"{patient} is called {name} in the output.", file=sys.stderr)
+            print(printable(f"{patient} is called {name} in the output."), file=sys.stderr)
         row: dict = {"patient": name, "report": "", "problem": ""}
         try:
             record = report_patient(patient, output / name, segmenter, options)

@@ -14,7 +14,7 @@ import torch
 
 from nnunet_cardiac.cine.analyse import analyse
 from nnunet_cardiac.cine.cine import Cine
-from nnunet_cardiac.cine.output import INDICES_JSON, write_output
+from nnunet_cardiac.cine.output import DICOM, INDICES_JSON, write_output
 from nnunet_cardiac.cine.read import read_cine, with_size
 from nnunet_cardiac.cine.segment import SegmentedPhase, segment_cine
 from nnunet_cardiac.errors import UserError
@@ -26,6 +26,7 @@ from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
+from nnunet_cardiac.texts import LINES, printable
 
 UNFINISHED = "unfinished"
 """Folder in the output with the phases that are segmented, until all are."""
@@ -165,13 +166,13 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
 
     segmented = segment_cine(cine, segmenter.stages, segmenter.clean_up, segmenter.whole, kept, keep)
     for problem in cine.problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(f"left out: {printable(problem, more=LINES)}", file=sys.stderr)
     structures = Structures.named(segmenter.stages[-1].dataset_json["labels"])
     unusual = unusual_image(cine.voxels[:1], cine.spacing, segmenter.training_images)
     analysis = analyse(cine, segmented, structures, segmenter.words, options.ed, options.es, unusual)
     write_output(analysis, output, key, options.keep_identifiers)
     shutil.rmtree(output / UNFINISHED, ignore_errors=True)
-    remove_partial(output)
+    remove_partial(output, output / DICOM)
     record = _record(output / INDICES_JSON)
     assert record is not None  # it has just been written
     return record

@@ -5,6 +5,7 @@ Each command is a module here: ``add_parser`` describes its options, ``run`` doe
 """
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -42,6 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. Exits with 1 and one sentence where the user can mend it, with 2 for wrong options, with
     128 and its number after a signal."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    for stream in (sys.stdout, sys.stderr):  # to files and pipes, Windows writes in a code page of few letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     if getattr(options, "allow_code", False):
         os.environ[ALLOW_CODE] = "1"  # for this process and those that it starts

@@ -17,6 +17,7 @@ from nnunet_cardiac.cli.options import (
 )
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.texts import LINES, printable
 
 
 def add_parser(commands) -> None:
@@ -60,7 +61,8 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> bool | None:
-    warnings.filterwarnings("ignore", module="pydicom")  # of values that do not follow the standard
+    for module in ("pydicom", "highdicom"):  # of values that do not follow the standard, which they quote
+        warnings.filterwarnings("ignore", module=module)
     if not options.i.exists():
         raise UserError(f"{options.i} does not exist: give -i a file or a folder.")
     if options.list:
@@ -119,9 +121,8 @@ def _print_study(source: Path, series: list[int]) -> None:
         stack = find_short_axis(frames, series)
     except UserError:
         stack = None
-    print(format_table(table(frames, stack)))
-    for remark in remarks:
-        print(remark)
+    for text in (format_table(table(frames, stack)), *remarks):
+        print(printable(text, more=LINES))
     print_problems([], problems)
 
 

@@ -12,6 +12,7 @@ from nnunet_cardiac.cli.options import (
     whole_number,
 )
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.texts import LINES, printable
 
 
 def add_parser(commands) -> None:
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> bool:
             labels=labels,
         )
         summary = write_evaluation(evaluation=result, output=options.o)
-    print(summary_text(summary=summary, anatomy=result.anatomy))
+    print(printable(summary_text(summary=summary, anatomy=result.anatomy), more=LINES))
     print_problems(result.warnings, result.problems)
     n = result.metrics["case"].nunique()
     print(f"{options.o}: {counted(n, 'case')} evaluated, {len(result.problems)} left out.")

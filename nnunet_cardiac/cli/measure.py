@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_cardiac.cli.options import add_command, add_table_options, counted, named_labels, print_problems
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.texts import LINES, printable
 
 
 def add_parser(commands) -> None:
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> bool:
             labels=labels,
         )
         write_measurement(measurement=result, output=options.o)
-    print(result.indices.to_string(float_format="{:.1f}".format))
+    print(printable(result.indices.to_string(float_format="{:.1f}".format), more=LINES))
     if result.reference is not None:
         print("\nagreement with the ground truth")
         print(result.agreement().to_string(float_format="{:.2f}".format))

@@ -26,8 +26,9 @@ TITLES = {
 
 
 def own_style():
-    """Context for drawing and saving: without the sizes that nnU-Net's plots leave behind in the process."""
-    return matplotlib.style.context("default")
+    """Context for drawing and saving: without the sizes that nnU-Net's plots leave behind in the process; names are
+    taken as they are, not as formulas."""
+    return matplotlib.style.context(["default", {"text.parse_math": False}])
 
 
 def colour(i: int) -> str:

@@ -1,7 +1,6 @@
 """Segmentation files and the structures in them: reading, naming, comparing geometry."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ import SimpleITK as sitk
 
 from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.nifti import MOST_VOXELS, read_nifti
+from nnunet_cardiac.nifti import check_header, read_nifti
 from nnunet_cardiac.progress import progress
 
 CASE_COLUMNS = ("patient", "phase", "group", "vendor")
@@ -83,15 +82,11 @@ def read_segmentation(path: Path) -> Segmentation:
     Raises:
         UserError: the file cannot be read, or holds something else than whole numbers
     """
+    check_header(path)
     if path.name.endswith((".nii", ".nii.gz")):
         read_nifti(path)  # finds files that SimpleITK would pad with zeros
     try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        if math.prod(reader.GetSize()) > MOST_VOXELS:
-            raise ValueError(f"{math.prod(reader.GetSize()):.2g} voxels")
-        image = reader.Execute()
+        image = sitk.ReadImage(str(path))
         voxels = sitk.GetArrayFromImage(image)
     except Exception as e:  # SimpleITK's errors
         raise UserError(f"{path} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e

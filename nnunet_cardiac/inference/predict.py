@@ -34,7 +34,7 @@ from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.nifti import open_nifti, read_nifti
+from nnunet_cardiac.nifti import check_header, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
@@ -422,6 +422,7 @@ def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndar
             f"model wants {len(channels)}: {', '.join(channels.values())}."
         )
     for file in files:
+        check_header(file)
         if file.name.endswith((".nii", ".nii.gz")):
             shape = open_nifti(file).shape
             if any(n > 1 for n in shape[3:]):

@@ -16,6 +16,7 @@ from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained
 from nnunet_cardiac.models.saved_model import (
     CARD,
     DATASET,
+    DESCRIPTION,
     PLANS,
     SavedModel,
     SavedStage,
@@ -128,17 +129,19 @@ def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
         the stages
 
     Raises:
-        UserError: a folder exists already
+        UserError: a folder exists already that is not of this model
     """
     manager = PlansManager(model.plans)
     stages = [Model(manager.dataset_name, s.trainer, manager.plans_name, s.configuration) for s in model.stages]
     with locked(results / manager.dataset_name, "write to another nnUNet_results"):
-        for stage in stages:
-            if (results / stage.dataset / stage.name).exists():
-                raise UserError(f"{results / stage.dataset / stage.name} exists already: move it away.")
+        folders = [results / stage.dataset / stage.name for stage in stages]
+        for folder in folders:
+            if folder.exists() and not _is_of(model, folder):
+                raise UserError(f"{folder} exists already: move it away.")
         written = {}
-        for stage, saved in zip(stages, model.stages, strict=True):
-            folder = results / stage.dataset / stage.name
+        for stage, saved, folder in zip(stages, model.stages, folders, strict=True):
+            if folder.exists():  # a kill came between the stages
+                continue
             partial = written[folder] = folder.with_name(f".{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             for weights, network in zip(saved.weights, model.build_networks(saved), strict=True):
@@ -150,8 +153,14 @@ def to_nnunet(model: SavedModel, results: Path) -> list[Model]:
                     "inference_allowed_mirroring_axes": saved.mirroring_axes,
                 }  # fmt: skip
                 torch.save(checkpoint, fold / CHECKPOINT)
-            for file in (PLANS, DATASET):
+            for file in (PLANS, DATASET, DESCRIPTION):
                 shutil.copyfile(model.folder / file, partial / file)
         for folder, partial in written.items():
             partial.rename(folder)
     return stages
+
+
+def _is_of(model: SavedModel, folder: Path) -> bool:
+    """Whether a folder of nnU-Net's was written from this model, whose description has the hashes of all weights."""
+    copy = folder / DESCRIPTION
+    return copy.is_file() and copy.read_bytes() == (model.folder / DESCRIPTION).read_bytes()

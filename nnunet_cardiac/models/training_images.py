@@ -1,12 +1,14 @@
 """What the images were like that a model was trained on."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import read_json
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,6 @@ class TrainingImages:
 def fingerprinted(folder: Path) -> TrainingImages | None:
     """The images that the model in nnU-Net's folder was trained on; None where nothing tells."""
     try:
-        return TrainingImages.of_fingerprint(json.loads((folder / "dataset_fingerprint.json").read_text()))
-    except (OSError, KeyError, ValueError, TypeError, IndexError):
+        return TrainingImages.of_fingerprint(read_json(folder / "dataset_fingerprint.json"))
+    except (UserError, KeyError, ValueError, TypeError, IndexError, OverflowError):
         return None
