@@ -99,6 +99,11 @@ def plain(value: Any) -> Any:
     return f"'{line}" if line.startswith(FORMULA) and not NUMBERS.fullmatch(line) else line
 
 
+def meant(text: str) -> str:
+    """What ``plain`` has made a text of, without its apostrophe."""
+    return text[1:] if text != text[1:] and plain(text[1:]) == text else text
+
+
 def printable(text: str, more: str = "") -> str:
     """A text in one line, without characters that a terminal would obey; those in ``more`` are left."""
     return "".join(c if c.isprintable() or c in more else " " for c in text)

@@ -18,7 +18,7 @@ from nnunet_cardiac.cli import main
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.phantom import acdc, dicom, lvquan19, mnms2, sunnybrook
 
-THOROUGH = "FUZZ_SECONDS" in os.environ
+THOROUGH = bool({"FUZZ_SECONDS", "FUZZ_FILES"} & os.environ.keys())
 PER_CALL = 6 if THOROUGH else 2
 """Damaged files in a call, where it takes many."""
 

@@ -193,7 +193,16 @@ def nifti_bomb(file: Path, r: random.Random) -> None:
 def damage_dicom(file: Path, r: random.Random) -> None:
     """An object: its elements, their types and lengths, its pixels, its transfer syntax."""
     how = r.choice(
-        (_dicom_element, _dicom_element, _dicom_element, _dicom_pixels, _dicom_syntax, _dicom_length, damage_bytes)
+        (
+            _dicom_element,
+            _dicom_element,
+            _dicom_element,
+            _dicom_doubled,
+            _dicom_pixels,
+            _dicom_syntax,
+            _dicom_length,
+            damage_bytes,
+        )
     )
     if r.random() < 0.01:
         how = r.choice((dicom_bomb, dicom_depth))
@@ -201,6 +210,18 @@ def damage_dicom(file: Path, r: random.Random) -> None:
         how(file, r)
     except Exception:  # what pydicom does not write, an attacker does
         damage_bytes(file, r)
+
+
+def _dicom_doubled(file: Path, r: random.Random) -> None:
+    """An element that is there twice, the second time with another value of the same length half of the times."""
+    content, dicom = file.read_bytes(), pydicom.dcmread(file, force=True)
+    encoded = pydicom.filebase.DicomBytesIO()
+    encoded.is_little_endian, encoded.is_implicit_VR = dicom.original_encoding[1], dicom.original_encoding[0]
+    pydicom.filewriter.write_data_element(encoded, r.choice(list(dicom)))
+    element = encoded.getvalue()
+    end = content.index(element) + len(element)
+    again = element if r.random() < 0.5 else element[:8] + r.randbytes(len(element) - 8)
+    file.write_bytes(content[:end] + again + content[end:])
 
 
 def _save(dicom: Dataset, file: Path) -> None:

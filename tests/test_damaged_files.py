@@ -19,7 +19,8 @@ from fuzzing import fault
 from nnunet_cardiac.models.export import export
 from nnunet_cardiac.phantom.dicom import write_study
 
-FILES, SECONDS = int(os.environ.get("FUZZ_FILES", 0)), float(os.environ.get("FUZZ_SECONDS", 0.2))
+FILES = int(os.environ.get("FUZZ_FILES", 0))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", 1e9 if FILES else 0.2))
 FIRST = int(os.environ.get("FUZZ_FIRST", 0))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.texts import plain, read_json, read_rows, read_text
+from nnunet_cardiac.texts import meant, plain, read_json, read_rows, read_text
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,9 @@ def test_numbers_with_a_sign_are_no_formulas(text):
 
 @pytest.mark.parametrize("text", ["=cmd()", "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "+0.5 to =A1", "--1"])
 def test_formulas_are_shown_and_not_computed(text):
-    assert plain(text) == f"'{text}"
+    assert plain(text) == f"'{text}" and meant(plain(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "'", "'quoted'", "patient001", "-", "'-3"])
+def test_other_texts_stay_as_they_are(text):
+    assert meant(plain(text)) == meant(text) == text
