@@ -11,6 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors.torch import save_file
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import PARTIAL
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
 from nnunet_cardiac.models.saved_model import (
@@ -65,7 +66,7 @@ def export(
     if not target.absolute().parent.is_dir():
         raise UserError(f"{target.parent} does not exist: choose another file with -o, or make the folder.")
     plans, dataset_json = trained_plans(model)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=target.absolute().parent, prefix=PARTIAL) as temporary:
         folder = Path(temporary)
         for file, text in (
             (PLANS, json.dumps(plans, indent=1)),
