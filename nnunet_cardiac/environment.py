@@ -129,16 +129,3 @@ def check_trainer(name: str) -> None:
             f"There is no trainer '{name}': ours are {', '.join(ours)}, nnU-Net's work too, and others are found in "
             "the folders of nnUNet_extTrainer."
         ) from e
-
-
-def check_cpu_options(device: str, compile_network: bool, bfloat16: bool) -> None:
-    """
-    Raises:
-        UserError: an option for CPUs, and another device
-    """
-    if device != "cpu" and compile_network:
-        raise UserError(
-            "--compile is for -device cpu: on a GPU nnU-Net decides whether to compile, see nnUNet_compile."
-        )
-    if device != "cpu" and bfloat16:
-        raise UserError("--bfloat16 is for -device cpu: on a GPU nnU-Net computes in float16.")

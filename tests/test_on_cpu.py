@@ -10,6 +10,7 @@ from torch._dynamo import OptimizedModule
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.training.options import TrainingOptions
 from nnunet_cardiac.training.train import train
 
 
@@ -38,7 +39,7 @@ def test_a_training_on_a_cpu_is_compiled(planned, backend, tmp_path, monkeypatch
 
     monkeypatch.setattr(OptimizedModule, "__call__", count)
     model = Model(DATASET, trainer, plans, "2d")
-    train(model, [0], "cpu", budget=2, compile_on_cpu=True)
+    train(model, [0], TrainingOptions("cpu", budget=2, compile_on_cpu=True))
     assert len(seen) >= 2
     cost = json.loads((tmp_path / DATASET / model.name / "fold_0" / "training_cost.json").read_text())
     assert cost["compiled"] and cost["steps"] == 2
@@ -49,14 +50,15 @@ def test_what_cannot_be_compiled_is_said_in_a_sentence(planned, backend):
         raise RuntimeError("no C++ compiler here")
 
     backend(refuses)
+    options = TrainingOptions("cpu", budget=1, compile_on_cpu=True)
     with pytest.raises(UserError, match="PlainConvUNet cannot be compiled on this CPU: leave out --compile. .* no C"):
-        train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], "cpu", budget=1, compile_on_cpu=True)
+        train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], options)
 
 
 @pytest.mark.parametrize("option, name", [("compile_on_cpu", "--compile"), ("bfloat16", "--bfloat16")])
 def test_on_a_gpu_nnunet_does_both_of_itself(option, name):
     with pytest.raises(UserError, match=f"{name} is for -device cpu"):
-        train(Model(DATASET, "nnUNetTrainer", "nnUNetPlans", "2d"), [0], "cuda", **{option: True})
+        TrainingOptions("cuda", **{option: True})
 
 
 @pytest.mark.parametrize("trainer, plans", [("nnUNetTrainer", "nnUNetPlans"), ("nnUNetTrainerDADU", "nnUNetDADUPlans")])
@@ -72,7 +74,7 @@ def test_steps_in_bfloat16_and_weights_and_whole_images_in_float32(planned, tmp_
 
     monkeypatch.setattr(torch.nn.functional, "conv2d", watch)
     model = Model(DATASET, trainer, plans, "2d")
-    train(model, [0], "cpu", budget=1, bfloat16=True)
+    train(model, [0], TrainingOptions("cpu", budget=1, bfloat16=True))
     assert (torch.float32, torch.bfloat16) in seen[True]
     assert (torch.float32, torch.float32) in seen[False], "validation of whole images"
     folder = tmp_path / DATASET / model.name / "fold_0"

@@ -98,7 +98,7 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     place = benchmark.search(model, fold)
     dice = search_learning_rate(
         model, fold, _inner_split(settings.dataset, fold), settings.lr_factors, settings.search_steps, place,
-        settings.device, settings.seed_of(model.plans), settings.compile_on_cpu, settings.bfloat16,
+        settings.training_options(model.plans),
     )  # fmt: skip
     costs = [read_json(file) for file in place.rglob(COST_FILE)]
     shutil.rmtree(place)  # after another training of the stage before, nothing of it holds
@@ -132,14 +132,12 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     model, fold = job.model_and_fold(settings.dataset)
     load_plans(model.dataset, model.plans, model.configuration)
     check_trainer(model.trainer)
-    seed, rate = settings.seed_of(model.plans), settings.initial_lr
+    options = settings.training_options(model.plans)
     if settings.lr_factors:
         first = first_seed(model, settings.copied_plans())
-        rate = (benchmark.read_record(Job("tune", first.name, fold)) or {})["initial_lr"]
-    training.train(
-        model, [fold], settings.device, budget=settings.budget, scale_schedule=settings.scale_schedule, initial_lr=rate,
-        compile_on_cpu=settings.compile_on_cpu, bfloat16=settings.bfloat16, seed=seed, snapshots=settings.snapshots,
-    )  # fmt: skip
+        found = benchmark.read_record(Job("tune", first.name, fold)) or {}
+        options = replace(options, initial_lr=found["initial_lr"])
+    training.train(model, [fold], options)
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
     cost = read_json(cost_file) if cost_file.is_file() else {}

@@ -7,6 +7,7 @@ from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.planners.sizes import SIZES, Size, prefixed
+from nnunet_cardiac.training.options import TrainingOptions
 
 TEST_SET, CORRUPTED, POSTPROCESSED, SNAPSHOTS = "imagesTs", "corrupted", "postprocessed", "snapshots"
 """Tests beyond the held-out cases, by name; others are named by the data set that they are done on."""
@@ -113,6 +114,18 @@ class Settings:
         return next(
             (s for s in self.seeds for c in self.contenders.values() if self.plans_name(c.plans, s) == plans), 0
         )
+
+    def training_options(self, plans: str) -> TrainingOptions:
+        """How models of these plans are trained; a search for the learning rate comes before.
+
+        Raises:
+            UserError: settings that exclude each other
+        """
+        return TrainingOptions(
+            self.device, budget=self.budget, scale_schedule=self.scale_schedule, initial_lr=self.initial_lr,
+            seed=self.seed_of(plans), compile_on_cpu=self.compile_on_cpu, bfloat16=self.bfloat16,
+            snapshots=self.snapshots,
+        )  # fmt: skip
 
     def model(self, contender: Contender, seed: int = 0) -> Model:
         """What of nnU-Net's is trained for a contender."""

@@ -28,7 +28,7 @@ from nnunet_cardiac.cli.options import (
     whole_number_or_0,
 )
 from nnunet_cardiac.cli.report import add_margin_option, print_report
-from nnunet_cardiac.environment import check_cpu_options, dataset_name, folder
+from nnunet_cardiac.environment import dataset_name, folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.lock import waiting
 
@@ -168,7 +168,7 @@ def run(options: argparse.Namespace) -> bool:
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
     )
-    check_cpu_options(settings.device, settings.compile_on_cpu, settings.bfloat16)
+    settings.training_options("")
     problems = workflow.run(
         settings=settings,
         output=options.o,

@@ -16,6 +16,7 @@ from nnunet_cardiac.cli.options import (
 )
 from nnunet_cardiac.environment import check_trainer, dataset_name, folder, load_plans
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.training.options import TrainingOptions
 
 
 def add_parser(commands) -> None:
@@ -45,6 +46,17 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    how = TrainingOptions(
+        device=chosen_device(options.device),
+        num_gpus=options.num_gpus,
+        budget=options.budget,
+        scale_schedule=not options.unscaled_schedule,
+        initial_lr=options.initial_lr,
+        seed=options.seed,
+        compile_on_cpu=options.compile,
+        bfloat16=options.bfloat16,
+        npz=options.npz,
+    )
     folder("nnUNet_results")
     name = dataset_name(options.d, "nnUNet_preprocessed")
     load_plans(name, options.p, options.c)
@@ -54,13 +66,5 @@ def run(options: argparse.Namespace) -> None:
     train(
         model=Model(dataset=name, trainer=options.tr, plans=options.p, configuration=options.c),
         folds=options.f,
-        device=chosen_device(options.device),
-        num_gpus=options.num_gpus,
-        budget=options.budget,
-        scale_schedule=not options.unscaled_schedule,
-        initial_lr=options.initial_lr,
-        npz=options.npz,
-        compile_on_cpu=options.compile,
-        bfloat16=options.bfloat16,
-        seed=options.seed,
+        options=how,
     )

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from os.path import isfile, join
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from batchgenerators.utilities.file_and_folder_operations import maybe_mkdir_p
 
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json
-from nnunet_cardiac.training.on_cpu import faster_on_cpu
-from nnunet_cardiac.training.train import get_trainer, limit_steps, train_fold
+from nnunet_cardiac.training.options import TrainingOptions
+from nnunet_cardiac.training.train import get_trainer, train_fold
 
 
 def search_learning_rate(
@@ -22,10 +23,7 @@ def search_learning_rate(
     factors: Sequence[float],
     steps: int,
     place: Path,
-    device: str = "cuda",
-    seed: int = 0,
-    compile_on_cpu: bool = False,
-    bfloat16: bool = False,
+    options: TrainingOptions,
 ) -> dict[float, float]:
     """Trains briefly with each rate, and validates on whole images. Runs that are finished are not repeated.
 
@@ -36,31 +34,28 @@ def search_learning_rate(
         factors: multiples of the recipe's own rate
         steps: of the optimiser, in each run; the recipe's schedule is scaled to them
         place: folder for the runs
-        device, seed, compile_on_cpu, bfloat16: as in ``train``
+        options: of the training that follows, whose budget and learning rate do not count
 
     Returns:
         by rate the mean Dice of structures and cases, 0 where a run came to nothing
     """
-    dice = {}
+    dice, run = {}, replace(options, budget=steps, scale_schedule=True, snapshots=False, npz=False)
     for factor in factors:
-        trainer = get_trainer(model, fold, torch.device(device), seed)
+        trainer = get_trainer(model, fold, torch.device(options.device), options.seed)
         _move(trainer, place / f"factor_{factor:g}")
         trainer.do_split = lambda: tuple(map(list, split))
         trainer.configuration_manager.configuration.pop("next_stage", None)
         trainer.initial_lr *= factor
-        dice[float(f"{trainer.initial_lr:.6g}")] = _train(trainer, steps, compile_on_cpu, bfloat16, seed)
+        dice[float(f"{trainer.initial_lr:.6g}")] = _train(trainer, run)
     return dice
 
 
-def _train(trainer, steps: int, compile_on_cpu: bool, bfloat16: bool, seed: int) -> float:
+def _train(trainer, options: TrainingOptions) -> float:
     """The Dice of a run, which is finished if it is not; 0 if it came to nothing."""
     summary = join(trainer.output_folder, "validation", "summary.json")
     if not isfile(summary):
-        limit_steps(trainer, steps)
-        settings = {"budget": steps, "scaled_schedule": True, "initial_lr": trainer.initial_lr}
         try:
-            with faster_on_cpu(trainer, compile_on_cpu, bfloat16):
-                train_fold(trainer, False, settings, seed)
+            train_fold(trainer, options)
         except RuntimeError as e:
             if "inf in predicted" not in str(e):  # nnU-Net's words for logits that have grown without bounds
                 raise

@@ -21,7 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
-from nnunet_cardiac.environment import check_cpu_options, read_splits
+from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
@@ -29,6 +29,7 @@ from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.on_cpu import faster_on_cpu
+from nnunet_cardiac.training.options import TrainingOptions
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
 from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
@@ -42,20 +43,7 @@ SNAPSHOT_SHARES = (20, 40, 60, 80)
 """Percent of a training after which DADU's Table 2 looks at the Dice; nnU-Net keeps the end."""
 
 
-def train(
-    model: Model,
-    folds: Sequence[int | str] | None = None,
-    device: str = "cuda",
-    num_gpus: int = 1,
-    budget: int | None = None,
-    scale_schedule: bool = True,
-    initial_lr: float | None = None,
-    npz: bool = False,
-    compile_on_cpu: bool = False,
-    bfloat16: bool = False,
-    seed: int | None = None,
-    snapshots: bool = False,
-) -> None:
+def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOptions) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
     Finished folds are skipped, unfinished ones continue from their last checkpoint.
@@ -63,24 +51,11 @@ def train(
     Args:
         model: what to train
         folds: of the model's last stage; None for all in ``splits_final.json``
-        device: "cuda", "cpu" or "mps"
-        num_gpus: more than one trains with DDP
-        budget: optimiser steps of each fold; None for the recipe's own
-        scale_schedule: whether the recipe's schedule shrinks to the budget, or is cut off by it
-        initial_lr: learning rate to start from; None for the recipe's own
-        npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
-        compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
-        bfloat16: compute a CPU's steps in bfloat16, as nnU-Net does a GPU's in float16
-        seed: of all random numbers; None for the recipe's own. nnU-Net's own trainers are seeded when they start
-        snapshots: keep the networks of ``SNAPSHOT_SHARES`` of the training, see ``snapshot_file``
+        options: how
 
     Raises:
-        UserError: unknown fold, data that are not preprocessed, a changed recipe with more than one GPU, or a network
-            that cannot be compiled
+        UserError: unknown fold, data that are not preprocessed, or a network that cannot be compiled
     """
-    check_cpu_options(device, compile_on_cpu, bfloat16)
-    if (budget or initial_lr or seed) and num_gpus > 1:
-        raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
     preprocessed = join(nnUNet_preprocessed, model.dataset)
     plans_file = Path(preprocessed, f"{model.plans}.json")
     plans, dataset_json = read_json(plans_file), read_json(Path(preprocessed, "dataset.json"))
@@ -101,32 +76,25 @@ def train(
             with locked(stage.fold_folder(fold), "train another fold with -f"):
                 if not is_finished(stage, fold, manager):  # by another process, which was waited for
                     print(f"{what}: training", flush=True)
-                    if num_gpus > 1:
-                        _train_distributed(stage, fold, device, num_gpus, npz)
+                    if options.num_gpus > 1:
+                        _train_distributed(stage, fold, options)
                         continue
-                    trainer = get_trainer(stage, fold, torch.device(device), seed)
-                    if initial_lr is not None:
-                        trainer.initial_lr = initial_lr
-                    if snapshots:
-                        keep_snapshots(trainer)
-                    settings = {"budget": budget, "scaled_schedule": budget is not None and scale_schedule}
-                    settings |= {"initial_lr": trainer.initial_lr, "bfloat16": bfloat16}
-                    with faster_on_cpu(trainer, compile_on_cpu, bfloat16):
-                        if budget is not None:
-                            limit_steps(trainer, budget, scale_schedule)
-                        train_fold(trainer, npz, settings, seed)
+                    trainer = get_trainer(stage, fold, torch.device(options.device), options.seed)
+                    if options.initial_lr is not None:
+                        trainer.initial_lr = options.initial_lr
+                    train_fold(trainer, options)
                     continue
         print(f"{what}: finished already")
 
 
-def _train_distributed(model: Model, fold: int | str, device: str, num_gpus: int, npz: bool) -> None:
+def _train_distributed(model: Model, fold: int | str, options: TrainingOptions) -> None:
     """As ``nnUNetv2_train -num_gpus`` does it."""
     trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
     _set_unreadable_checkpoints_aside(str(model.fold_folder(fold)))
     run_training(
-        model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=num_gpus,
-        continue_training=not trained, only_run_validation=trained, export_validation_probabilities=npz,
-        device=torch.device(device),
+        model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=options.num_gpus,
+        continue_training=not trained, only_run_validation=trained, export_validation_probabilities=options.npz,
+        device=torch.device(options.device),
     )  # fmt: skip
 
 
@@ -197,8 +165,22 @@ def _seed(trainer, given: int | None) -> int:
     return trainer.seed if isinstance(trainer, RecipeTrainer) else given or 0  # nnU-Net's own are seeded here
 
 
-def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> None:
-    """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints."""
+def train_fold(trainer, options: TrainingOptions) -> None:
+    """What ``nnUNetv2_train --c`` does with its trainer; what the training took is kept beside its checkpoints.
+
+    Args:
+        trainer: of nnU-Net's, not initialised yet, with the learning rate that it is to have
+        options: how it trains
+    """
+    if options.snapshots:
+        keep_snapshots(trainer)
+    with faster_on_cpu(trainer, options.compile_on_cpu, options.bfloat16):
+        if options.budget is not None:
+            limit_steps(trainer, options.budget, options.scale_schedule)
+        _train_fold(trainer, options)
+
+
+def _train_fold(trainer, options: TrainingOptions) -> None:
     _set_unreadable_checkpoints_aside(trainer.output_folder)
     try:
         maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
@@ -209,8 +191,13 @@ def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> N
         ) from e
     cost_file, energy = Path(trainer.output_folder) / COST_FILE, None
     if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
-        write_json(settings | {"seed": _seed(trainer, seed)}, cost_file)  # what a kill at the very end must not lose
-        seed_everything(_seed(trainer, seed), trainer.fold, trainer.current_epoch - 1)
+        seed = _seed(trainer, options.seed)
+        settings = {
+            "budget": options.budget, "scaled_schedule": options.budget is not None and options.scale_schedule,
+            "initial_lr": trainer.initial_lr, "bfloat16": options.bfloat16, "seed": seed,
+        }  # fmt: skip
+        write_json(settings, cost_file)  # what a kill at the very end must not lose
+        seed_everything(seed, trainer.fold, trainer.current_epoch - 1)
         energy = None if trainer.current_epoch else gpu_energy(trainer.device)
         try:
             with _progress_bar(trainer):
@@ -221,7 +208,7 @@ def train_fold(trainer, npz: bool, settings: dict, seed: int | None = None) -> N
     if cost_file.is_file() and "steps" not in (settings := read_json(cost_file)):
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
         write_json(training_cost(trainer, energy) | settings, cost_file)
-    trainer.perform_actual_validation(npz)
+    trainer.perform_actual_validation(options.npz)
 
 
 def _check_cases(trainer, error: Exception) -> None:
