@@ -88,7 +88,7 @@ def _cost(k: int) -> dict:
         "seconds": 3600.0 * (k + 1), "steps": 1000, "batch_size": 8, "peak_memory_GB": 4.0, "peak_memory_of": "GPU",
         "energy_kWh": 0.25, "hardware": "a GPU", "versions": {"python": "3.12"}, "budget": None, "initial_lr": 0.01,
         "seed": 0, "network": "Network", "features_per_stage": [16, 32, 64, 128], "spacing": [1.5, 1.4],
-        "patch_size": [128, 112], "bfloat16": False, "keeps_best": False,
+        "patch_size": [128, 112], "bfloat16": False, "chosen_on": None,
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.training import train
+from nnunet_cardiac.training.inner_split import inner_split
 
 CONTENDERS = ("nnunet_2d", "e2aunet", "crocnet")
 BROKEN = "broken: {planner: ExperimentPlanner, plans: nnUNetPlans, configuration: 2d_wrong, trainer: nnUNetTrainer}"
@@ -239,7 +240,8 @@ def test_two_seeds_are_trained_with_the_rate_that_a_search_found(planned, tmp_pa
     found = benchmark.read_record(Job("tune", models[0], 0))
     assert found["initial_lr"] == 0.01 and found["steps"] == 4  # a billion times the recipe's rate learns nothing
     assert found["dice"]["1e+07"] <= found["dice"]["0.01"] and not list(tmp_path.rglob("search/**/*.pth"))
-    inner, split = jobs._inner_split(DATASET, 0), json.loads((planned / "splits_final.json").read_text())[0]
+    split = json.loads((planned / "splits_final.json").read_text())[0]
+    inner = inner_split(DATASET, split["train"])
     assert sorted(inner[0] + inner[1]) == sorted(split["train"])
     patients = [{case.rsplit("_", 1)[0] for case in part} for part in inner]
     assert all(patients) and not patients[0] & patients[1]

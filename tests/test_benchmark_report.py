@@ -308,7 +308,7 @@ def test_what_a_reader_must_know_is_told(results):
     first, second, *others = results.contenders
     assert not results.remarks
     found = replace(first, circumstances=[first.circumstances[0] | {"budget": 10, "bfloat16": True}])
-    choosing = replace(second, circumstances=[second.circumstances[0] | {"keeps_best": True}])
+    choosing = replace(second, circumstances=[second.circumstances[0] | {"chosen_on": "held-out cases"}])
     remarks = replace(results, contenders=[found, choosing, *others]).remarks
     assert remarks[0] == (
         f"{first.name} was found trained, with a budget of 10 steps and an initial learning rate of 0.01, in bfloat16."

@@ -112,6 +112,24 @@ def test_recipe_of_dadu(planned, results):
     assert [target.shape[2:] for target in batch["target"]] == [batch["data"].shape[2:]]
 
 
+def test_held_out_cases_choose_nothing_with_an_inner_validation(planned, results):
+    def parts(trainer) -> list[set[str]]:
+        return [{name.split(",")[0] for name in data.identifiers} for data in trainer.get_tr_and_val_datasets()]
+
+    chooses = make(**DADU)
+    outer = training, held_out = chooses.do_split()
+    assert parts(chooses) == [set(training), set(held_out)]
+    chooses.inner_validation = True
+    trained, choosing = parts(chooses)
+    assert trained | choosing == set(training) and trained and choosing
+    patients = [{case.rsplit("_", 1)[0] for case in part} for part in (trained, choosing)]
+    assert not patients[0] & patients[1]
+    assert chooses.do_split() == outer  # of the final validation
+    never = make(trainer="nnUNetTrainerCroCNet", plans="nnUNetCroCNetPlans")
+    never.inner_validation = True
+    assert parts(never) == [set(training), set(held_out)]
+
+
 def test_dadu_learns_the_weights_of_its_losses(planned, results):
     trainer = make(**DADU)
     limit_steps(trainer, 4)

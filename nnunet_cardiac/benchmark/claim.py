@@ -183,7 +183,8 @@ def _of_models(results: Results) -> dict[int, str]:
             f"{_listed({format(cost['initial_lr'], 'g') for cost in costs if 'initial_lr' in cost}) or 'the recipes'}."
             f"{searched}",
         26: "The weights with which each recipe ends. A recipe that keeps its best epoch (DADU's, HALSR-Net's) chooses "
-            "it by the online validation on the fold's held-out cases, which is in its favour.",
+            "it on a fifth of the fold's training patients, which it does not train on, unless the report's first "
+            "lines say otherwise.",
         27: "Held-out cases: none, each is predicted by the one network of its fold, with mirroring."
             + (" Other test cases: the mean of the folds' probabilities." if ensembles else ""),
         43: "nnunet-cardiac is free software (Apache-2.0).",

@@ -89,6 +89,7 @@ def _copy_plans(dataset: str, original: str, copy: str) -> dict:
 
 def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     """Short runs of one fold of one stage, on a part of its training cases. Records every rate's Dice and the best."""
+    from nnunet_cardiac.training.inner_split import inner_split
     from nnunet_cardiac.training.learning_rate_search import search_learning_rate
     from nnunet_cardiac.training.training_cost import COST_FILE
 
@@ -96,8 +97,9 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     load_plans(model.dataset, model.plans, model.configuration)
     check_trainer(model.trainer)
     place = benchmark.search(model, fold)
+    cases = read_splits(folder("nnUNet_preprocessed") / settings.dataset / "splits_final.json")[fold]["train"]
     dice = search_learning_rate(
-        model, fold, _inner_split(settings.dataset, fold), settings.lr_factors, settings.search_steps, place,
+        model, fold, inner_split(settings.dataset, cases), settings.lr_factors, settings.search_steps, place,
         settings.training_options(model.plans),
     )  # fmt: skip
     costs = [read_json(file) for file in place.rglob(COST_FILE)]
@@ -108,20 +110,6 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         "steps": settings.search_steps * len(dice),
         "seconds": round(sum(cost["seconds"] for cost in costs), 1),
     }
-
-
-def _inner_split(dataset: str, fold: int) -> tuple[list[str], list[str]]:
-    """Of a fold's training cases four fifths and one, no patient in both."""
-    from sklearn.model_selection import GroupKFold
-
-    from nnunet_cardiac.evaluation.segmentation import find_case_table
-
-    raw, preprocessed = (folder(f"nnUNet_{name}") / dataset for name in ("raw", "preprocessed"))
-    cases = read_splits(preprocessed / "splits_final.json")[fold]["train"]
-    known = find_case_table(None, [raw])
-    patients = [known.get(case, {}).get("patient") or case for case in cases]
-    train, val = next(GroupKFold(min(5, len(set(patients)))).split(cases, groups=patients))
-    return [cases[i] for i in train], [cases[i] for i in val]
 
 
 def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:

@@ -112,7 +112,9 @@ class Results:
                 or r.get("bfloat16", False) != self.settings.bfloat16
             }
             remarks += sorted(found)
-        if choosing := [c.name for c in self.contenders if any(r.get("keeps_best") for r in c.circumstances)]:
+        if choosing := [
+            c.name for c in self.contenders if any(r.get("chosen_on") == "held-out cases" for r in c.circumstances)
+        ]:
             remarks.append(
                 f"In favour of {', '.join(choosing)}: the recipe keeps its best epoch, which it chooses by the online "
                 "validation on the held-out cases."

@@ -124,7 +124,7 @@ class Settings:
         return TrainingOptions(
             self.device, budget=self.budget, scale_schedule=self.scale_schedule, initial_lr=self.initial_lr,
             seed=self.seed_of(plans), compile_on_cpu=self.compile_on_cpu, bfloat16=self.bfloat16,
-            snapshots=self.snapshots,
+            inner_validation=True, snapshots=self.snapshots,
         )  # fmt: skip
 
     def model(self, contender: Contender, seed: int = 0) -> Model:

@@ -42,6 +42,11 @@ def add_parser(commands) -> None:
     p.add_argument("--initial_lr", type=above_0, metavar="LR", help="learning rate in place of the recipe's")
     add_schedule_option(p)
     p.add_argument("--seed", type=whole_number_or_0, metavar="N", help="of all random numbers, default the recipe's, 0")
+    p.add_argument(
+        "--inner_validation", action="store_true",
+        help="recipes that choose their epoch by validation do it on a fifth of the training patients, as in a "
+        "benchmark, not on the fold's held-out cases",
+    )  # fmt: skip
     add_cpu_options(p)
 
 
@@ -55,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
         seed=options.seed,
         compile_on_cpu=options.compile,
         bfloat16=options.bfloat16,
+        inner_validation=options.inner_validation,
         npz=options.npz,
     )
     folder("nnUNet_results")

@@ -17,6 +17,8 @@ class TrainingOptions:
         seed: of all random numbers; None for the recipe's own. nnU-Net's own trainers are seeded when they start
         compile_on_cpu: compile the networks, which nnU-Net does on a GPU alone
         bfloat16: compute a CPU's steps in bfloat16, as nnU-Net does a GPU's in float16
+        inner_validation: where a recipe looks at its validation (for its best epoch, rate or end), that is on a fifth
+            of the training patients, which are not trained on, and not on the fold's held-out cases
         snapshots: keep the networks of ``SNAPSHOT_SHARES`` of the training
         npz: save the final validation's probabilities, for ``nnUNetv2_find_best_configuration``
 
@@ -32,6 +34,7 @@ class TrainingOptions:
     seed: int | None = None
     compile_on_cpu: bool = False
     bfloat16: bool = False
+    inner_validation: bool = False
     snapshots: bool = False
     npz: bool = False
 

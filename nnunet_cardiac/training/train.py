@@ -172,6 +172,8 @@ def train_fold(trainer, options: TrainingOptions) -> None:
         trainer: of nnU-Net's, not initialised yet, with the learning rate that it is to have
         options: how it trains
     """
+    if isinstance(trainer, RecipeTrainer):
+        trainer.inner_validation = options.inner_validation
     if options.snapshots:
         keep_snapshots(trainer)
     with faster_on_cpu(trainer, options.compile_on_cpu, options.bfloat16):

@@ -23,6 +23,7 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.training.augmentation import image_frame_kept, without_timing
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
+from nnunet_cardiac.training.inner_split import inner_split
 from nnunet_cardiac.training.passes import (
     TRAINING,
     VALIDATION,
@@ -50,7 +51,8 @@ class RecipeTrainer(nnUNetTrainer):
       is that of an uninterrupted one.
     - With ``keep_best`` the training ends with the weights of its best epoch: they are validated, and
       ``checkpoint_final.pth`` holds them. "dice" is nnU-Net's measure, the moving average of the online Dice; "loss"
-      the validation loss.
+      the validation loss. With ``inner_validation`` as well, online validation is on a fifth of the training patients,
+      which are not trained on, so that the fold's held-out cases choose nothing.
     - Checkpoints are replaced in one step: a kill while one is written leaves the one before.
     - A cascaded stage starts only when every case has its out-of-fold prediction from the stage before.
     """
@@ -80,6 +82,7 @@ class RecipeTrainer(nnUNetTrainer):
         self.save_every = 10
         self.seed = 0
         self.keep_best: Literal["dice", "loss"] | None = None
+        self.inner_validation = False
 
     def initialize(self):
         """
@@ -116,7 +119,14 @@ class RecipeTrainer(nnUNetTrainer):
     def get_tr_and_val_datasets(self):
         if self.is_cascaded:
             self._check_previous_stage()
-        datasets = super().get_tr_and_val_datasets()
+        outer = self.do_split  # type: ignore[has-type]
+        if self.keep_best and self.inner_validation:
+            split = inner_split(self.plans_manager.dataset_name, outer()[0])
+            self.do_split = lambda: split
+        try:
+            datasets = super().get_tr_and_val_datasets()
+        finally:
+            self.do_split = outer  # of the final validation
         if len(self.configuration_manager.patch_size) == 2:
             datasets = tuple(map(Slices, datasets))
         if self.num_iterations_per_epoch is None:

@@ -3,6 +3,7 @@
 import torch
 
 from nnunet_cardiac.system import hardware, peak_process_memory, versions
+from nnunet_cardiac.training.trainer import RecipeTrainer
 
 COST_FILE = "training_cost.json"
 """In the folder of each fold."""
@@ -37,7 +38,7 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
     Returns:
         - what was planned: ``plans``, ``configuration``, ``network``, ``features_per_stage``, ``spacing``,
           ``patch_size``, ``batch_size``
-        - ``keeps_best``: whether the weights are those of the best epoch
+        - ``chosen_on``: what chose the best epoch, whose weights these are; None for those of the last
         - ``seconds`` of all epochs with their online validation, those before an interruption included
         - ``steps`` of the optimiser, fewer than planned where a recipe stops early
         - ``peak_memory_GB``, of the GPU where there is one, else of this process
@@ -58,10 +59,16 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
         "spacing": [round(float(mm), 3) for mm in plans.spacing],
         "patch_size": list(map(int, plans.patch_size)),
         "batch_size": plans.batch_size,
-        "keeps_best": bool(getattr(trainer, "keep_best", None)),
+        "chosen_on": _chosen_on(trainer),
         "peak_memory_GB": torch.cuda.max_memory_allocated(trainer.device) / 1e9 if on_gpu else peak_process_memory(),
         "peak_memory_of": "GPU" if on_gpu else "process",
         "energy_kWh": None if energy is None or energy_before is None else energy - energy_before,
         "hardware": hardware(trainer.device),
         "versions": versions(),
     }
+
+
+def _chosen_on(trainer) -> str | None:
+    if not isinstance(trainer, RecipeTrainer) or not trainer.keep_best:
+        return None
+    return "training patients" if trainer.inner_validation else "held-out cases"
