@@ -156,7 +156,8 @@ def test_viewer_has_as_many_cases_as_there_is_room(results, benchmark, monkeypat
 
 
 def test_files_that_cannot_be_read(results, benchmark, monkeypatch):
-    missing = replace(results.contenders[0], model=replace(results.contenders[0].model, trainer="nnUNetTrainerLost"))
+    lost = replace(results.contenders[0].model, trainer="nnUNetTrainerLost")
+    missing = replace(results.contenders[0], model=lost, stages=[lost])
     changed = replace(results, contenders=[missing, *results.contenders[1:]])
     picture = draw_case("patient00000_ED", "best", changed, benchmark)
     assert picture.outlines["nnunet_2d"] is None and picture.outlines["dadu"] is not None
@@ -177,6 +178,15 @@ def test_outline_runs_along_the_border():
 
 def test_a_stage_comes_before_what_builds_on_it(results):
     assert [c.name for c in side_by_side(results.contenders)] == ["nnunet_2d", "e2aunet", "crocnet", "dadu"]
+
+
+def test_a_stage_that_is_no_contender_is_shown_before_what_builds_on_it(results, benchmark):
+    alone = replace(results, contenders=[c for c in results.contenders if c.name in ("nnunet_2d", "crocnet")])
+    case = choose(alone)[0][0]
+    columns = draw_case(case, "best", alone, BenchmarkFolder(benchmark.path)).outlines
+    assert list(columns) == [EXPERT, "nnunet_2d", "crocnet, stage 1", "crocnet"]
+    together = draw_case(case, "best", results, BenchmarkFolder(benchmark.path)).outlines
+    assert columns["crocnet, stage 1"] == together["e2aunet"] and "crocnet, stage 1" not in together
 
 
 # figures

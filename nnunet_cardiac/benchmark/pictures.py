@@ -16,6 +16,7 @@ from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures, read_segmentation
+from nnunet_cardiac.model import Model
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import unforeseen
 
@@ -45,8 +46,8 @@ class CasePicture:
         width, height: of an image, pixels
         aspect: height of a pixel divided by its width
         slices: three of them, as ``SHARES`` say
-        outlines: by "expert" and the contenders' names, SVG paths of every slice and structure in 1/``STEPS_PER_PIXEL``
-            pixels; None for a segmentation that cannot be read
+        outlines: by "expert", the contenders' names and those of stages that are no contenders, SVG paths of every
+            slice and structure in 1/``STEPS_PER_PIXEL`` pixels; None for a segmentation that cannot be read
     """
 
     case: str
@@ -127,8 +128,13 @@ def draw_case(case: str, why: str, results: Results, benchmark: BenchmarkFolder)
     image = sitk.GetArrayFromImage(sitk.ReadImage(str(raw / "imagesTr" / f"{case}_0000{structures.file_ending}")))
     axis = truth.slice_axis
     labels: dict[str, np.ndarray | None] = {EXPERT: np.moveaxis(truth.labels, axis, 0)}
+    shown = {c.model for c in results.contenders}
     for c in side_by_side(results.contenders):
-        labels[c.name] = _prediction(c, case, name, truth.labels.shape, axis, results, benchmark)
+        for i, stage in enumerate(c.stages, 1):
+            if stage == c.model or stage not in shown:
+                who = c.name if stage == c.model else f"{c.name}, stage {i}"
+                labels[who] = _prediction(c, stage, case, name, truth.labels.shape, axis, results, benchmark)
+                shown.add(stage)
     known = [array for array in labels.values() if array is not None]
     window = _window(np.logical_or.reduce([array.any(0) for array in known]))
     occupied = np.flatnonzero(known[0].any((1, 2))) if known[0].any() else np.arange(len(known[0]))
@@ -148,6 +154,7 @@ def draw_case(case: str, why: str, results: Results, benchmark: BenchmarkFolder)
 
 def _prediction(
     contender: ContenderResults,
+    stage: Model,
     case: str,
     name: str,
     shape: tuple[int, ...],
@@ -158,7 +165,7 @@ def _prediction(
     rows = contender.metrics[contender.metrics["case"] == case]
     if not len(rows):
         return None
-    place = benchmark.fold_folder(results.settings, contender.model, int(rows["fold"].iloc[0]))
+    place = benchmark.fold_folder(results.settings, stage, int(rows["fold"].iloc[0]))
     try:
         labels = read_segmentation(place / "validation" / name).labels
     except (UserError, OSError):
