@@ -77,8 +77,8 @@ def fault(trial: Trial) -> str | None:
         return f"prints a traceback: {said[said.find('Traceback') :].strip().splitlines()[-1][:150]}"
     if secret := next((secret for secret in trial.secrets if secret in said), None):
         return f"tells {secret}: {next(line for line in said.splitlines() if secret in line)[:300]}"
-    if any(ord(c) < 32 and c not in "\n\t\r" for message in messages for c in message):
-        return f"commands the terminal: {messages}"
+    if command := next((line for line in said.splitlines() if any(ord(c) < 32 and c not in "\t" for c in line)), None):
+        return f"commands the terminal: {command!r:.300}"
     if unforeseen := next((message for message in messages if trial.unforeseen in message), None):
         return f"does not foresee: {unforeseen[:300]}"
     named = [name for name in trial.shared if any(name in message for message in messages)]
@@ -109,16 +109,19 @@ def _limits() -> Iterator[None]:
     def stop(number, frame):
         raise TooLong
 
-    before = signal.signal(signal.SIGPROF, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)}
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData")) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, limits[1]))
     signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of the processor's time: other processes do not count
+    signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)  # for what waits
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         resource.setrlimit(resource.RLIMIT_DATA, limits)
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)
