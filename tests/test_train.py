@@ -115,7 +115,7 @@ def test_bad_input(planned, capsys, monkeypatch):
         (("-d", "27", "-c", "2d", "-f", "7", "-device", "cpu"), "There is no fold 7"),
         (
             ("-d", "27", "-c", "2d", "-num_gpus", "2", "--budget", "4", "-device", "cpu"),
-            "--budget, --initial_lr and --seed work with one GPU",
+            "--budget, --initial_lr, --seed and --inner_validation work with one GPU",
         ),
     ):
         assert expected in error_of(capsys, *arguments)

@@ -45,5 +45,7 @@ class TrainingOptions:
             )
         if self.device != "cpu" and self.bfloat16:
             raise UserError("--bfloat16 is for -device cpu: on a GPU nnU-Net computes in float16.")
-        if self.num_gpus > 1 and (self.budget or self.initial_lr or self.seed):
-            raise UserError("--budget, --initial_lr and --seed work with one GPU: leave them out, or -num_gpus.")
+        if self.num_gpus > 1 and (self.budget or self.initial_lr or self.seed or self.inner_validation):
+            raise UserError(
+                "--budget, --initial_lr, --seed and --inner_validation work with one GPU: leave them out, or -num_gpus."
+            )
