@@ -47,10 +47,9 @@ def link(source: Path, target: Path) -> None:
     """A link to a file, or a copy where the system allows no links, as Windows without developer mode."""
     try:
         os.symlink(source.resolve(), target)
-    except FileExistsError:
-        raise
     except OSError:
-        shutil.copyfile(source, target)
+        with written_whole(target) as partial:
+            shutil.copyfile(source, partial)
 
 
 def check_name(file: Path) -> None:

@@ -67,8 +67,14 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        while _timers:  # what comes after the command, in a notebook, is not its business
-            _timers.pop().cancel()
+        if is_interactive():  # what comes after the command is not its business
+            while _timers:
+                _timers.pop().cancel()
+
+
+def is_interactive() -> bool:
+    """Whether this process goes on when a command has ended: a notebook's, or a prompt of Python's."""
+    return hasattr(sys, "ps1") or "ipykernel" in sys.modules
 
 
 @cache

@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,8 +53,10 @@ def match(plans_file: str, configuration: str, model: str, other: PlansManager, 
         return
     dataset_json = read_json(Path(plans_file).with_name("dataset.json"))
     channels, labels = len(dataset_json["channel_names"]), other.get_label_manager(dataset_json)
-    cost, together = COSTS[by], max if by == "memory" else sum
     first = other.get_configuration(stages[0])
+    cost, together = COSTS[by], max if by == "memory" else sum
+    if by == "flops" and (size := first.network_arch_init_kwargs.get("patch_size")):  # both at the one size it takes
+        cost = partial(flops, size=size)
     own |= {"patch_size": list(first.patch_size), "batch_size": first.batch_size}
     own["architecture"]["arch_kwargs"] = _with_strides(own["architecture"]["arch_kwargs"], first)
     target = together(
@@ -102,11 +105,12 @@ def parameters(configuration: ConfigurationManager, input_channels: int, output_
     return sum(p.numel() for p in network.parameters())
 
 
-def flops(configuration: ConfigurationManager, input_channels: int, output_channels: int) -> int:
-    """Of one pass over an image of the data set's median size; where a network crops, the crop is in the middle."""
+def flops(
+    configuration: ConfigurationManager, input_channels: int, output_channels: int, size: Sequence[int] | None = None
+) -> int:
+    """Of one pass over an image, by default of the data set's median size; where a network crops, in its middle."""
     network = PlannedNetwork.of(configuration)
     divisors = [math.prod(axis) for axis in zip(*network.arguments["strides"], strict=True)]
-    size = network.arguments.get("patch_size")  # of a network of one size
     if size is None:
         sides = zip(configuration.median_image_size_in_voxels, divisors, strict=True)
         size = [math.ceil(side / divisor) * divisor for side, divisor in sides]

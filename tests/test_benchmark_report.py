@@ -315,15 +315,23 @@ def test_patients_of_a_further_test_are_measured_too(results, benchmark):
 
 
 def test_what_a_reader_must_know_is_told(results):
-    first, second, *others = results.contenders
-    assert not results.remarks
-    found = replace(first, circumstances=[first.circumstances[0] | {"budget": 10, "bfloat16": True}])
-    choosing = replace(second, circumstances=[second.circumstances[0] | {"chosen_on": "held-out cases"}])
-    remarks = replace(results, contenders=[found, choosing, *others]).remarks
-    assert remarks[0] == (
-        f"{first.name} was found trained, with a budget of 10 steps and an initial learning rate of 0.01, in bfloat16."
+    def told(**changes) -> list[str]:
+        changed = [
+            replace(c, circumstances=[record | changes.get(c.name, {}) for record in c.circumstances])
+            for c in results.contenders
+        ]
+        return replace(results, contenders=changed).remarks
+
+    fair = {"chosen_on": "training patients"}
+    assert not told(dadu=fair)
+    (remark,) = told(dadu=fair, nnunet_2d={"budget": 10, "bfloat16": True})
+    assert remark == (
+        "nnunet_2d was found trained, with a budget of 10 steps and an initial learning rate of 0.01, in bfloat16."
     )
-    assert f"In favour of {second.name}: the recipe keeps its best epoch" in remarks[1] and len(remarks) == 2
+    assert told(dadu=fair, nnunet_2d={"is_own_rate": False, "initial_lr": 0.5})[0].endswith("rate of 0.5.")
+    assert told()[0].startswith("In favour of dadu: the recipe keeps its best epoch")  # also where nothing tells
+    unknown = [replace(c, circumstances=[]) for c in results.contenders]
+    assert "In favour of dadu" in replace(results, contenders=unknown).remarks[0]
 
 
 def test_the_command_can_be_given_again(results):

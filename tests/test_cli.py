@@ -366,9 +366,12 @@ def test_demo_does_not_write_into_a_full_folder(tmp_path):
 
 
 def test_output_that_nobody_reads_to_the_end_is_no_fault(tmp_path):
-    command = f"{sys.executable} -m nnunet_cardiac benchmark --list 2> {tmp_path / 'said'} | head -n 1"
-    shown = subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout
-    assert shown.startswith("nnunet_2d") and not (tmp_path / "said").read_text()
+    code = "from nnunet_cardiac import cli; cli.env.run = lambda _: print('x' * 1_000_000); cli.main(['env'])"
+    command = f"{sys.executable} -c {shlex.quote(code)} 2> {tmp_path / 'said'} | head -c 3"
+    assert subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout == "xxx"
+    assert not (tmp_path / "said").read_text()
+    code = code.replace("print('x' * 1_000_000)", "exec('raise BrokenPipeError')")
+    assert "BrokenPipeError" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
 
 
 def test_mistakes_are_told_before_pytorch_is_loaded(monkeypatch):

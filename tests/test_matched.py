@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -11,7 +12,7 @@ from nnunet_cardiac.architectures import contenders
 from nnunet_cardiac.benchmark.contenders import matched_baselines
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.planners.matched import COSTS, MATCHED, match
+from nnunet_cardiac.planners.matched import COSTS, MATCHED, flops, match
 from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
 
 
@@ -70,12 +71,21 @@ def test_contenders_that_differ_in_the_recipe_share_a_baseline_and_ways_of_match
     ]
 
 
-def test_networks_of_one_size_are_counted_at_that_size(planned):
+def test_a_network_of_one_size_and_its_baseline_are_counted_at_that_size(residual, planned):
     name = plan_and_preprocess(planned.name, "MonaiPlanner", ["2d_unetr"], plans_name="nnUNetOneSizePlans")
-    configuration = PlansManager(str(planned / f"{name}.json")).get_configuration("2d_unetr")
-    (planned / f"{name}.json").unlink()
-    assert list(configuration.patch_size) != list(configuration.median_image_size_in_voxels)
-    assert COSTS["flops"](configuration, 1, 4) > 0
+    plans, file = planned / f"{name}.json", residual()
+    for path in (plans, Path(file)):
+        content = json.loads(path.read_text())
+        content["configurations"]["2d"]["median_image_size_in_voxels"] = [160, 128]  # larger than the patch
+        path.write_text(json.dumps(content))
+    other = PlansManager(str(plans))
+    plans.unlink()
+    unetr = other.get_configuration("2d_unetr")
+    match(str(file), "2d", "monai_unetr", other, ["2d_unetr"], "flops")
+    baseline = PlansManager(str(file)).get_configuration("2d")
+    record = baseline.configuration[MATCHED]
+    assert record["its_cost"] == flops(unetr, 1, 4, unetr.patch_size)
+    assert record["own_cost"] == flops(baseline, 1, 4, unetr.patch_size) != flops(baseline, 1, 4)
 
 
 def test_every_contender_but_nnunets_own_gets_one():

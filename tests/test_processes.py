@@ -117,15 +117,17 @@ def test_a_guarded_module_that_is_killed_was_killed(tmp_path):
     assert module.wait(10) == -signal.SIGKILL
 
 
-def test_after_a_signal_whoever_lives_on_is_left_alone(monkeypatch):
+@pytest.mark.parametrize("interactive", [True, False])
+def test_after_a_signal_only_who_lives_on_is_left_alone(monkeypatch, interactive):
     monkeypatch.setattr(processes, "GRACE", 0.2)
+    monkeypatch.setattr(processes, "is_interactive", lambda: interactive)
     ended = []
     monkeypatch.setattr(processes, "_kill_all", ended.append)
     with pytest.raises(processes.Stopped), processes.stopped_by_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
     time.sleep(0.4)
-    assert not ended
+    assert ended == ([] if interactive else [128 + signal.SIGTERM])
 
 
 def test_a_guarded_module_is_asked_to_end_by_ctrl_c(tmp_path):

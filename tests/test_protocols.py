@@ -108,7 +108,7 @@ def test_labels_of_another_data_set_are_matched_by_what_they_mean(results, bench
     metrics = results.tests[OTHER].contenders[0].metrics
     assert set(metrics["structure"]) == {"left ventricle", "myocardium"}
     case = metrics["case"].iloc[0]
-    place = next(benchmark.path.glob(f"predictions/*/{OTHER}/{case}.nii.gz"))
+    place = next(benchmark.path.glob(f"predictions/*/{OTHER}/folds_0_1/{case}.nii.gz"))
     predicted, truth = (
         sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (place, dataset / "labelsTr" / place.name)
     )
@@ -133,23 +133,24 @@ def test_snapshots_end_with_the_network_that_is_evaluated(results):
 def test_segmentations_of_other_networks_are_made_anew(benchmark, monkeypatch):
     settings = benchmark.read_settings()
     model = settings.model(settings.contenders["nnunet_2d"])
-    old = benchmark.predictions(model, "imagesTs") / "old.nii.gz"
     kept = []
 
-    def look(*_) -> list[str]:
+    def look(*call) -> list[str]:
+        old = protocols._of_ensemble(*call) / "old.nii.gz"
         kept.append(old.exists())
+        old.parent.mkdir(parents=True, exist_ok=True)
         old.touch()
         return []
 
     monkeypatch.setitem(protocols.TESTS, "imagesTs", look)
-    old.touch()
+    look(benchmark, settings, model, "imagesTs")
     protocols.test(benchmark, settings, model, "imagesTs")
     os.utime(benchmark.fold_folder(settings, model, 1) / "checkpoint_final.pth", (time.time() + 60,) * 2)
     protocols.test(benchmark, settings, model, "imagesTs")  # trained anew
     os.utime(benchmark.fold_folder(settings, model, 1) / "checkpoint_final.pth", (time.time() - 60,) * 2)
     protocols.test(benchmark, replace(settings, folds=[0]), model, "imagesTs")  # an ensemble of fewer
     protocols.test(benchmark, replace(settings, folds=[0]), model, "imagesTs")
-    assert kept == [True, False, False, True]
+    assert kept == [False, True, False, False, True]
 
 
 def test_a_test_takes_the_folds_that_are_trained(benchmark, monkeypatch):

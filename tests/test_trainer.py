@@ -130,6 +130,12 @@ def test_held_out_cases_choose_nothing_with_an_inner_validation(planned, results
     assert parts(never) == [set(training), set(held_out)]
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values())
+def test_it_is_declared_which_recipes_choose_their_epoch(planned, architecture):
+    trainer = make(trainer=architecture.trainer, plans="nnUNetPlans")
+    assert bool(getattr(trainer, "keep_best", None)) == architecture.recipe_chooses_epoch
+
+
 def test_dadu_learns_the_weights_of_its_losses(planned, results):
     trainer = make(**DADU)
     limit_steps(trainer, 4)

@@ -54,6 +54,11 @@ def contenders() -> dict[str, Contender]:
     return {contender.name: contender for contender in sorted(everyone, key=lambda contender: contender.on_demand)}
 
 
+def choosing_trainers() -> set[str]:
+    """Recipes that keep their best epoch, by the names of their trainers."""
+    return {architecture.trainer for architecture in ARCHITECTURES.values() if architecture.recipe_chooses_epoch}
+
+
 def costed() -> list[Contender]:
     """Those whose cost is shown unless others are asked for."""
     everyone = contenders()

@@ -73,6 +73,7 @@ class Architecture:
         contenders: who takes part in benchmarks for it
         costed: names of those whose cost is shown unless others are asked for: one for each network
         published: the paper's own figures
+        recipe_chooses_epoch: whether it keeps its best epoch, which its validation tells
     """
 
     name: str
@@ -87,3 +88,4 @@ class Architecture:
     contenders: tuple[Contender, ...]
     costed: tuple[str, ...] = ()
     published: tuple[PublishedFigures, ...] = ()
+    recipe_chooses_epoch: bool = False

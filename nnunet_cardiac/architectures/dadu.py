@@ -19,6 +19,7 @@ ARCHITECTURE = Architecture(
     planner=_PLANS["planner"],
     plans=_PLANS["plans"],
     trainer=_RECIPE,
+    recipe_chooses_epoch=True,
     configurations={
         "2d": "as published",
         "2d_no_edges": "ablation: no edges in the skip connections",

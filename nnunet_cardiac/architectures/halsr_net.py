@@ -18,6 +18,7 @@ ARCHITECTURE = Architecture(
     planner=_PLANS["planner"],
     plans=_PLANS["plans"],
     trainer=_RECIPE,
+    recipe_chooses_epoch=True,
     configurations={
         "2d": "segmentation of the whole image",
         "2d_roi": "phase 1: the box of the left ventricle",

@@ -218,7 +218,7 @@ def _of_evaluation(content: Content) -> dict[int, str]:
             "implausible anatomy, are in the report.",
         40: f"{folds} fold{'s' * (folds != 1)}, {seeds} seed{'s' * (seeds != 1)}"
             + ("; networks were shrunk" if results.settings.size else "")
-            + ("; not the recipes at full length" if results.settings.budget or results.remarks else "") + ".",
+            + ("; not the recipes at full length" if results.settings.budget or results.found else "") + ".",
         42: "The benchmark's folder holds settings, logs and a record of every job.",
     }  # fmt: skip
 

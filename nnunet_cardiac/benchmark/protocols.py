@@ -19,7 +19,7 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.evaluation.measure import measure, write_measurement
 from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.files import is_json, link, write_json
+from nnunet_cardiac.files import link
 from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json, write_rows
@@ -38,16 +38,10 @@ def test(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: st
         UserError: what is to be tested on is not there
     """
     trained = [benchmark.fold_folder(settings, model, fold) / "checkpoint_final.pth" for fold in settings.folds]
-    place, made_with = benchmark.predictions(model, where), benchmark.predictions(model, where) / "folds.json"
+    place = benchmark.predictions(model, where)
     newest = max(file.stat().st_mtime for file in trained)
-    if place.is_dir() and (
-        not is_json(made_with)
-        or read_json(made_with) != {"folds": settings.folds}  # by another ensemble
-        or any(file.lstat().st_mtime < newest for file in place.rglob("*"))  # of networks that were trained anew since
-    ):
+    if any(file.lstat().st_mtime < newest for file in place.rglob("*")):  # of networks that were trained anew since
         shutil.rmtree(place)
-    place.mkdir(parents=True, exist_ok=True)
-    write_json({"folds": settings.folds}, made_with)
     return TESTS.get(where, _external)(benchmark, settings, model, where)
 
 
@@ -89,7 +83,7 @@ def _test_set(benchmark: BenchmarkFolder, settings: Settings, model: Model, wher
     raw = folder("nnUNet_raw") / settings.dataset
     if not (raw / "labelsTs").is_dir():
         raise UserError(f"{raw} has no labelsTs: without labels nothing can be tested on imagesTs.")
-    place = benchmark.predictions(model, where)
+    place = _of_ensemble(benchmark, settings, model, where)
     result = predict(
         raw / "imagesTs", place, model, settings.folds, device=settings.device, continue_prediction=True
     )  # fmt: skip
@@ -107,7 +101,7 @@ def _external(benchmark: BenchmarkFolder, settings: Settings, model: Model, wher
             f"{where} shares no structure with {settings.dataset}: {', '.join(theirs.values)} and "
             f"{', '.join(mine.values)}. Name what is the same alike in its dataset.json."
         )
-    place = benchmark.predictions(model, where)
+    place = _of_ensemble(benchmark, settings, model, where)
     result = predict(other / "imagesTr", place, model, settings.folds, device=settings.device, continue_prediction=True)
     relabelled = place / "relabelled"
     relabelled.mkdir(exist_ok=True)
@@ -125,6 +119,11 @@ def _external(benchmark: BenchmarkFolder, settings: Settings, model: Model, wher
     return result.problems + evaluate_cases(
         relabelled, other / "labelsTr", other / "dataset.json", output, labels=labels
     )
+
+
+def _of_ensemble(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: str) -> Path:
+    """For the segmentations of these folds together: another ensemble has another folder."""
+    return benchmark.predictions(model, where) / "_".join(["folds", *map(str, settings.folds)])
 
 
 def matching_labels(mine: Structures, theirs: Structures) -> dict[str, str]:

@@ -186,6 +186,7 @@ def _command(results: Results) -> str:
     parts += [f"-gpu_memory_target {s.gpu_memory_target}"] if s.gpu_memory_target else []
     parts += ["--compile"] if s.compile_on_cpu else []
     parts += ["--bfloat16"] if s.bfloat16 else []
+    parts += ["--inner_validation"] if s.inner_validation else []
     matched = len(named) < len(s.contenders)
     parts += [f"--baseline matched --match {s.match}" if matched else f"--baseline {s.baseline}"]
     return " ".join(parts)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nnunet_cardiac.architectures import choosing_trainers
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.schedule import first_seed
@@ -97,29 +98,36 @@ class Results:
     tests: dict[str, "Results"] = field(default_factory=dict)
     """By what was tested on; tables of metrics have what distinguishes their rows as further columns."""
 
+    @cached_property
+    def found(self) -> list[str]:
+        """Trainings that were not what the settings ask for: models that were found, and are used as they are."""
+        found = {
+            f"{c.name} was found trained, with {_length(r)} and an initial learning rate of {r['initial_lr']:g}"
+            f"{', in bfloat16' if r.get('bfloat16') else ''}."
+            for c in self.contenders
+            for r in c.circumstances
+            if (r["budget"] or 0) != (self.settings.budget or 0)
+            or r.get("bfloat16", False) != self.settings.bfloat16
+            or not (r.get("is_own_rate", True) or self.settings.initial_lr or self.settings.lr_factors)
+        }
+        return sorted(found)
+
     @property
     def remarks(self) -> list[str]:
-        """What a reader must know of the trainings: models that were found, and are used as they are, and recipes that
-        look at the held-out cases."""
-        remarks = []
-        for c in self.contenders:
-            found = {
-                f"{c.name} was found trained, with {_length(r)} and an initial learning rate of {r['initial_lr']:g}"
-                f"{', in bfloat16' if r.get('bfloat16') else ''}."
-                for r in c.circumstances
-                if (r["budget"] or 0) != (self.settings.budget or 0)
-                or self.settings.initial_lr not in (None, r["initial_lr"])
-                or r.get("bfloat16", False) != self.settings.bfloat16
-            }
-            remarks += sorted(found)
-        if choosing := [
-            c.name for c in self.contenders if any(r.get("chosen_on") == "held-out cases" for r in c.circumstances)
-        ]:
-            remarks.append(
-                f"In favour of {', '.join(choosing)}: the recipe keeps its best epoch, which it chooses by the online "
-                "validation on the held-out cases."
-            )
-        return remarks
+        """What a reader must know of the trainings: ``found``, and recipes that look at the held-out cases."""
+        favoured = [
+            c.name
+            for c in self.contenders
+            if c.contender.trainer in choosing_trainers()
+            and {r.get("chosen_on") for r in c.circumstances} != {"training patients"}
+        ]
+        if not favoured:
+            return self.found
+        return [
+            *self.found,
+            f"In favour of {', '.join(favoured)}: the recipe keeps its best epoch, which it chooses by the online "
+            "validation on the held-out cases (not so with --inner_validation).",
+        ]
 
     @property
     def structures(self) -> list[str]:
@@ -271,9 +279,9 @@ def _measurement(places: Sequence[Path]) -> Measurement | None:
             reference.append(true)
     if not measured:
         return None
-    measurement = Measurement(pd.concat(measured), pd.concat(reference))
-    if not measurement.indices.index.is_unique or not pd.concat(reference).index.is_unique:
-        raise UserError("indices.csv or reference.csv name a patient twice.")
+    measurement = Measurement(*(tables := [pd.concat(measured), pd.concat(reference)]))
+    if not all(table.index.is_unique for table in tables):
+        raise UserError(f"indices.csv or reference.csv in {places[0].parent} name a patient twice.")
     return measurement
 
 
@@ -316,7 +324,7 @@ def _cost(
     return {
         "parameters": measured.get("parameters", math.nan),
         "flops_per_slice": measured.get("flops_per_slice", math.nan),
-        "steps_per_fold": sum(stage[0]["steps"] for stage in costs) if complete else math.nan,
+        "steps_per_fold": sum(sum(c["steps"] for c in stage) / len(stage) for stage in costs) if complete else math.nan,
         "training_minutes_per_fold": (
             sum(sum(c["seconds"] for c in stage) / len(stage) for stage in costs) / 60 if complete else math.nan
         ),

@@ -30,6 +30,8 @@ class Settings:
         device: "cuda", "cpu" or "mps"
         compile_on_cpu: whether trainings on a CPU compile their networks, all of them
         bfloat16: whether trainings on a CPU compute in it, all of them
+        inner_validation: whether recipes that choose their epoch do it on training patients; they do wherever the
+            benchmark has models of its own
         seeds: every contender is trained with each of them
         paper: whether planners that know the fixed sizes of a paper use them
         initial_lr: learning rate of every training; None for each recipe's own
@@ -52,6 +54,7 @@ class Settings:
     device: str = "cuda"
     compile_on_cpu: bool = False
     bfloat16: bool = False
+    inner_validation: bool = False
     seeds: list[int] = field(default_factory=lambda: [0])
     paper: bool = False
     initial_lr: float | None = None
@@ -69,15 +72,22 @@ class Settings:
         return {
             key: getattr(self, key)
             for key in (
-                "dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu", "bfloat16", "paper",
-                "initial_lr", "scale_schedule", "lr_factors", "search_steps", "snapshots", "match",
+                "dataset", "budget", "size", "gpu_memory_target", "compile_on_cpu", "bfloat16", "inner_validation",
+                "paper", "initial_lr", "scale_schedule", "lr_factors", "search_steps", "snapshots", "match",
             )
         }  # fmt: skip
 
     @property
     def has_own_models(self) -> bool:
         """Whether its models are not what nnU-Net's own commands would train, so that nobody may take them for that."""
-        return bool(self.budget or self.initial_lr or self.lr_factors or self.snapshots or self.bfloat16)
+        return bool(
+            self.budget
+            or self.initial_lr
+            or self.lr_factors
+            or self.snapshots
+            or self.bfloat16
+            or self.inner_validation
+        )
 
     def plans_name(self, plans: str, seed: int = 0) -> str:
         """Plans of a contender, of the benchmark's size.
@@ -90,7 +100,7 @@ class Settings:
             plans = self.size.plans_name(plans)
         elif self.paper:
             plans = prefixed("Paper", plans)
-        elif self.gpu_memory_target:  # plans of this name that are there already may be for another memory
+        if self.gpu_memory_target and not self.size:  # plans of one name may be for another memory
             plans = prefixed(f"Memory{self.gpu_memory_target:g}".replace(".", "_"), plans)
         return prefixed(f"Seed{seed}", plans) if seed else plans
 
@@ -124,7 +134,7 @@ class Settings:
         return TrainingOptions(
             self.device, budget=self.budget, scale_schedule=self.scale_schedule, initial_lr=self.initial_lr,
             seed=self.seed_of(plans), compile_on_cpu=self.compile_on_cpu, bfloat16=self.bfloat16,
-            inner_validation=True, snapshots=self.snapshots,
+            inner_validation=self.has_own_models, snapshots=self.snapshots,
         )  # fmt: skip
 
     def model(self, contender: Contender, seed: int = 0) -> Model:

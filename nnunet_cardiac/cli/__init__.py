@@ -7,6 +7,7 @@ Each command is a module here: ``add_parser`` describes its options, ``run`` doe
 import argparse
 import io
 import os
+import select
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -53,7 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
         with stopped_by_signals(), waiting(getattr(options, "wait", False)):
             failures = options.run(options)
             sys.stdout.flush()
-    except BrokenPipeError:  # ``| head`` has read enough
+    except BrokenPipeError:
+        if not _nobody_reads():  # but a process of ours has died
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + 13)  # as a shell says SIGPIPE
     except Exception as e:
@@ -66,6 +69,15 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(e.exit_status)
     if failures:
         sys.exit(1)
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of standard output is closed, as ``| head`` does when it has read enough."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLERR)
+    return bool(poll.poll(0))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from nnunet_cardiac.cli.options import (
     add_command,
     add_cpu_options,
     add_device_option,
+    add_inner_validation_option,
     add_memory_target_option,
     add_schedule_option,
     add_size_options,
@@ -110,6 +111,7 @@ def add_parser(commands) -> None:
     add_size_options(size)
     add_memory_target_option(p)
     add_device_option(p)
+    add_inner_validation_option(p, "with --budget, --initial_lr, --tune_lr, --snapshots and --bfloat16 they always do")
     add_cpu_options(p)
     add_allow_code_option(p)
     p.add_argument(
@@ -156,6 +158,7 @@ def run(options: argparse.Namespace) -> bool:
         gpu_memory_target=options.gpu_memory_target,
         compile_on_cpu=options.compile,
         bfloat16=options.bfloat16,
+        inner_validation=options.inner_validation,
         seeds=sorted(set(options.seeds)),
         paper=options.paper,
         initial_lr=options.initial_lr,

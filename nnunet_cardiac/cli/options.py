@@ -152,6 +152,15 @@ def add_cpu_options(p) -> None:
     )  # fmt: skip
 
 
+def add_inner_validation_option(p, more: str) -> None:
+    """``--inner_validation``; ``more`` ends its help."""
+    p.add_argument(
+        "--inner_validation", action="store_true",
+        help="recipes that look at their validation (DADU's, HALSR-Net's), for their best epoch or their end, get a "
+        f"fifth of the training patients for it, not the fold's held-out cases; {more}",
+    )  # fmt: skip
+
+
 def add_schedule_option(p) -> None:
     """``--unscaled_schedule``"""
     p.add_argument(

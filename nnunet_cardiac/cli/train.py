@@ -7,6 +7,7 @@ from nnunet_cardiac.cli.options import (
     add_command,
     add_cpu_options,
     add_device_option,
+    add_inner_validation_option,
     add_model_options,
     add_schedule_option,
     chosen_device,
@@ -42,11 +43,7 @@ def add_parser(commands) -> None:
     p.add_argument("--initial_lr", type=above_0, metavar="LR", help="learning rate in place of the recipe's")
     add_schedule_option(p)
     p.add_argument("--seed", type=whole_number_or_0, metavar="N", help="of all random numbers, default the recipe's, 0")
-    p.add_argument(
-        "--inner_validation", action="store_true",
-        help="recipes that choose their epoch by validation do it on a fifth of the training patients, as in a "
-        "benchmark, not on the fold's held-out cases",
-    )  # fmt: skip
+    add_inner_validation_option(p, "as in a benchmark with a budget")
     add_cpu_options(p)
 
 

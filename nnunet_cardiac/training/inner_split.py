@@ -6,7 +6,7 @@ from sklearn.model_selection import GroupKFold
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.segmentation import find_case_table
+from nnunet_cardiac.texts import meant, read_rows
 
 PARTS = 5
 """Of which one chooses."""
@@ -22,8 +22,10 @@ def inner_split(dataset: str, cases: Sequence[str]) -> tuple[list[str], list[str
     Raises:
         UserError: they are of one patient
     """
-    known = find_case_table(None, [folder("nnUNet_raw") / dataset])
-    patients = [known.get(case, {}).get("patient") or case for case in cases]
+    file = folder("nnUNet_raw") / dataset / "cases.csv"
+    rows = read_rows(file) if file.is_file() else []
+    known = {meant(row.get("case", "")): row.get("patient") for row in rows}
+    patients = [known.get(case) or case for case in cases]
     if len(set(patients)) < 2:
         raise UserError(f"{dataset} has a fold with one training patient: a choice inside the training part needs two.")
     train, val = next(GroupKFold(min(PARTS, len(set(patients)))).split(cases, groups=patients))

@@ -39,7 +39,9 @@ def search_learning_rate(
     Returns:
         by rate the mean Dice of structures and cases, 0 where a run came to nothing
     """
-    dice, run = {}, replace(options, budget=steps, scale_schedule=True, snapshots=False, npz=False)
+    # the split is an inner one: what chooses an epoch, of every rate alike, is what the rates are compared on
+    run = replace(options, budget=steps, scale_schedule=True, inner_validation=False, snapshots=False, npz=False)
+    dice = {}
     for factor in factors:
         trainer = get_trainer(model, fold, torch.device(options.device), options.seed)
         _move(trainer, place / f"factor_{factor:g}")

@@ -31,7 +31,7 @@ from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.on_cpu import faster_on_cpu
 from nnunet_cardiac.training.options import TrainingOptions
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
-from nnunet_cardiac.training.training_cost import COST_FILE, gpu_energy, training_cost
+from nnunet_cardiac.training.training_cost import COST_FILE, chosen_on, gpu_energy, training_cost
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
 
 BUDGET_EPOCHS = 20
@@ -196,8 +196,10 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
         seed = _seed(trainer, options.seed)
         settings = {
             "budget": options.budget, "scaled_schedule": options.budget is not None and options.scale_schedule,
-            "initial_lr": trainer.initial_lr, "bfloat16": options.bfloat16, "seed": seed,
+            "initial_lr": trainer.initial_lr, "is_own_rate": options.initial_lr is None, "bfloat16": options.bfloat16,
+            "chosen_on": chosen_on(trainer), "seed": seed,
         }  # fmt: skip
+        _check_resumed(trainer, settings, cost_file)
         write_json(settings, cost_file)  # what a kill at the very end must not lose
         seed_everything(seed, trainer.fold, trainer.current_epoch - 1)
         energy = None if trainer.current_epoch else gpu_energy(trainer.device)
@@ -211,6 +213,20 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
         settings |= {"compiled": isinstance(trainer.network, OptimizedModule)}
         write_json(training_cost(trainer, energy) | settings, cost_file)
     trainer.perform_actual_validation(options.npz)
+
+
+def _check_resumed(trainer, settings: dict, cost_file: Path) -> None:
+    """
+    Raises:
+        UserError: the training that goes on was begun in another way, so that its record would not be true
+    """
+    before = read_json(cost_file) if trainer.current_epoch and cost_file.is_file() else {}
+    for key in ("bfloat16", "chosen_on"):
+        if before.get(key, settings[key]) != settings[key]:
+            raise UserError(
+                f"{trainer.output_folder} was begun with {key} {before[key]} and would go on with {settings[key]}: "
+                "give the options that it was begun with, or move it away."
+            )
 
 
 def _check_cases(trainer, error: Exception) -> None:

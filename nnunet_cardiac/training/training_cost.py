@@ -45,6 +45,8 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
         - ``energy_kWh`` that the GPU took meanwhile, or None
         - ``hardware``, ``versions``
     """
+    if trainer.num_iterations_per_epoch is None:  # it was trained before, and only its record is missing
+        trainer.get_tr_and_val_datasets()
     on_gpu = trainer.device.type == "cuda"
     energy = gpu_energy(trainer.device)
     plans = trainer.configuration_manager
@@ -59,7 +61,7 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
         "spacing": [round(float(mm), 3) for mm in plans.spacing],
         "patch_size": list(map(int, plans.patch_size)),
         "batch_size": plans.batch_size,
-        "chosen_on": _chosen_on(trainer),
+        "chosen_on": chosen_on(trainer),
         "peak_memory_GB": torch.cuda.max_memory_allocated(trainer.device) / 1e9 if on_gpu else peak_process_memory(),
         "peak_memory_of": "GPU" if on_gpu else "process",
         "energy_kWh": None if energy is None or energy_before is None else energy - energy_before,
@@ -68,7 +70,8 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
     }
 
 
-def _chosen_on(trainer) -> str | None:
+def chosen_on(trainer) -> str | None:
+    """What chooses the best epoch, whose weights a training ends with; None where it ends with those of the last."""
     if not isinstance(trainer, RecipeTrainer) or not trainer.keep_best:
         return None
     return "training patients" if trainer.inner_validation else "held-out cases"
