@@ -1,6 +1,8 @@
 """What images must be like before SimpleITK reads them. In NIfTI it pads what was cut off and turns NaN into 0."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -60,12 +62,29 @@ def check_header(path: Path) -> None:
         return
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    try:
+    with _as_user_error(path):
         reader.ReadImageInformation()
-    except RuntimeError as e:
-        raise UserError(f"{path} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
     if (n := math.prod(reader.GetSize())) > MOST_VOXELS:
         raise UserError(f"{path} has {n:.2g} voxels, says its header: more than {MOST_VOXELS:.2g} are not read.")
+
+
+def read_image(path: Path) -> sitk.Image:
+    """An image of any format that SimpleITK reads.
+
+    Raises:
+        UserError: as ``check_header``, or the file is cut off
+    """
+    check_header(path)
+    with _as_user_error(path):
+        return sitk.ReadImage(str(path))
+
+
+@contextmanager
+def _as_user_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as e:  # all of SimpleITK's errors, long, with the reason last
+        raise UserError(f"{path} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:

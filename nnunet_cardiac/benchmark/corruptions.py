@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.nifti import read_image
 
 
 def _noise(image, strength: float, seed: int):
@@ -81,10 +82,7 @@ def corrupt(source: Path, target: Path, name: str, severity: int) -> None:
     except ImportError as e:
         raise UserError("Images are made worse by TorchIO: pip install 'nnunet-cardiac[benchmark]'.") from e
     function, strengths = STRENGTHS[name]
-    try:
-        image = sitk.ReadImage(str(source))
-    except RuntimeError as e:
-        raise UserError(f"{source} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
+    image = read_image(source)
     voxels = sitk.GetArrayFromImage(image).astype(np.float32)
     spacing = (*image.GetSpacing(), 1.0)[:3]
     tensor = np.ascontiguousarray(np.moveaxis(np.atleast_3d(voxels), (0, 1, 2), (2, 1, 0)))[None]

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.nifti import check_header, read_nifti
+from nnunet_cardiac.nifti import read_image, read_nifti
 from nnunet_cardiac.progress import progress
 
 CASE_COLUMNS = ("patient", "phase", "group", "vendor")
@@ -82,14 +82,10 @@ def read_segmentation(path: Path) -> Segmentation:
     Raises:
         UserError: the file cannot be read, or holds something else than whole numbers
     """
-    check_header(path)
     if path.name.endswith((".nii", ".nii.gz")):
         read_nifti(path)  # finds files that SimpleITK would pad with zeros
-    try:
-        image = sitk.ReadImage(str(path))
-        voxels = sitk.GetArrayFromImage(image)
-    except Exception as e:  # SimpleITK's errors
-        raise UserError(f"{path} cannot be read ({' '.join(str(e).split())[-150:]}): get the file again.") from e
+    image = read_image(path)
+    voxels = sitk.GetArrayFromImage(image)
     if voxels.ndim != 3 or image.GetNumberOfComponentsPerPixel() > 1:
         raise UserError(f"{path} is not a segmentation: it has {' x '.join(map(str, voxels.shape))} values.")
     with np.errstate(invalid="ignore"):  # of what fits no label

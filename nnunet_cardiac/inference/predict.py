@@ -34,14 +34,12 @@ from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.nifti import check_header, open_nifti, read_nifti
+from nnunet_cardiac.nifti import MOST_VOXELS, check_header, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
-MOST_VOXELS = 100_000_000
-"""Of an image at the model's spacing: 512 x 512 pixels, 380 slices."""
 LARGEST_SPACING = 100
 """mm, of an image."""
 
