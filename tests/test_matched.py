@@ -71,6 +71,7 @@ def test_contenders_that_differ_in_the_recipe_share_a_baseline_and_ways_of_match
     ]
 
 
+@pytest.mark.slow
 def test_a_network_of_one_size_and_its_baseline_are_counted_at_that_size(residual, planned):
     name = plan_and_preprocess(planned.name, "MonaiPlanner", ["2d_unetr"], plans_name="nnUNetOneSizePlans")
     plans, file = planned / f"{name}.json", residual()
