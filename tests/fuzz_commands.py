@@ -615,7 +615,9 @@ def write_benchmark(folder: Path, sources: Path) -> None:
     named = {"RV": 1, "MYO": 2, "LV": 3}
     cost = {
         "steps": 4, "seconds": 3.0, "peak_memory_GB": 1.0, "peak_memory_of": "process", "hardware": "none", "seed": 0,
-        "versions": versions(), "budget": None, "initial_lr": 0.01,
+        "versions": versions(), "budget": None, "initial_lr": 0.01, "is_own_rate": True, "bfloat16": False,
+        "chosen_on": None, "plans": "nnUNetPlans", "configuration": "2d", "network": "Network", "batch_size": 2,
+        "features_per_stage": [4, 8], "spacing": [1.5, 1.5], "patch_size": [32, 32],
     }  # fmt: skip
     evaluation, measurement = (
         evaluate(labels, labels, n_processes=1, labels=named),

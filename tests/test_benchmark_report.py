@@ -349,7 +349,7 @@ def test_what_was_trained_is_told_by_stage(results):
     assert table[table["contender"] == "crocnet"]["stage"].tolist() == ["2d", "2d_cascade"]
     row = table[table["contender"] == "dadu"].iloc[0]
     assert row.tolist()[2:] == [
-        "nnUNetDADUPlans", "Network", "16 to 128", "4", "1.5 x 1.4", "128 x 112", 8, 1000, "0.01", "float16",
+        "nnUNetDADUPlans", "Network", "16 to 128", "4", "1.5 x 1.4", "128 x 112", "8", "1000", "0.01", "float16",
     ]  # fmt: skip
     bare = [replace(c, trainings={}) for c in results.contenders]
     assert tables.plans_table(replace(results, contenders=bare)).empty

@@ -295,8 +295,30 @@ def _trainings(benchmark: BenchmarkFolder, model: Model) -> dict[int, dict]:
     records = {fold: benchmark.read_record(Job("train", model.name, fold)) for fold in benchmark.folds(model)}
     for record in filter(None, records.values()):
         cost = record["cost"]  # raises now what would stop the whole report
-        hash(tuple(cost.get(key) for key in ("seed", "hardware", "batch_size"))), format(cost.get("initial_lr", 0), "g")
+        hash(tuple(cost.get(key) for key in ("seed", "hardware", "batch_size", "chosen_on")))
+        if cost:
+            format(cost["initial_lr"], "g"), _length(cost)
+        if "patch_size" in cost:
+            trained_with(cost)
     return {fold: record for fold, record in records.items() if record is not None}
+
+
+def trained_with(cost: Mapping) -> dict[str, str]:
+    """What a training's record tells of its plans and its rate, as a row of a table."""
+    features, on_cpu = cost["features_per_stage"], cost["peak_memory_of"] == "process"
+    return {
+        "stage": str(cost["configuration"]),
+        "plans": str(cost["plans"]),
+        "network": str(cost["network"]),
+        "features": f"{features[0]} to {max(features)}" if features else "-",
+        "resolutions": str(len(features) or "-"),
+        "spacing, mm": " x ".join(f"{mm:.3g}" for mm in cost["spacing"]),
+        "patch": " x ".join(map(str, cost["patch_size"])),
+        "batch": str(cost["batch_size"]),
+        "steps": str(cost["steps"]),
+        "learning rate": f"{cost['initial_lr']:g}",
+        "computed in": "bfloat16" if cost["bfloat16"] else "float32" if on_cpu else "float16",
+    }
 
 
 def _search_minutes(searches: Mapping[tuple[str, int], dict]) -> float:

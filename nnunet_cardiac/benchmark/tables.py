@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_cardiac.architectures.architecture import PublishedFigures
-from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy
+from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy, trained_with
 from nnunet_cardiac.benchmark.settings import SNAPSHOTS
 from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
@@ -256,27 +256,12 @@ def search_table(results: Results) -> pd.DataFrame:
 
 def plans_table(results: Results) -> pd.DataFrame:
     """What every stage of every contender was trained with; empty where nothing was recorded."""
-    rows = []
-    for contender in results.contenders:
-        for cost in contender.trainings.values():
-            if "patch_size" in cost:
-                features, on_cpu = cost["features_per_stage"], cost["peak_memory_of"] == "process"
-                rows.append(
-                    {
-                        "contender": contender.name,
-                        "stage": cost["configuration"],
-                        "plans": cost["plans"],
-                        "network": cost["network"],
-                        "features": f"{features[0]} to {max(features)}" if features else "-",
-                        "resolutions": str(len(features) or "-"),
-                        "spacing, mm": " x ".join(f"{mm:.3g}" for mm in cost["spacing"]),
-                        "patch": " x ".join(map(str, cost["patch_size"])),
-                        "batch": cost["batch_size"],
-                        "steps": cost["steps"],
-                        "learning rate": f"{cost['initial_lr']:g}",
-                        "computed in": "bfloat16" if cost["bfloat16"] else "float32" if on_cpu else "float16",
-                    }
-                )
+    rows = [
+        {"contender": contender.name} | trained_with(cost)
+        for contender in results.contenders
+        for cost in contender.trainings.values()
+        if "patch_size" in cost
+    ]
     return pd.DataFrame(rows).drop_duplicates()
 
 
