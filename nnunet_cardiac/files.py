@@ -52,7 +52,7 @@ def link(source: Path, target: Path) -> None:
             shutil.copyfile(source, partial)
 
 
-def check_name(file: Path) -> None:
+def check_utf8(file: Path) -> None:
     """
     Raises:
         UserError: the file's path is not in UTF-8, which ends SimpleITK with the whole process

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import check_name
+from nnunet_cardiac.files import check_utf8
 from nnunet_cardiac.texts import reason
 
 MOST_VOXELS = 100_000_000
@@ -56,7 +56,7 @@ def check_header(path: Path) -> None:
         UserError: its path is not in UTF-8, its header cannot be read, or tells of more than ``MOST_VOXELS``; of NIfTI
             as ``open_nifti``
     """
-    check_name(path)
+    check_utf8(path)
     if path.name.endswith((".nii", ".nii.gz")):
         open_nifti(path)
         return

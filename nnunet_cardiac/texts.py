@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:
 
 def meant(text: str) -> str:
     """What ``plain`` has made a text of, without its apostrophe."""
-    return text[1:] if text != text[1:] and plain(text[1:]) == text else text
+    return text[1:] if plain(text[1:]) == text else text
 
 
 def printable(text: str, more: str = "") -> str:

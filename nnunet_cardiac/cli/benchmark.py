@@ -171,7 +171,7 @@ def run(options: argparse.Namespace) -> bool:
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
     )
-    settings.training_options("")
+    settings.training_options("")  # refuses what excludes each other before anything is written
     problems = workflow.run(
         settings=settings,
         output=options.o,

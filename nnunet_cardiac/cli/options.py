@@ -148,7 +148,7 @@ def add_cpu_options(p) -> None:
     p.add_argument(
         "--bfloat16", action="store_true",
         help="on a CPU: compute in bfloat16, as nnU-Net does on a GPU in float16; much faster where lscpu lists "
-        "avx512_bf16 or amx_bf16, slower elsewhere",
+        "avx512_bf16 or amx_bf16, perhaps slower elsewhere",
     )  # fmt: skip
 
 
