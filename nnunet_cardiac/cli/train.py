@@ -48,6 +48,10 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    folder("nnUNet_results")
+    name = dataset_name(options.d, "nnUNet_preprocessed")
+    load_plans(name, options.p, options.c)
+    check_trainer(options.tr)
     how = TrainingOptions(
         device=chosen_device(options.device),
         num_gpus=options.num_gpus,
@@ -60,10 +64,6 @@ def run(options: argparse.Namespace) -> None:
         inner_validation=options.inner_validation,
         npz=options.npz,
     )
-    folder("nnUNet_results")
-    name = dataset_name(options.d, "nnUNet_preprocessed")
-    load_plans(name, options.p, options.c)
-    check_trainer(options.tr)
     from nnunet_cardiac.training.train import train
 
     train(
