@@ -41,7 +41,7 @@ def test_both_stages_predict_as_two_calls_of_nnunetv2_predict(trained_in_3d, dat
         assert (read(file) == read(tmp_path / "ours" / file.name)).mean() > 0.999
 
 
-def test_the_crop_is_a_box_of_the_volume(trained_in_3d, planned):
+def test_the_crop_is_a_box_of_the_volume(planned):
     manager = PlansManager(json.loads((planned / "nnUNetCroCNetPlans.json").read_text()))
     configuration = manager.get_configuration("3d_cascade_fullres")
     arguments = configuration.network_arch_init_kwargs

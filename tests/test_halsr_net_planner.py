@@ -103,6 +103,7 @@ def flops(module, x):
     return counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_cost_of_the_phases_on_an_acdc_sized_image(paper_plans):
     """The box costs at most a tenth of segmenting the whole image, the inside of the box at most half."""
     size = (256, 256)

@@ -124,6 +124,7 @@ def test_nnunet_trains_and_predicts_with_the_papers_plans(planned, tmp_path, mon
     (planned / "nnUNetResizedPlans.json").unlink()
 
 
+@pytest.mark.slow
 def test_compiled_once_for_images_of_all_sizes():
     torch._dynamo.reset()
     counters.clear()

@@ -26,7 +26,7 @@ def residual(planned, tmp_path_factory):
     return lambda: shutil.copy(place / "original.json", place / "plans.json")
 
 
-@pytest.mark.parametrize("by", ("flops", "parameters"))
+@pytest.mark.parametrize("by", (pytest.param("flops", marks=pytest.mark.slow), "parameters"))
 def test_a_baseline_costs_what_both_stages_of_a_cascade_cost(by, residual, planned):
     other = PlansManager(str(planned / "nnUNetCroCNetPlans.json"))
     file = residual()

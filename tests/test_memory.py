@@ -24,7 +24,9 @@ SIZES = {2: {"patch": [96, 64], "crop_size": [48, 48], "crop_margin": [15, 15]},
 """Of images and crops, by dimensions: small, and large enough for a step to take more than the bookkeeping."""
 
 
-@pytest.fixture(scope="module", params=[*IN_2D, *IN_3D], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[*IN_2D, *(pytest.param(c, marks=pytest.mark.slow) for c in IN_3D)], ids="-".join
+)
 def case(network_case, request) -> NetworkCase:
     """A network of every kind that plans have, nnU-Net's own included, in a size that is worth measuring."""
     case = network_case(*request.param)

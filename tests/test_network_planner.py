@@ -37,7 +37,14 @@ FEW = [name for name in OURS if name != "MonaiPlanner"]
 """Planners of a few networks; the other one is in test_foreign_planner.py."""
 
 
-@pytest.mark.parametrize("name, target", [("CroCNetPlanner", 2), ("DADUPlanner", 4), *((name, 11) for name in FEW)])
+@pytest.mark.parametrize(
+    "name, target",
+    [
+        pytest.param("CroCNetPlanner", 2, marks=pytest.mark.slow),
+        ("DADUPlanner", 4),
+        *(pytest.param(name, 11, marks=pytest.mark.slow if name == "HALSRNetPlanner" else ()) for name in FEW),
+    ],
+)
 def test_every_configuration_fits_into_the_target_and_fills_it(plan, name, target):
     manager = PlansManager(plan(name, gpu_memory_target_in_gb=target))
     assert {"2d", "3d_fullres"} <= set(manager.available_configurations)
@@ -59,7 +66,7 @@ def test_a_second_stage_counts_its_crop_and_not_its_patch(plan):
     assert at_twice < 1.2 * at_patch and of_larger_crop > 3 * at_patch
 
 
-@pytest.mark.parametrize("name", ["CroCNetPlanner", "DADUPlanner"])
+@pytest.mark.parametrize("name", [pytest.param("CroCNetPlanner", marks=pytest.mark.slow), "DADUPlanner"])
 def test_a_target_that_is_too_small_says_the_least_that_works(plan, name):
     target, refused = 0.05, []
     for _ in range(4):  # one sentence for each network that has its own least

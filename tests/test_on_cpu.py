@@ -45,6 +45,7 @@ def test_a_training_on_a_cpu_is_compiled(planned, backend, tmp_path, monkeypatch
     assert cost["compiled"] and cost["steps"] == 2
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_is_said_in_a_sentence(planned, backend):
     def refuses(graph, inputs):
         raise RuntimeError("no C++ compiler here")

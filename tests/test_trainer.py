@@ -435,7 +435,12 @@ def test_deep_supervision_is_refused_for_the_refiner(planned, results):
         make("2d_cascade", trainer="nnUNetTrainer").initialize()
 
 
-@pytest.mark.parametrize("name", RECIPES)
+SLOWEST = "nnUNetTrainerHALSRNet"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == SLOWEST else ()) for name in RECIPES]
+)
 def test_resumed_training_ends_where_an_uninterrupted_one_does(planned, results, previous_stage, name):
     """With every kind of stage that the recipe trains."""
     for configuration in kinds_of_stages(planned, RECIPES[name]):
