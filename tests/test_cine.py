@@ -236,17 +236,22 @@ def test_a_cohort(cohort, tmp_path, capsys):
     stage = Oracle(*studies)
     problems = report_cohort(source, tmp_path / "out", segmenter(stage), Options())
     names = {patient.name: folder_name(patient, keep_identifiers=False) for patient in source.iterdir()}
-    assert names["empty"] == "empty" and f"one is called {names['one']}" in capsys.readouterr().err
+    assert names["empty"].startswith("patient_") and f"one is called {names['one']}" in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "out" / "cohort.csv").set_index("patient")
     assert len(table) == 5 and table["report"].notna().sum() == 3
     assert len(problems) == 2 and "no spacing" in table.loc[names["broken"], "problem"]
-    assert "no DICOM image" in table.loc["empty", "problem"] and str(source) not in table.loc["empty", "problem"]
+    problem = table.loc[names["empty"], "problem"]
+    assert "no DICOM image" in problem and str(source) not in problem
     assert table.loc[names["one"], "LV_EDV_mL"] > 0
     page = (tmp_path / "out" / "index.html").read_text()
     assert f'href="{names["one"]}/report.html"' in page and "no spacing" in page
     everything = page + (tmp_path / "out" / "cohort.csv").read_text() + str(list((tmp_path / "out").iterdir()))
     assert name not in everything and not any(w in everything for study in studies for w in study.identifiers)
     n = len(stage.calls)
+    shutil.copytree(source / "one", source / "one again")
+    (problem,) = [p for p in report_cohort(source, tmp_path / "out", segmenter(stage), Options()) if "again" in p]
+    assert "is the same study as" in problem
+    shutil.rmtree(source / "one again")
     report_cohort(source, tmp_path / "out", segmenter(stage), Options())
     assert len(stage.calls) == n, "a second run has nothing to segment"
     shutil.rmtree(source / "empty")
@@ -277,7 +282,7 @@ def test_the_cohorts_page_tells_only_what_is_known(tmp_path):
     lost = {"patient": "c", "report": "", "problem": "c holds <nothing>."}
     cine_cohort._write([found | {"flags": "Base not covered"}, lost], tmp_path)
     page = (tmp_path / "index.html").read_text()
-    assert '<a href="a &amp; b/report.html">a &amp; b</a>' in page and "c holds &lt;nothing&gt;." in page
+    assert '<a href="a%20%26%20b/report.html">a &amp; b</a>' in page and "c holds &lt;nothing&gt;." in page
     numbers = re.findall("<td>(.*)</td>", page)
     assert numbers.count("151") == 1 and numbers.count("") == 11 and "nan" not in page
 

@@ -219,7 +219,7 @@ def other_stack(written, folder, orientation, n_slices, n_phases, step=4.0, **at
         ([1, 0, 0, 0, 1, 0], 20, {}),  # axial, as for a congenital heart or a 4D flow
         ([0, 1, 0, 0, 0, -1], 20, {}),  # sagittal
         (None, 20, {"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]}),  # as one vendor marks velocities
-        (None, 20, {"AcquisitionTime": lambda t: f"1200{t:02d}.0"}),  # perfusion: a beat for each
+        (None, 20, {"AcquisitionTime": lambda t: f"1200{t:02d}.0", "TriggerTime": 120.0}),  # perfusion: a beat for each
         (None, 20, {"TriggerTime": lambda t: 200.0 * t}),  # real time, over several beats
     ],
 )

@@ -62,6 +62,7 @@ class Cine:
         remarks: what was chosen, left out or assumed, in sentences without identifiers
         problems: files that were left out, in sentences with their paths: for the terminal, not for the report
         heart_rate_is_derived: from the phases' times, as if they covered the whole cycle
+        doubts: what of it no number should be trusted for: a title and a sentence each, without identifiers
         shift: by which a slice lies beside its neighbour in their plane at most, mm; in ``voxels`` it does not
     """
 
@@ -75,6 +76,7 @@ class Cine:
     remarks: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     heart_rate_is_derived: bool = False
+    doubts: tuple[tuple[str, str], ...] = ()
     shift: float = 0.0
 
     @property

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 
-from nnunet_cardiac.cine.dicom import is_dicom, pseudonym
+from nnunet_cardiac.cine.dicom import SALT, is_dicom, pseudonym
 from nnunet_cardiac.cine.output import REPORT
 from nnunet_cardiac.cine.read import NIFTI
 from nnunet_cardiac.cine.report import template
@@ -39,19 +40,24 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
         problems in sentences, one for each patient without a report
 
     Raises:
-        UserError: the folder holds no patients, or two of one name
+        UserError: the folder holds no patients
     """
     if output.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{output} is inside {source}: choose a folder outside the patients' with -o.")
-    patients = [p for p in sorted(source.iterdir()) if p.is_dir() or p.name.endswith(NIFTI) or is_dicom(p)]
+    found = [p for p in sorted(source.iterdir()) if p.is_dir() or p.name.endswith(NIFTI) or is_dicom(p)]
+    patients = [p for p in found if p.name != "DICOMDIR"]
     if not patients:
         raise UserError(f"{source} holds no folder and no image: give -i a folder with one for each patient.")
-    names = {patient: folder_name(patient, options.keep_identifiers) for patient in patients}
-    if len(set(names.values())) < len(names):
-        twice = next(name for name in names.values() if list(names.values()).count(name) > 1)
-        raise UserError(f"Two patients in {source} would be called {twice}: rename one, or leave one out.")
-    rows = {row["patient"]: row for row in _earlier(output / TABLE) if row.get("patient") in names.values()}
+    names: dict[Path, str] = {}
     problems: list[str] = []
+    for patient in patients:
+        name = folder_name(patient, options.keep_identifiers)
+        if name in names.values():
+            other = next(other for other, given in names.items() if given == name)
+            problems.append(f"{patient} is the same study as {other}, or has its name: it is left out.")
+        else:
+            names[patient] = name
+    rows = {row["patient"]: row for row in _earlier(output / TABLE) if row.get("patient") in names.values()}
     for patient, name in progress(names.items(), desc="Patients", unit="patient"):
         if name != patient.name:
             print(printable(f"{patient} is called {name} in the output."), file=sys.stderr)
@@ -71,9 +77,13 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
 
 
 def folder_name(patient: Path, keep_identifiers: bool) -> str:
-    """What a patient's folder in the output is called: of DICOM a pseudonym, else as in the input."""
-    found = None if keep_identifiers else pseudonym(patient)
-    return found or patient.name.removesuffix(".gz").removesuffix(".nii")
+    """What a patient's folder in the output is called: of NIfTI as in the input, else a pseudonym."""
+    holds_nifti = any(file.name.endswith(NIFTI) for file in ([patient] if patient.is_file() else patient.iterdir()))
+    if not keep_identifiers and (found := pseudonym(patient)):
+        return found
+    if keep_identifiers or holds_nifti:
+        return patient.name.removesuffix(".gz").removesuffix(".nii")
+    return f"patient_{sha256(SALT + patient.name.encode(errors='replace')).hexdigest()[:8]}"  # it will have no report
 
 
 def _without_paths(sentence: str, patient: Path, name: str) -> str:

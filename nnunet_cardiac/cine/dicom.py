@@ -1,6 +1,8 @@
 """What DICOM files say about their images, without the pixels; and the pixels of those that are wanted."""
 
 import os
+import re
+import secrets
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +26,18 @@ SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsS
 """Of multi-frame objects: what holds for all frames, and for each."""
 TAGS = (
     "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ImageType",
-    "SeriesDescription", "SeriesNumber", "InstanceNumber", "AcquisitionTime", "PatientID", "PatientName", "PatientSex",
-    "PatientAge", "PatientSize", "PatientWeight", "TriggerTime", "NominalInterval", "HeartRate",
-    "TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", *SIZES,
-    SHARED, PER_FRAME,
+    "SeriesDescription", "SeriesNumber", "InstanceNumber", "AcquisitionTime", "AcquisitionDateTime", "StudyDate",
+    "PatientID", "PatientName", "PatientSex", "PatientAge", "PatientBirthDate", "PatientSize", "PatientWeight",
+    "TriggerTime", "NominalInterval", "HeartRate", "TemporalPositionIdentifier", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "ScanningSequence", "SequenceVariant", "EchoTime",
+    "EchoPulseSequence", "SteadyStatePulseSequence", *SIZES, SHARED, PER_FRAME,
 )  # fmt: skip
+CONTRAST = ("ScanningSequence", "SequenceVariant", "EchoPulseSequence", "SteadyStatePulseSequence")
+"""Attributes with the names of the sequence: of single images, and of multi-frame objects."""
+SALT = secrets.token_bytes(16)
+"""Without it a hash of a number of few digits is found by trying all."""
+OLDEST = 90
+"""Years. It stands for all older ages too, of which there are so few that the age tells who it is."""
 FIRST_ELEMENTS = (b"\x00\x00", b"\x05\x00", b"\x08\x00")
 """Of group 8, with one of which a file without the preamble begins."""
 
@@ -39,6 +48,7 @@ class Frame:
 
     Args:
         source: where it is
+        study: UID of the study that it is in
         series, series_number, description: of the series that it is in
         patient: a hash of who it is of; "" where nothing tells
         modality: "MR" and so on
@@ -49,13 +59,17 @@ class Frame:
         position: (3,), of the first pixel, mm
         time: from the R wave, ms
         interval: between R waves, ms
-        order: what tells the order of images where time does not: temporal position, acquisition, instance number
-        is_identified: whether it has UIDs of its study and series, by which another object can refer to it
+        order: what tells the order of images where time does not: temporal position, time of day of the acquisition
+            (HHMMSS.FFFFFF), instance number
+        thickness: of the slice, mm
+        contrast: names of the sequence, which tell cine from tagging or late enhancement
+        echo_time: ms
         facts: about the patient, that identify nobody
         vendor: of the scanner
     """
 
     source: Source
+    study: str
     series: str
     series_number: int | None
     description: str
@@ -69,9 +83,16 @@ class Frame:
     time: float | None
     interval: float | None
     order: tuple[int | None, str, int | None]
-    is_identified: bool
+    thickness: float | None
+    contrast: frozenset[str]
+    echo_time: float | None
     facts: Patient
     vendor: str
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether it has UIDs of its study and series, by which another object can refer to it."""
+        return bool(self.study and self.series)
 
     @property
     def normal(self) -> np.ndarray:
@@ -120,13 +141,14 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
     shared = _first(header, SHARED)
     per_frame = header.get(PER_FRAME)
     common: dict[str, Any] = {
+        "study": str(header.get("StudyInstanceUID", "")),
         "series": str(header.get("SeriesInstanceUID", "")),
         "series_number": _integer(header.get("SeriesNumber")),
         "description": printable(str(header.get("SeriesDescription", ""))),
         "patient": _identity(header),
         "modality": printable(str(header.get("Modality", ""))),
         "shape": (int(header.Rows), int(header.Columns)),
-        "is_identified": bool(header.get("StudyInstanceUID") and header.get("SeriesInstanceUID")),
+        "contrast": frozenset(word for keyword in CONTRAST for word in _words(header.get(keyword))),
         "facts": _facts(header),
         "vendor": _vendor(str(header.get("Manufacturer", ""))),
     }
@@ -144,9 +166,11 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
             interval=interval,
             order=(
                 _integer(header.get("TemporalPositionIdentifier")),
-                str(header.get("AcquisitionTime", "")),
+                _clock(header),
                 _integer(header.get("InstanceNumber")),
             ),
+            thickness=_number(header.get("SliceThickness")),
+            echo_time=_number(header.get("EchoTime")),
             **common,
         )
         return
@@ -156,16 +180,19 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
             return _first(own, name) or _first(shared, name) or Dataset()
 
         content, heart = group("FrameContentSequence"), group("CardiacSynchronizationSequence")
+        measures = group("PixelMeasuresSequence")
         yield Frame(
             source=Source(file, *uids, number),
             image_type=tuple(str(v) for v in group("MRImageFrameTypeSequence").get("FrameType", ()))
             or tuple(str(v) for v in header.get("ImageType", ())),
-            spacing=_spacing(group("PixelMeasuresSequence")),
+            spacing=_spacing(measures),
             orientation=_orientation(group("PlaneOrientationSequence")),
             position=_vector(group("PlanePositionSequence").get("ImagePositionPatient"), 3),
             time=_number(heart.get("NominalCardiacTriggerDelayTime")) if heart else _number(header.get("TriggerTime")),
             interval=_number(heart.get("RRIntervalTimeNominal")),
-            order=(_integer(content.get("TemporalPositionIndex")), str(header.get("AcquisitionTime", "")), number),
+            order=(_integer(content.get("TemporalPositionIndex")), _clock(content) or _clock(header), number),
+            thickness=_number(measures.get("SliceThickness")),
+            echo_time=_number(group("MREchoSequence").get("EffectiveEchoTime")),
             **common,
         )
 
@@ -173,6 +200,20 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
 def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
     sequence = dataset.get(keyword) if dataset is not None else None
     return sequence[0] if sequence else None
+
+
+def _words(value: Any) -> list[str]:
+    """Of an attribute that may have several."""
+    return [] if not value else [value] if isinstance(value, str) else [str(word) for word in value]
+
+
+def _clock(dataset: Dataset) -> str:
+    """When an image was acquired: the time of day, HHMMSS.FFFFFF."""
+    if dataset.get("AcquisitionTime"):
+        return str(dataset.AcquisitionTime)
+    keywords = ("FrameAcquisitionDateTime", "FrameReferenceDateTime", "AcquisitionDateTime")
+    moment = next((str(dataset[keyword].value) for keyword in keywords if dataset.get(keyword)), "")
+    return re.split("[+-]", moment[8:])[0]  # without the date and the time zone
 
 
 def _number(value: Any) -> float | None:
@@ -212,9 +253,9 @@ def _orientation(dataset: Dataset) -> np.ndarray | None:
 
 
 def _identity(header: Dataset) -> str:
-    """A hash of the patient's ID, or of the name where there is none."""
+    """A hash of the patient's ID, or of the name where there is none; another one in every run."""
     who = str(header.get("PatientID", "")).strip() or str(header.get("PatientName", "")).strip("^ ").casefold()
-    return sha256(who.encode()).hexdigest()[:8] if who else ""
+    return sha256(SALT + who.encode()).hexdigest()[:8] if who else ""
 
 
 def pseudonym(source: Path) -> str | None:
@@ -235,16 +276,28 @@ def pseudonym(source: Path) -> str | None:
 
 def _facts(header: Dataset) -> Patient:
     sex = str(header.get("PatientSex", "")).upper()
-    age = str(header.get("PatientAge", ""))
     height, weight = _number(header.get("PatientSize")), _number(header.get("PatientWeight"))
     if height is not None and height > 3:  # written in cm, against the standard
         height /= 100
     return Patient(
         sex=sex if sex in ("F", "M") else None,
-        age=_number(age[:-1]) if age[-1:] == "Y" else None,
+        age=_age(header),
         height=height if height and 0.3 < height < 2.5 else None,
         weight=weight if weight and 2 < weight < 400 else None,
     )
+
+
+def _age(header: Dataset) -> float | None:
+    """Years, as written or from birth to the study."""
+    written = str(header.get("PatientAge", ""))
+    age = _number(written[:-1]) if written[-1:] == "Y" else None
+    if age is None:
+        try:
+            born, seen = (int(str(header.get(keyword, ""))[:8]) for keyword in ("PatientBirthDate", "StudyDate"))
+        except ValueError:
+            return None
+        age = float((seen - born) // 10000)
+    return min(age, OLDEST) if 0 <= age < 130 else None
 
 
 def _vendor(manufacturer: str) -> str:

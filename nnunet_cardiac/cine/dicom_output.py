@@ -179,7 +179,7 @@ def _identity(header: Dataset, patient: Patient, keep: bool) -> Dataset:
                 setattr(identity, keyword, str(header[keyword].value))
     else:
         identity.PatientIdentityRemoved = "YES"
-        identity.DeidentificationMethod = "Names, numbers, dates left out; UIDs kept to refer to images"
+        identity.DeidentificationMethod = "Names, numbers, dates left out; UIDs kept, which may hold dates"
     return identity
 
 

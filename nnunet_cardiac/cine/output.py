@@ -4,6 +4,8 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +14,7 @@ import pandas as pd
 
 from nnunet_cardiac.cine.analysis import Analysis
 from nnunet_cardiac.cine.dicom_output import write_measurements, write_segmentations
-from nnunet_cardiac.cine.reference_ranges import reference_range
+from nnunet_cardiac.cine.reference_ranges import Range, reference_range
 from nnunet_cardiac.cine.report import write_report
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
@@ -45,13 +47,13 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
     try:
         with written_whole(folder / SEGMENTATION) as file:
             nib.save(_image(analysis), file)
-        for name, table in ((VOLUMES, volume_table(analysis)), (INDICES_CSV, index_table(analysis))):
+        for name, table in ((VOLUMES, volume_table(analysis)), (INDICES_CSV, index_table(analysis, ranges))):
             write_rows(folder / name, table, index=False, float_format="%.6g")
         write_report(analysis, folder / REPORT, ranges)
         shutil.rmtree(folder / DICOM, ignore_errors=True)
         if analysis.cine.sources is not None:
             _write_dicom(analysis, folder / DICOM, keep_identifiers)
-        record = json.dumps(as_json(analysis) | {"key": key}, indent=1, allow_nan=False) + "\n"
+        record = json.dumps(as_json(analysis, ranges) | {"key": key}, indent=1, allow_nan=False) + "\n"
         with written_whole(folder / INDICES_JSON) as file:
             file.write_text(record, encoding="utf-8")
     except OSError as e:
@@ -85,8 +87,9 @@ def volume_table(analysis: Analysis) -> pd.DataFrame:
     return analysis.volumes.assign(phase=analysis.volumes["phase"] + 1, flags=flags)
 
 
-def index_table(analysis: Analysis) -> pd.DataFrame:
-    """A row for each index: name, title, value, unit, and the titles of the flags that it rests on."""
+def index_table(analysis: Analysis, ranges: Mapping[str, Range]) -> pd.DataFrame:
+    """A row for each index: name, title, value, unit, the titles of the flags that it rests on, and the reference range
+    with its source, where there is one."""
     return pd.DataFrame(
         {
             "index": name,
@@ -94,13 +97,16 @@ def index_table(analysis: Analysis) -> pd.DataFrame:
             "value": value,
             "unit": INDICES[name].unit,
             "flags": "; ".join(flag.title for flag in analysis.flagged(name)),
+            "reference_low": ranges[name].low if name in ranges else np.nan,
+            "reference_high": ranges[name].high if name in ranges else np.nan,
+            "reference": ranges[name].source if name in ranges else "",
         }
         for name, value in analysis.indices.items()
     )
 
 
-def as_json(analysis: Analysis) -> dict:
-    """What was found, without the images; NaN is null."""
+def as_json(analysis: Analysis, ranges: Mapping[str, Range]) -> dict:
+    """What was found, without the images, and reference ranges by the index's name; NaN is null."""
 
     def values(numbers: np.ndarray | None) -> list[float | None] | None:
         return None if numbers is None else [_finite(float(v)) for v in numbers]
@@ -115,6 +121,7 @@ def as_json(analysis: Analysis) -> dict:
         "ed_phase": analysis.ed + 1,
         "es_phase": analysis.es + 1,
         "indices": {name: _finite(value) for name, value in analysis.indices.items()},
+        "reference_ranges": {name: asdict(found) for name, found in ranges.items()},
         "wall_thickness_mm": values(analysis.wall_thickness),
         "thickening_percent": values(analysis.thickening),
         "flags": [

@@ -60,7 +60,7 @@ def quality_flags(analysis: Analysis) -> tuple[Flag, ...]:
         flags = [Flag("No heart found", "No phase has a voxel of a ventricle.", tuple(INDICES))]
     else:
         checks = (
-            _coverage, _anatomy, _mass, _stroke_volumes, _outliers, _disagreement, _shift, _phases, _spacing,
+            _doubts, _coverage, _anatomy, _mass, _stroke_volumes, _outliers, _disagreement, _shift, _phases, _spacing,
             _heart_rate,
         )  # fmt: skip
         flags = [flag for check in checks for flag in check(analysis)]
@@ -76,6 +76,12 @@ def _mask(analysis: Analysis, phase: int, role: str) -> np.ndarray:
     name = analysis.structures.roles.get(role)
     labels = analysis.labels[phase]
     return np.zeros(labels.shape, bool) if name is None else analysis.structures.mask(labels, name)
+
+
+def _doubts(analysis: Analysis) -> list[Flag]:
+    """Of the images: slices or phases that are missing, and what may be no short axis."""
+    affected = _starting_with((*LV_VOLUMES, *RV_VOLUMES, *WALL))
+    return [Flag(title, reason, affected) for title, reason in analysis.cine.doubts]
 
 
 def _coverage(analysis: Analysis) -> list[Flag]:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from nnunet_cardiac.cine.cine import Cine, Patient, Source
-from nnunet_cardiac.cine.dicom import Frame, read_frames, read_pixels
+from nnunet_cardiac.cine.dicom import Frame, is_dicom, read_frames, read_pixels
 from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, LONGEST_CYCLE, UNEQUAL, Loop, Stack, find_short_axis
 from nnunet_cardiac.dicom import dicom_affine
 from nnunet_cardiac.errors import UserError
@@ -18,6 +18,9 @@ from nnunet_cardiac.nifti import open_nifti, read_nifti
 from nnunet_cardiac.texts import read_text
 
 NIFTI = (".nii", ".nii.gz")
+FAR, FEW, CHANGED = 1.5, 0.8, 1.3
+"""What is flagged: slices so many times as far apart as usual, with fewer than this share of the phases, and beats that
+are so many times as long as in another slice."""
 SHORTEST_CYCLE = 300
 """ms; where a file's times make a shorter cycle, or one longer than ``LONGEST_CYCLE``, they are something else."""
 
@@ -35,9 +38,12 @@ def read_cine(source: Path, series: Sequence[int] = ()) -> Cine:
     if not source.exists():
         raise UserError(f"{source} does not exist: give -i a file or a folder.")
     niftis = [source] if source.is_file() and source.name.endswith(NIFTI) else _niftis(source)
-    if niftis:
-        return _read_nifti(niftis)
-    return _read_dicom(source, series)
+    if not niftis:
+        return _read_dicom(source, series)
+    if source.is_dir() and any(is_dicom(file) for file in source.rglob("*") if file.is_file()):
+        cine = _read_dicom(source, series)
+        return replace(cine, remarks=(*cine.remarks, f"{len(niftis)} NIfTI files beside the DICOM are left out."))
+    return _read_nifti(niftis)
 
 
 def _niftis(folder: Path) -> list[Path]:
@@ -201,6 +207,7 @@ def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
         times=times,
         heart_rate=heart_rate,
         heart_rate_is_derived=derived,
+        doubts=_doubts(stack),
         shift=stack.shift,
         patient=first.facts,
         origin=f"DICOM, {f'{first.vendor}, ' if first.vendor else ''}{named}, {len(stack.loops)} slices x "
@@ -222,6 +229,35 @@ def _times(loop: Loop) -> np.ndarray | None:
 
 def _slice_distance(stack: Stack) -> float:
     return float(np.median(np.diff([loop.place for loop in stack.loops])))
+
+
+def _doubts(stack: Stack) -> tuple[tuple[str, str], ...]:
+    """What of a stack no number should be trusted for: a title and a sentence each."""
+    doubts = []
+    if not stack.lies_across:
+        reason = "The stack does not lie across the heart's usual long axis: it is another view, or an unusual heart."
+        doubts.append(("May be no short axis", reason))
+    distance = _slice_distance(stack)
+    steps = np.diff([loop.place for loop in stack.loops])
+    if (far := steps > FAR * distance).any():
+        reason = (
+            f"Between slices are up to {steps.max():.0f} mm, where {distance:.0f} mm are usual: at {far.sum()} places "
+            "slices are missing, for which their neighbours stand in."
+        )
+        doubts.append(("Slices missing", reason))
+    fewest = min(stack.loops, key=lambda loop: len(loop.frames))
+    if (n := len(fewest.frames)) < FEW * stack.n_phases:
+        number = stack.loops.index(fewest) + 1
+        reason = f"Slice {number} has {n} of {stack.n_phases} phases: for the others the nearest stand in."
+        doubts.append(("Phases missing", reason))
+    beats = [interval for loop in stack.loops if (interval := loop.frames[0].interval)]
+    if beats and max(beats) > CHANGED * min(beats):
+        reason = (
+            f"Beats are {min(beats):.0f} to {max(beats):.0f} ms long in different slices: images of one phase show the "
+            "heart at different moments of its work."
+        )
+        doubts.append(("Heart rate changed", reason))
+    return tuple(doubts)
 
 
 def _even_slices(stack: Stack, remarks: list[str]) -> list[int]:

@@ -23,7 +23,7 @@ from nnunet_cardiac.files import remove_partial, written_whole
 from nnunet_cardiac.inference.predict import StagePredictor, load_stages
 from nnunet_cardiac.inference.unusual import unusual_image
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import Model, trained_folder
+from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
 from nnunet_cardiac.texts import LINES, printable
@@ -99,7 +99,8 @@ def load_segmenter(
     else:
         words = {"name": model.name, "trained on": model.dataset, "folds": str(folds or "all")}
         training_images = fingerprinted(trained_folder(model))
-        files = sorted(trained_folder(model).glob(f"fold_*/{checkpoint}"))
+        models = model.stages(previous_stages(stages[-1].plans.plans))
+        files = sorted(f for stage in models for f in stage.folder.glob(f"fold_*/{checkpoint}"))
         identity = f"{model} {folds} {[(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]}"
     words |= {"mirrored copies averaged": "yes" if use_mirroring else "no", "cleaned up": "yes" if clean_up else "no"}
     identity += f" {use_mirroring} {clean_up} {whole}"
@@ -142,7 +143,8 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
             f"{output} holds a report of other images, options or another model: choose another folder with -o, or use "
             "--overwrite."
         )
-    pieces = output / UNFINISHED / sha256(f"{pixels} {segmenter.identity}".encode()).hexdigest()[:16]
+    of_pieces = f"{pixels} {cine.affine.tolist()} {segmenter.identity}"
+    pieces = output / UNFINISHED / sha256(of_pieces.encode()).hexdigest()[:16]
     try:
         (output / INDICES_JSON).unlink(missing_ok=True)
         pieces.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """The short-axis cine in a study, found by geometry and time.
 
-A *loop* is one slice position of one series over time. Loops of one orientation, matrix, pixel size and about as many
-phases make a *stack*, whether one series has them all (GE, multi-frame objects), each has one (Siemens) or each some (a
-breath-hold). A series that lies where another one does is a stack of its own, or where it has a single slice, a second
-take of that slice.
+A *loop* is one slice position of one series over time. Loops of one study, orientation, matrix, pixel size, contrast
+and about as many phases make a *stack*, whether one series has them all (GE, multi-frame objects), each has one
+(Siemens) or each some (a breath-hold). A series that lies where another one does, or between its slices, is a stack of
+its own; or where it has a single slice, at the same place and of beats as long, a second take of that slice.
 
 The short axis is the stack with most images, of those that lie across the heart's usual long axis where there are any.
 """
@@ -26,6 +26,10 @@ OF_ONE_BEAT = 1.3
 """Of the interval between R waves, that the images of one beat may cover: intervals differ from beat to beat."""
 OF_SEVERAL_BEATS = 0.3
 """s between the acquisitions of neighbouring images, from which on each is of a beat of its own (perfusion)."""
+OVER_THE_BEAT = 0.5
+"""Of the interval between R waves: images over more of it are a cine, whenever they were acquired."""
+RESTARTS = 2
+"""How often the time from the R wave starts anew, in the order of acquisition, in images of several beats."""
 SAME_PLACE = 1.0
 """mm along the normal, within which two loops are of the same slice; in the plane, from where on a shift is told."""
 SAME_DIRECTION = 0.999
@@ -39,6 +43,13 @@ ACROSS = 0.5
 """Squared cosine between a stack's normal and the long axis, from which on it is a short axis: within 45 degrees."""
 UNEQUAL = 0.1
 """Share of the slice distance by which slices may be out of step."""
+OVERLAP = 0.75
+"""Of the slices' thickness: slices of two series that are closer belong to two stacks."""
+ECHO_TIMES, INTERVALS, INTERVALS_OF_TAKES = 1.5, 1.6, 1.25
+"""How many times as long echo times and beats of one stack may be, and beats of two takes of one slice."""
+COPIES = {"ND", "DIS2D", "DIS3D", "NORM"}
+"""Among a vendor's image types: not corrected and corrected for distortion, and for the coils' sensitivity. Series are
+stored in several of these ways; a stack holds one."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +76,21 @@ class Loop:
 
     @property
     def is_of_one_beat(self) -> bool:
-        """Whether its images cover one beat, and not one each of several."""
+        """Whether its images cover one beat, and not one each of several, nor several one after the other."""
         times = [frame.time for frame in self.frames if frame.time is not None]
         interval = self.frames[0].interval
-        longest = OF_ONE_BEAT * interval if interval else LONGEST_CYCLE
-        if times and max(times) - min(times) > longest:
+        covered = max(times) - min(times) if times else 0
+        if covered > (OF_ONE_BEAT * interval if interval else LONGEST_CYCLE):
             return False
-        clocks = sorted(clock for frame in self.frames if (clock := _seconds(frame.order[1])) is not None)
-        steps = np.diff(clocks)
-        return len(steps) < LEAST_PHASES - 1 or float(np.median(steps)) < OF_SEVERAL_BEATS
+        clocks = [clock for frame in self.frames if (clock := _seconds(frame.order[1])) is not None]
+        steps = np.diff(sorted(clocks))
+        if len(steps) < LEAST_PHASES - 1 or len(clocks) < len(self.frames):
+            return True
+        if self.has_times and interval and covered > OVER_THE_BEAT * interval:
+            in_order = np.array(times)[np.argsort(clocks, kind="stable")]
+            restarts = int((np.diff(in_order) < -OVER_THE_BEAT * interval).sum())
+            return len(set(clocks)) < len(clocks) or restarts < RESTARTS
+        return float(np.median(steps)) < OF_SEVERAL_BEATS
 
     @property
     def taken(self) -> tuple:
@@ -110,10 +127,19 @@ class Stack:
         return max((float(np.linalg.norm(b - a)) for a, b in pairwise(places)), default=0.0)
 
     @property
+    def is_large_enough(self) -> bool:
+        """Whether it has the slices and phases of a cine."""
+        return len(self.loops) >= LEAST_SLICES and self.n_phases >= LEAST_PHASES
+
+    @property
     def is_cine(self) -> bool:
         """Whether there are enough slices and phases, of one beat, to measure volumes over the cycle."""
-        enough = len(self.loops) >= LEAST_SLICES and self.n_phases >= LEAST_PHASES
-        return enough and sum(loop.is_of_one_beat for loop in self.loops) > len(self.loops) / 2
+        return self.is_large_enough and sum(loop.is_of_one_beat for loop in self.loops) > len(self.loops) / 2
+
+    @property
+    def is_distorted(self) -> bool:
+        """Whether it is stored without a correction for distortion, where it is known."""
+        return "ND" in self.loops[0].frames[0].image_type
 
     @property
     def lies_across(self) -> bool:
@@ -205,12 +231,16 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
     if unknown := sorted(set(wanted) - {row.number for row in rows}):
         raise UserError(f"There is no series {unknown[0]}: the study has {len(rows)}, see --list.")
     uids = {row.uid for row in rows if not wanted or row.number in wanted}
-    stacks = find_stacks([frame for frame in frames if frame.series in uids])
+    wanted_frames = [frame for frame in frames if frame.series in uids]
+    stacks = find_stacks(wanted_frames)
     cines = [stack for stack in stacks if stack.is_cine]
+    studies = {frame.study for frame in wanted_frames if frame.modality == "MR"}
+    if not cines and len(studies) > 1:  # as an anonymiser writes it that names every series' study anew
+        cines = [s for s in find_stacks([replace(frame, study="") for frame in wanted_frames]) if s.is_cine]
     if not cines:
         raise UserError(f"{_why_none(stacks, frames)} What there is:\n{format_table(rows)}")
     cines = [stack for stack in cines if stack.lies_across] or cines
-    cines.sort(key=lambda stack: (stack.n_images, max(loop.taken for loop in stack.loops)))
+    cines.sort(key=lambda stack: (stack.n_images, not stack.is_distorted, max(loop.taken for loop in stack.loops)))
     chosen = cines.pop()
     if lost := [number for number, loop in enumerate(chosen.loops, 1) if not loop.is_ordered]:
         raise UserError(
@@ -218,10 +248,14 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
             "instance numbers that differ."
         )
     others = [row.number for row in rows if any(row.uid in stack.series for stack in cines)]
+    more = []
     if others:
-        more = f"Series {', '.join(map(str, others))} of --list hold another such stack: it is left out."
-        chosen = replace(chosen, remarks=(*chosen.remarks, more))
-    return chosen
+        more.append(f"Series {', '.join(map(str, others))} of --list hold another such stack: it is left out.")
+    if len(studies) > 1:
+        more.append(
+            f"The images are of {len(studies)} studies: is it one patient at several times, or are they several?"
+        )
+    return replace(chosen, remarks=(*chosen.remarks, *more))
 
 
 def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
@@ -233,7 +267,12 @@ def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
         if n := sum(getattr(frame, what) is None for frame in magnetic):
             return f"{n} of {len(magnetic)} images have no {what} ({name}), so they make no stack; {needed}"
     if stacks:
-        largest = max(stacks, key=lambda stack: len(stack.loops))
+        largest = max(stacks, key=lambda stack: (stack.is_large_enough, len(stack.loops)))
+        if largest.is_large_enough:
+            return (
+                f"The largest stack's {largest.n_phases} images a slice are of several beats, as in perfusion or real "
+                f"time; {needed}"
+            )
         if len(largest.loops) >= LEAST_SLICES:
             return f"The largest stack has {largest.n_phases} phase{'s' * (largest.n_phases > 1)}; {needed}"
         return f"There are no more than {len(largest.loops)} parallel slices; {needed}"
@@ -266,17 +305,38 @@ def _joined(loops: Sequence[Loop]) -> list[list[Loop]]:
     for loop in loops:
         by_series[loop.frames[0].series].append(loop)
     stacks: list[list[Loop]] = []
-    for own in sorted(by_series.values(), key=len, reverse=True):
-        alike = (s for s in stacks if 1 / ALIKE <= _usual_length(own) / _usual_length(s) <= ALIKE)
-        n_places = len({round(loop.place) for loop in own})
-        for stack in alike:
-            again = sum(any(abs(loop.place - other.place) <= SAME_PLACE for other in stack) for loop in own)
-            if again == 0 or n_places == 1:
+    for own in sorted(by_series.values(), key=lambda own: (-len(own), min(loop.taken for loop in own))):
+        for stack in stacks:
+            if _is_part(own, stack):
                 stack += own
                 break
         else:
             stacks.append(own)
     return stacks
+
+
+def _is_part(series: Sequence[Loop], stack: Sequence[Loop]) -> bool:
+    """Whether a series is a part of a stack, or a second take of a slice of it."""
+    own, its = series[0].frames[0], stack[0].frames[0]
+    if own.study != its.study or COPIES & set(own.image_type) != COPIES & set(its.image_type):
+        return False
+    if own.contrast != its.contrast and own.contrast and its.contrast:
+        return False
+    if not _alike(_usual_length(series), _usual_length(stack), ALIKE):
+        return False
+    if not _alike(own.echo_time, its.echo_time, ECHO_TIMES) or not _alike(own.interval, its.interval, INTERVALS):
+        return False
+    apart = {abs(loop.place - other.place): other for loop in series for other in stack}
+    closest = min(apart)
+    if closest <= SAME_PLACE:
+        takes_one_again = len({round(loop.place) for loop in series}) == 1
+        return takes_one_again and _alike(own.interval, apart[closest].frames[0].interval, INTERVALS_OF_TAKES)
+    return own.thickness is None or closest >= OVERLAP * own.thickness
+
+
+def _alike(a: float | None, b: float | None, times: float) -> bool:
+    """Whether neither of two numbers is more than so many times the other; yes where one is not known."""
+    return not a or not b or 1 / times <= a / b <= times
 
 
 def _usual_length(loops: Sequence[Loop]) -> int:
@@ -318,7 +378,8 @@ def _loops(frames: Sequence[Frame]) -> list[Loop]:
         places[-1].append(frame)
     loops = []
     for own in places:
-        if len({frame.time for frame in own}) == 1:  # as anonymisers write it: nothing
+        times = {frame.time for frame in own}
+        if len(times) == 1 or None in times:  # as anonymisers write it, nothing; or no order of all
             own = [replace(frame, time=None) for frame in own]
         takes: list[list[Frame]] = []
         for frame in sorted(own, key=_acquisition):

@@ -43,12 +43,19 @@ def _of_ventricle(v: str, ventricle: str) -> list[Index]:
     change = f"of the {ventricle}'s smoothed volume curve over the closed cycle"
     return [
         Index(f"{v}_EDV_mL", f"{v} end-diastolic volume", "mL", f"voxels of the {ventricle}'s cavity at ED"),
-        Index(f"{v}_ESV_mL", f"{v} end-systolic volume", "mL", f"voxels of the {ventricle}'s cavity at ES"),
+        Index(
+            f"{v}_ESV_mL",
+            f"{v} end-systolic volume",
+            "mL",
+            f"voxels of the {ventricle}'s cavity at ES, the phase of the left ventricle's smallest volume",
+        ),
         Index(f"{v}_SV_mL", f"{v} stroke volume", "mL", "EDV - ESV"),
         Index(f"{v}_EF_percent", f"{v} ejection fraction", "%", "100 (EDV - ESV) / EDV"),
         Index(f"{v}_CO_L_min", f"{v} cardiac output", "L/min", "stroke volume times heart rate"),
         Index(f"{v}_PER_mL_s", f"{v} peak ejection rate", "mL/s", f"the steepest fall {change}", ""),
-        Index(f"{v}_PFR_mL_s", f"{v} peak filling rate", "mL/s", f"the steepest rise {change}", ""),
+        Index(
+            f"{v}_PFR_mL_s", f"{v} peak filling rate", "mL/s", f"the steepest rise {change}, be it early or atrial", ""
+        ),
     ]
 
 
@@ -76,7 +83,8 @@ ABSOLUTE = [
         "LV_max_wall_thickness_mm",
         "LV maximal wall thickness",
         "mm",
-        "at ED: largest in-plane distance from the outer border of the myocardium to the cavity",
+        "at ED: largest in-plane distance from the outer border of the myocardium to the cavity, in any slice with a "
+        "cavity; near the apex, slices cut the wall at an angle",
         "",
     ),
     Index(

@@ -1,0 +1,145 @@
+"""Which images of a study are the short-axis cine: of headers alone, as several vendors and hospitals write them."""
+
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_cardiac.cine.cine import Patient, Source
+from nnunet_cardiac.cine.dicom import Frame
+from nnunet_cardiac.cine.read import _doubts
+from nnunet_cardiac.cine.study import find_short_axis
+from nnunet_cardiac.errors import UserError
+
+ACROSS = np.array([[0.7, 0.65, -0.3], [-0.53, 0.2, -0.82]])
+ACROSS[1] -= ACROSS[1] @ ACROSS[0] / (ACROSS[0] @ ACROSS[0]) * ACROSS[0]
+ACROSS /= np.linalg.norm(ACROSS, axis=1, keepdims=True)
+AXIAL = np.array([[1.0, 0, 0], [0, 1, 0]])
+PLACES = 10.0 * np.arange(10)
+NUMBER = count()
+
+
+def series(name, places=PLACES, n_phases=20, interval=900.0, clock="110000", orientation=ACROSS, **changes):
+    """Images of one series, phases after each other; a change may be a function of the phase."""
+    frames = []
+    for place in places:
+        for t in range(n_phases):
+            number = next(NUMBER)
+            frame = Frame(
+                source=Source(Path(f"{number}.dcm"), "1.2", f"1.2.{number}"), study="1", series=name, series_number=3,
+                description="", patient="p", modality="MR", image_type=("ORIGINAL", "PRIMARY", "M"), shape=(208, 256),
+                spacing=(1.4, 1.4), orientation=orientation, position=place * np.cross(*orientation),
+                time=t * interval / n_phases, interval=interval, order=(t + 1, clock, t + 1), thickness=8.0,
+                contrast=frozenset({"GR", "SS"}), echo_time=1.4, facts=Patient(), vendor="",
+            )  # fmt: skip
+            frames.append(replace(frame, **{k: v(t) if callable(v) else v for k, v in changes.items()}))
+    return frames
+
+
+def of_each_slice(prefix, places=PLACES, minute=0, **changes):
+    """As one vendor writes it: a series for each slice, one after the other."""
+    frames = []
+    for i, place in enumerate(places):
+        frames += series(f"{prefix}{i:02d}", [place], clock=f"11{minute + i:02d}00", **changes)
+    return frames
+
+
+def places_of(stack):
+    return [round(loop.place, 1) for loop in stack.loops]
+
+
+def series_of(stack):
+    return {frame.series for loop in stack.loops for frame in loop.frames}
+
+
+@pytest.mark.parametrize("shift", [3.0, 5.0])
+def test_a_stack_that_is_taken_again_a_little_shifted_is_another_one(shift):
+    stack = find_short_axis(series("a") + series("b", PLACES + shift, clock="113000"))
+    assert series_of(stack) == {"b"} and places_of(stack) == list(PLACES + shift)
+    assert "another such stack" in " ".join(stack.remarks)
+    each = find_short_axis(of_each_slice("a") + of_each_slice("b", PLACES + shift, 30))
+    assert len(each.loops) == len(PLACES) and all(name.startswith("b") for name in series_of(each))
+
+
+def test_slices_of_several_breath_holds_are_one_stack():
+    stack = find_short_axis(series("odd", PLACES[::2]) + series("even", PLACES[1::2], clock="110100"))
+    assert places_of(stack) == list(PLACES)
+
+
+def test_studies_are_not_mixed_unless_nothing_else_is_there():
+    two = series("a", PLACES[:5]) + series("b", PLACES[5:], study="2", clock="120000")
+    stack = find_short_axis(two)
+    assert series_of(stack) == {"b"} and "of 2 studies" in " ".join(stack.remarks)
+    each = [replace(frame, study=frame.series) for frame in of_each_slice("a")]  # as an anonymiser names them
+    assert places_of(find_short_axis(each)) == list(PLACES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"interval": 430.0},  # under stress
+        {"contrast": frozenset({"GR", "SP"})},  # tagging, flow
+        {"echo_time": 4.0},
+    ],
+)
+@pytest.mark.parametrize("prefix", ["z", "A"])  # sorted behind the others, and before
+def test_other_images_of_three_slices_do_not_take_their_places(changes, prefix):
+    rest = of_each_slice("a")
+    stack = find_short_axis(rest + of_each_slice(prefix, PLACES[[3, 6, 9]], 40, **changes))
+    assert all(name.startswith("a") for name in series_of(stack)) and places_of(stack) == list(PLACES)
+
+
+def test_a_slice_that_is_taken_again_is_used():
+    stack = find_short_axis(of_each_slice("a") + of_each_slice("b", PLACES[[4]], 40, interval=950.0))
+    assert "b00" in series_of(stack) and "a04" not in series_of(stack)
+
+
+def test_copies_with_and_without_corrections_are_not_mixed():
+    frames = []
+    for i, place in enumerate(PLACES):
+        for j, kind in enumerate(("ND", "DIS2D")[:: 1 if i % 2 else -1]):
+            name = f"{i}.{j}"
+            frames += series(name, [place], clock=f"11{i:02d}00", image_type=("ORIGINAL", "PRIMARY", "M", kind))
+    stack = find_short_axis(frames)
+    assert {frame.image_type[3] for loop in stack.loops for frame in loop.frames} == {"DIS2D"}
+
+
+def test_beats_are_told_by_the_clock_where_times_do_not():
+    cine = series("cine", n_phases=20, time=lambda t: 8 + 40.0 * t, order=lambda t: (t + 1, "110000", t + 1))
+    perfusion = series(
+        "perfusion", PLACES[:4], 60, time=120.0, order=lambda t: (t + 1, f"12{t // 60:02d}{t % 60:02d}", t)
+    )
+    assert series_of(find_short_axis(cine + perfusion)) == {"cine"}
+
+
+def test_real_time_whose_times_begin_anew_with_each_beat_is_no_cine():
+    def of_several_beats(t):
+        return t + 1, f"1100{t * 0.04:09.6f}", t + 1
+
+    frames = series("real time", n_phases=66, time=lambda t: (t * 40.0 + t // 22) % 880, order=of_several_beats)
+    with pytest.raises(UserError, match="66 images a slice are of several beats"):
+        find_short_axis(frames)
+    assert find_short_axis(series("cine", n_phases=22, time=lambda t: t * 40.0, order=of_several_beats))
+
+
+def test_one_missing_time_does_not_move_an_image():
+    frames = [replace(f, time=None) if f.order[0] == 5 else f for f in series("a")]
+    stack = find_short_axis(frames)
+    assert [frame.order[0] for frame in stack.loops[0].frames] == list(range(1, 21))
+
+
+def titles(frames):
+    return [title for title, _ in _doubts(find_short_axis(frames))]
+
+
+def test_what_numbers_should_not_be_trusted_for():
+    assert titles(series("a")) == []
+    assert titles(series("a", orientation=AXIAL)) == ["May be no short axis"]
+    assert titles(series("a", np.delete(PLACES, [3, 4, 5]))) == ["Slices missing"]
+    few = [frame for frame in series("a") if frame.order[0] < 12 or not 35 < frame.position @ frame.normal < 45]
+    assert titles(few) == ["Phases missing"]
+    assert titles(of_each_slice("a", PLACES[:5]) + of_each_slice("b", PLACES[5:], 30, interval=1250.0)) == [
+        "Heart rate changed"
+    ]
