@@ -55,6 +55,17 @@ def same(one, other):
     )
 
 
+@pytest.mark.parametrize("initial", [60, 72])
+@pytest.mark.parametrize("shape", [(60, 60), (41, 60), (59, 38)])
+def test_a_patch_that_is_large_enough_holds_the_whole_image(slices, labels, initial, shape):
+    """Around foreground too, where nnU-Net's own loader shifts it out of the image."""
+    own = PassLoader(slices, BATCH, (initial, initial), (60, 60), labels, seed=(0, 0, 0))
+    corner = {1: np.array([[0, 0, *(n - 1 for n in shape)]])}
+    (_, *starts), (_, *stops) = own.get_bbox(np.array([1, *shape]), True, corner)
+    margin = (initial - 60) // 2  # what the rotation needs is cut off again
+    assert all(start + margin <= 0 and stop - margin >= n for start, stop, n in zip(starts, stops, shape, strict=True))
+
+
 def test_every_pass_has_every_slice_exactly_once_in_an_order_of_its_own(volumes, slices, labels):
     n = sum(volumes.load_case(case)[0].shape[1] for case in volumes.identifiers)
     of_a_pass = batches_of_a_pass(n, BATCH)

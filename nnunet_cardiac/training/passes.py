@@ -55,7 +55,8 @@ class PassLoader(nnUNetDataLoader):
     A pass has as few batches as hold all samples, of sizes that differ by one at most. With more processes than
     samples, some samples come twice. What a batch is made of, its augmentation included, follows from the seed and the
     batch's number: it is the same whichever process makes it, and whether the training was interrupted or not. Where a
-    patch is smaller than the image, nnU-Net's rule chooses the place, in a part of the samples around foreground.
+    patch is smaller than the image, nnU-Net's rule chooses the place, in a part of the samples around foreground;
+    where it is not, it holds the whole image.
 
     Args:
         data: of nnU-Net's, or ``Slices``
@@ -113,6 +114,16 @@ class PassLoader(nnUNetDataLoader):
         self.batch_size = len(self.selected)
         with own_random_numbers([*self.seed, number, self.rank]):
             return super().generate_train_batch()
+
+    def get_bbox(self, data_shape, *args, **kwargs) -> tuple[list[int], list[int]]:
+        """Where a patch begins and ends in an image. Around foreground, nnU-Net's would cut whole images."""
+        starts, _ = super().get_bbox(data_shape, *args, **kwargs)
+        fits = zip(data_shape, self.need_to_pad, self.patch_size, strict=True)
+        starts = [
+            min(start, -((patch - n) // 2)) if n + padding <= patch else start
+            for start, (n, padding, patch) in zip(starts, fits, strict=True)
+        ]
+        return starts, [start + patch for start, patch in zip(starts, self.patch_size, strict=True)]
 
     def get_indices(self) -> list[str]:
         """Identifiers of the samples of the batch that is being made."""

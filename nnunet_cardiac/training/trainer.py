@@ -312,7 +312,7 @@ class RecipeTrainer(nnUNetTrainer):
 
     def save_checkpoint(self, filename: str) -> None:
         super().save_checkpoint(filename + ".tmp")
-        if os.path.isfile(filename + ".tmp"):
+        if self.local_rank == 0 and os.path.isfile(filename + ".tmp"):  # the only process that writes
             os.replace(filename + ".tmp", filename)
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:
