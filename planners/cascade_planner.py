@@ -36,12 +36,17 @@ class CascadePlanner(NetworkPlanner):
             labels: that make up the heart; None for all foreground
 
         Raises:
-            UserError: there is none in any case
+            UserError: there is none in any case, or the data set has regions
         """
         configuration = plans["configurations"][base]
         values = self.dataset_json["labels"]
+        if not all(isinstance(value, int) for value in values.values()):
+            raise UserError(
+                f"{self.dataset_name} has regions that overlap: a crop to the heart and networks for each of its "
+                "structures need one label for each voxel."
+            )
         if labels is None:
-            labels = [v for name, v in values.items() if name not in ("background", "ignore") and isinstance(v, int)]
+            labels = [value for name, value in values.items() if name not in ("background", "ignore")]
         forward = plans["transpose_forward"]
         slices, volumes = self._heart_boxes(tuple(labels), tuple(forward))
         sizes = volumes if len(configuration["spacing"]) == 3 else slices

@@ -66,10 +66,12 @@ def test_equations_3_and_4_see_the_maximum_and_the_mean():
 def test_channel_attention_stays_alive_whatever_the_maps_scale(case):
     """Large maxima of a whole map, which Adam would make shut or open every gate for good."""
     _, _, e, d = case
-    cam = ChannelAttention(C)
+    many = 512 // C  # as many channels as the deepest level has, in which single gates could go far
+    e, d = (torch.cat([f * (1 + i % 5) for i in range(many)], 1) for f in (e, d))
+    cam = ChannelAttention(many * C)
     optimizer = torch.optim.Adam(cam.parameters(), 1e-3)
     for step in range(500):
-        maps = [30 * f.roll(step % 7, -1) * (1 + 0.1 * torch.rand(2, C, *[1] * (e.ndim - 2))) for f in (e, d)]
+        maps = [30 * f.roll(step % 7, -1) * (1 + 0.1 * torch.rand(2, many * C, *[1] * (e.ndim - 2))) for f in (e, d)]
         optimizer.zero_grad()
         (cam(*maps) * maps[0]).mean().backward()  # all one way: the smaller every gate, the better
         optimizer.step()

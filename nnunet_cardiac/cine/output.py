@@ -19,7 +19,7 @@ from nnunet_cardiac.cine.report import write_report
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
 from nnunet_cardiac.files import written_whole
-from nnunet_cardiac.texts import write_rows
+from nnunet_cardiac.texts import printable, write_rows
 
 REPORT, INDICES_JSON, INDICES_CSV, VOLUMES = "report.html", "indices.json", "indices.csv", "volumes.csv"
 SEGMENTATION, DICOM = "segmentation.nii.gz", "dicom"
@@ -75,7 +75,8 @@ def _write_dicom(analysis: Analysis, folder: Path, keep_identifiers: bool) -> No
         segmentations = write_segmentations(analysis, folder, keep_identifiers)
         write_measurements(analysis, folder / MEASUREMENTS, segmentations, keep_identifiers)
     except (UserError, ValueError, KeyError, TypeError, AttributeError) as e:
-        print(f"left out: DICOM objects, as the study's headers do not allow for them ({e}).", file=sys.stderr)
+        why = printable(str(e)) if isinstance(e, UserError) else type(e).__name__  # others' texts may name the patient
+        print(f"left out: DICOM objects, as the study's headers do not allow for them ({why}).", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
 
 
