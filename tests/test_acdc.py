@@ -280,6 +280,14 @@ def no_phase(source):
     (source / "training" / "patient002" / "Info.cfg").write_text("ED: 1\n")
 
 
+def odd_phase(digits):
+    def fault(source):
+        (source / "training" / "patient002" / "Info.cfg").write_text(f"ED: {digits}\nES: 7\n", encoding="utf-8")
+
+    fault.__name__ = f"phase of {len(digits)} digits"
+    return fault
+
+
 FAULTS = {
     remove_label: ("patient002 has no label at ED", 8),
     truncate: ("cannot be read as NIfTI", 9),
@@ -290,6 +298,7 @@ FAULTS = {
     not_a_number: ("1 voxels that are NaN or infinite", 9),
     no_info: ("Info.cfg is missing", 8),
     no_phase: ("has no line 'ES: FRAME'", 8),
+    **{odd_phase(digits): ("has no line 'ED: FRAME'", 8) for digits in ("²", "1" * 300, "1" * 5000)},
 }
 
 
