@@ -84,7 +84,7 @@ def _phase(phases: np.ndarray, frame: int) -> str:
 
 def _read(case: Case) -> Volume:
     content = read_mat(case.image)
-    frame = int(case.case[-2:]) - 1
+    frame = int(case.case.rsplit("_frame", 1)[1]) - 1
     endo, epi = (content[name][..., frame] > 0 for name in ("endo", "epi"))
     remarks = []
     outside = np.count_nonzero(endo & ~epi)

@@ -136,6 +136,18 @@ def test_a_file_that_was_cut_off(source, raw, name):
     assert f"{name} cannot be read as a MATLAB file" in result.problems[0]
 
 
+def test_frames_from_100_on(tmp_path, raw):
+    content = {name: np.zeros((8, 8, 101), np.uint8) for name in ("image", "endo", "epi")} | {"pix_spa": 1.0}
+    content["image"][:] = np.arange(101)
+    content["epi"][2:6, 2:6, [0, 100]] = 1
+    for name in ("a", "b"):
+        scipy.io.savemat(tmp_path / f"{name}.mat", content)
+    assert lvquan19.convert(tmp_path, n_folds=2).converted == 4
+    for frame in (1, 101):
+        image = nib.load(raw / "Dataset019_LVQuan19" / "imagesTr" / f"a_frame{frame:02d}_0000.nii.gz")
+        assert (image.get_fdata() == frame - 1).all()
+
+
 def test_nan_in_a_frame(source, raw):
     def nan(content):
         content["image"][3, 3, 7] = np.nan
