@@ -127,6 +127,16 @@ def test_a_faulty_file_is_named_and_the_others_converted(source, raw, change, re
     assert "patient2.mat" in result.problems[0]
 
 
+def test_what_is_no_number_is_not_loaded(source, raw, monkeypatch):
+    """A struct has the size 1 x 1, whatever is in it."""
+    edit(source, lambda content: content.update(more={"zeros": np.zeros(9)}))
+    assert set(lvquan19.read_mat(source / "TrainingData" / "patient2.mat")) == set(lvquan19.KNOWN)
+    edit(source, lambda content: content.update(lv_phase={"zeros": np.zeros(9)}), "patient1.mat")
+    monkeypatch.setattr(scipy.io, "loadmat", lambda *arguments, **options: pytest.fail("it is loaded"))
+    with pytest.raises(UserError, match="patient1.mat cannot be read .*lv_phase holds no numbers"):
+        lvquan19.read_mat(source / "TrainingData" / "patient1.mat")
+
+
 @pytest.mark.parametrize("name", ["patient2.mat", "patient3.mat"])
 def test_a_file_that_was_cut_off(source, raw, name):
     file = source / "TrainingData" / name
