@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CASCADE, DATASET, run_nnunet
+from conftest import CASCADE, DATASET, NNUNET, run_nnunet
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.model import Model
 from nnunet_cardiac.training import train
 from nnunet_cardiac.training.train import keep_snapshots, snapshot_file
 from nnunet_cardiac.training.trainer import RecipeTrainer
@@ -40,6 +41,34 @@ def test_finished_folds_are_skipped(trained_crocnet, capsys):
     main(["train", *CASCADE, "-device", "cpu", "--budget", "4"])
     assert capsys.readouterr().out.count("finished already") == 4
     assert {p: p.stat().st_mtime_ns for p in trained_crocnet.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ("--budget 8", "with --budget 4, not with --budget 8"),
+        ("", "with --budget 4, not without --budget"),
+        ("--budget 4 --seed 5", "with --seed 0, not with --seed 5"),
+        ("--budget 4 --initial_lr 0.5", "without --initial_lr, not with --initial_lr 0.5"),
+        ("--budget 4 --bfloat16", "without --bfloat16, not with --bfloat16"),
+        ("--budget 4 --unscaled_schedule", "without --unscaled_schedule, not with --unscaled_schedule"),
+    ],
+)
+def test_a_finished_fold_is_what_the_options_say(trained_nnunet, capsys, options, told):
+    error = error_of(capsys, *NNUNET, "-f", "0", "-device", "cpu", *options.split())
+    assert f"fold_0 was begun {told}: give the options that it was begun with, or move it away" in error
+
+
+def test_a_record_of_an_earlier_version_lacks_what_was_the_default(trained_nnunet, tmp_path, monkeypatch, capsys):
+    results = shutil.copytree(trained_nnunet, tmp_path / DATASET)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    record = results / Model(DATASET, *NNUNET[3::2]).name / "fold_0" / "training_cost.json"
+    record.write_text(json.dumps({"budget": 4, "initial_lr": 0.01}))
+    arguments = (*NNUNET, "-f", "0", "-device", "cpu", "--budget", "4")
+    main(["train", *arguments, "--seed", "0", "--initial_lr", "0.01"])
+    assert "with --seed 0, not with --seed 1" in error_of(capsys, *arguments, "--seed", "1")
+    record.unlink()  # as nnU-Net's own command leaves it
+    main(["train", *arguments, "--seed", "1"])
 
 
 KILLED = """
@@ -80,6 +109,11 @@ def test_killed_in_stage_1_and_in_stage_2_and_started_again(planned, tmp_path, m
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(RecipeTrainer, "on_epoch_end", stop_in_stage_2)
         main(arguments)
+    record = results / STAGE_2 / "fold_0" / "training_cost.json"
+    before = record.read_bytes()
+    seeded = error_of(capsys, *arguments[1:], "--seed", "5")
+    assert "fold_0 was begun with --seed 0, not with --seed 5: give the options that it was begun with" in seeded
+    assert record.read_bytes() == before
     latest = results / STAGE_2 / "fold_0" / "checkpoint_latest.pth"
     latest.write_bytes(latest.read_bytes()[:1000])
     printed = capsys.readouterr().out

@@ -43,7 +43,7 @@ SNAPSHOT_SHARES = (20, 40, 60, 80)
 """Percent of a training after which DADU's Table 2 looks at the Dice; nnU-Net keeps the end."""
 
 
-def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOptions) -> None:
+def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOptions, as_found: bool = False) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
     Finished folds are skipped, unfinished ones continue from their last checkpoint.
@@ -52,9 +52,11 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
         model: what to train
         folds: of the model's last stage; None for all in ``splits_final.json``
         options: how
+        as_found: take finished folds of the model however they were trained, as those of previous stages always are
 
     Raises:
-        UserError: unknown fold, data that are not preprocessed, or a network that cannot be compiled
+        UserError: unknown fold, data that are not preprocessed, a network that cannot be compiled, or a fold that was
+            begun with other options
     """
     preprocessed = join(nnUNet_preprocessed, model.dataset)
     plans_file = Path(preprocessed, f"{model.plans}.json")
@@ -70,6 +72,9 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
     *before, last = model.stages(previous_stages(manager.plans))
     jobs: list[tuple[Model, int | str]] = [(stage, fold) for stage in before for fold in all_folds]
     jobs += [(last, fold) for fold in folds or all_folds]
+    for fold in () if as_found else folds or all_folds:
+        if (last.fold_folder(fold) / "checkpoint_final.pth").is_file():
+            _check_begun_alike(last.fold_folder(fold), options, options.seed or 0)
     for i, (stage, fold) in enumerate(jobs, 1):
         what = f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}"
         if not is_finished(stage, fold, manager):
@@ -90,6 +95,8 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
 def _train_distributed(model: Model, fold: int | str, options: TrainingOptions) -> None:
     """As ``nnUNetv2_train -num_gpus`` does it."""
     trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+    if not trained and (model.fold_folder(fold) / "checkpoint_latest.pth").is_file():
+        _check_begun_alike(model.fold_folder(fold), options, 0)
     _set_unreadable_checkpoints_aside(str(model.fold_folder(fold)))
     run_training(
         model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=options.num_gpus,
@@ -199,7 +206,8 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
             "initial_lr": trainer.initial_lr, "is_own_rate": options.initial_lr is None, "bfloat16": options.bfloat16,
             "chosen_on": chosen_on(trainer), "seed": seed,
         }  # fmt: skip
-        _check_resumed(trainer, settings, cost_file)
+        if trainer.current_epoch:
+            _check_begun_alike(cost_file.parent, options, seed)
         write_json(settings, cost_file)  # what a kill at the very end must not lose
         seed_everything(seed, trainer.fold, trainer.current_epoch - 1)
         energy = None if trainer.current_epoch else gpu_energy(trainer.device)
@@ -215,18 +223,44 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
     trainer.perform_actual_validation(options.npz)
 
 
-def _check_resumed(trainer, settings: dict, cost_file: Path) -> None:
+def _check_begun_alike(place: Path, options: TrainingOptions, seed: int) -> None:
     """
+    Args:
+        place: of a fold that is to go on, or is finished; what its record lacks is the options' default
+        options, seed: now
+
     Raises:
-        UserError: the training that goes on was begun in another way, so that its record would not be true
+        UserError: the training was begun with other options, so that its record would not be true
     """
-    before = read_json(cost_file) if trainer.current_epoch and cost_file.is_file() else {}
-    for key in ("bfloat16", "chosen_on"):
-        if before.get(key, settings[key]) != settings[key]:
+    if not (place / COST_FILE).is_file():  # nnU-Net's own command keeps none
+        return
+    before = read_json(place / COST_FILE)
+    budget, rate, chosen_on = (before.get(key) for key in ("budget", "initial_lr", "chosen_on"))
+    was_given = not before.get("is_own_rate", True) or rate == options.initial_lr
+    compared = {
+        "--budget": (budget, options.budget),
+        "--unscaled_schedule": (
+            budget is not None and not before.get("scaled_schedule", True),
+            options.budget is not None and not options.scale_schedule,
+        ),
+        "--initial_lr": (rate if was_given else None, options.initial_lr),
+        "--seed": (before.get("seed", 0), seed),
+        "--bfloat16": (before.get("bfloat16", False), options.bfloat16),
+        "--inner_validation": (chosen_on == "training patients", options.inner_validation and chosen_on is not None),
+    }
+    for option, (was, now) in compared.items():
+        if was != now:
             raise UserError(
-                f"{trainer.output_folder} was begun with {key} {before[key]} and would go on with {settings[key]}: "
-                "give the options that it was begun with, or move it away."
+                f"{place} was begun {_told(option, was)}, not {_told(option, now)}: give the options that it was begun "
+                "with, or move it away to train anew."
             )
+
+
+def _told(option: str, value: float | None) -> str:
+    """An option as it was given; None and False for one that was not, True for a flag."""
+    if value is None or value is False:
+        return f"without {option}"
+    return f"with {option}" if value is True else f"with {option} {value}"
 
 
 def _check_cases(trainer, error: Exception) -> None:
