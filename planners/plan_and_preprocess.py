@@ -288,7 +288,7 @@ def augmentation_workers():
 def _set_cut_off_files_aside(preprocessed: Path) -> None:
     """nnU-Net's files that a kill has cut off would stop the planning, and are made again by it."""
     for file in preprocessed.glob("*.json"):
-        if not is_json(file):
+        if file.is_file() and not is_json(file):
             set_aside(file, "it is cut off")
 
 

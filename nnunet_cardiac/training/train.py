@@ -22,7 +22,7 @@ from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
 from nnunet_cardiac.environment import read_splits
-from nnunet_cardiac.errors import UntrustedError, UserError
+from nnunet_cardiac.errors import DamagedError, UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
@@ -194,6 +194,8 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
     try:
         maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
+        if sentence(e):  # of memory: nothing against the checkpoint
+            raise
         raise UserError(
             f"{trainer.output_folder}: its checkpoint_latest.pth is not of this network and trainer ({unforeseen(e)}): "
             "move it away to begin anew."
@@ -361,7 +363,11 @@ def keep_snapshots(trainer) -> None:
 
 
 def _set_unreadable_checkpoints_aside(folder: str) -> None:
-    """A checkpoint that was cut off by a kill must not stop the training from continuing at the one before."""
+    """A checkpoint that was cut off by a kill must not stop the training from continuing at the one before.
+
+    Raises:
+        UserError: one cannot be read now, which says nothing against it, or would run code
+    """
     for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
         file = join(folder, name)
         if isfile(file):
@@ -374,8 +380,6 @@ def _set_unreadable_checkpoints_aside(folder: str) -> None:
                     or not isinstance(log, dict)
                     or not all(isinstance(values, list) and len(values) >= epoch for values in log.values())
                 ):
-                    raise UserError(f"{file} does not tell what was done: it is no checkpoint.")
-            except UntrustedError:
-                raise
-            except UserError as e:
+                    raise DamagedError(f"{file} does not tell what was done: it is no checkpoint.")
+            except DamagedError as e:
                 set_aside(Path(file), reason(e.__cause__ or e))
