@@ -15,6 +15,7 @@ from conftest import CASCADE, DATASET, NNUNET, run_nnunet
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.system import omp_threads
 from nnunet_cardiac.training import train
 from nnunet_cardiac.training.train import keep_snapshots, snapshot_file
 from nnunet_cardiac.training.trainer import RecipeTrainer
@@ -179,6 +180,38 @@ def test_plans_of_another_data_set(planned, tmp_path, capsys, monkeypatch):
     shutil.copy(planned / "nnUNetPlans.json", other)
     monkeypatch.setenv("nnUNet_preprocessed", str(other.parent))
     assert f"was made for {DATASET}, not for Dataset028_Other" in error_of(capsys, "-d", "28", "-c", "2d")
+
+
+def test_names_in_plans_do_not_command_a_terminal(planned, tmp_path, monkeypatch, capsys):
+    copy = shutil.copytree(planned, tmp_path / "pre" / DATASET)
+    file = copy / f"{CASCADE[5]}.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["x\x1b[2J"] = plans["configurations"]["2d"]
+    plans["configurations"]["2d_cascade"]["previous_stage"] = "x\x1b[2J"
+    file.write_text(json.dumps(plans))
+    monkeypatch.setenv("nnUNet_preprocessed", str(copy.parent))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    monkeypatch.setattr(train, "is_finished", lambda *arguments: True)
+    main(["train", *CASCADE, "-device", "cpu"])
+    printed = capsys.readouterr().out
+    assert "x [2J, fold 0: finished already" in printed and "\x1b" not in printed
+
+
+@pytest.mark.parametrize("given, threads", [("4,2", 4), ("", None), (" 3 ", 3), ("0", None), ("many", None)])
+def test_threads_that_the_environment_allows(monkeypatch, given, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert omp_threads() == threads
+
+
+@pytest.mark.parametrize("given", ["1,2", ""])
+def test_a_trainer_is_made_whatever_the_environment_says_of_threads(planned, tmp_path, monkeypatch, given):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with monkeypatch.context() as context:
+        threads = []
+        context.setattr(torch, "set_num_threads", threads.append)
+        train.get_trainer(Model(DATASET, *NNUNET[3::2]), 0, torch.device("cpu"))
+    assert threads and (given == "" or threads == [1])
 
 
 def test_nnunetv2_train_does_the_same_work(trained_crocnet, tmp_path, monkeypatch):

@@ -27,7 +27,8 @@ from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import read_json, reason, unforeseen
+from nnunet_cardiac.system import omp_threads
+from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
 from nnunet_cardiac.training.on_cpu import faster_on_cpu
 from nnunet_cardiac.training.options import TrainingOptions
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
@@ -76,7 +77,7 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
         if (last.fold_folder(fold) / "checkpoint_final.pth").is_file():
             _check_begun_alike(last.fold_folder(fold), options, options.seed or 0)
     for i, (stage, fold) in enumerate(jobs, 1):
-        what = f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}"
+        what = printable(f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}")
         if not is_finished(stage, fold, manager):
             with locked(stage.fold_folder(fold), "train another fold with -f"):
                 if not is_finished(stage, fold, manager):  # by another process, which was waited for
@@ -157,7 +158,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
 def get_trainer(model: Model, fold: int | str, device: torch.device, seed: int | None = None):
     """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
-    cores = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
+    cores = min(cores, omp_threads() or cores)
     torch.set_num_threads(cores if device.type == "cpu" else 1)
     trainer = get_trainer_from_args(
         model.dataset, model.configuration, fold, model.trainer, model.plans, continue_training=True, device=device
