@@ -1,5 +1,6 @@
 """ACDC: 150 patients, short-axis cine MR, ED and ES labelled (Bernard et al., IEEE TMI 37(11), 2018)."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _cases(folder: Path) -> list[Case]:
     split = SPLITS[folder.parent.name]
     cases = []
     for phase in ("ED", "ES"):
-        if not info.get(phase, "").isdigit():
+        if not re.fullmatch(r"\d{1,4}", info.get(phase, "")):
             raise UserError(f"{info_file} has no line '{phase}: FRAME'.")
         stem = f"{folder.name}_frame{int(info[phase]):02d}"
         label = _nifti(folder, f"{stem}_gt")

@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -27,6 +30,8 @@ from nnunet_cardiac.texts import meant, plain, read_rows, unforeseen
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
+NAMED = 10
+"""Files, at most, that one sentence names."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,18 @@ def dataset_folder(dataset_id: int, name: str) -> Path:
     """``nnUNet_raw/DatasetNNN_NAME``.
 
     Raises:
-        UserError: nnUNet_raw is not set, or the ID belongs to another data set
+        UserError: nnUNet_raw is not set, or the ID or the folder belongs to another data set
     """
     raw = folder("nnUNet_raw")
     path = raw / f"Dataset{dataset_id:03d}_{name}"
     others = [p.name for p in raw.glob(f"Dataset{dataset_id:03d}_*") if p != path]
     if others:
         raise UserError(f"Data set ID {dataset_id} already belongs to {others[0]} in {raw}: choose another with -d.")
+    if (path / "dataset.json").exists() and not (path / "cases.csv").exists():
+        raise UserError(
+            f"{path} has a dataset.json but no cases.csv: it was not converted here and stays as it is; choose another "
+            "ID with -d."
+        )
     return path
 
 
@@ -96,8 +106,9 @@ def write_dataset(
 ) -> Conversion:
     """Converts ``cases`` into an nnU-Net raw data set with splits and ``cases.csv``.
 
-    A case that cannot be converted is reported in ``problems``; the others are. Cases whose files are there and not
-    older than their source are kept as they are.
+    A case that cannot be converted is reported in ``problems``; the others are. Cases whose files are there, made of
+    the same source files of the same size and time, are kept as they are. What an earlier run has converted and is no
+    case now is deleted.
 
     Args:
         cases: all of the data set; those with split "train" and a label are for training, the rest for testing
@@ -157,6 +168,7 @@ def write_dataset(
 
         result.warnings += _swapped_phases(volumes, labels)
         try:
+            _delete_others(result, done)
             _describe(result.folder, done, training, name, labels, reference, n_folds)
         except OSError as e:
             raise UserError(f"{e.filename or result.folder} cannot be written ({e.strerror}): is the disk full?") from e
@@ -171,6 +183,42 @@ def _without_duplicates(cases: Sequence[Case], problems: list[str]) -> list[Case
         else:
             known[case.case] = case
     return list(known.values())
+
+
+def _delete_others(result: Conversion, done: Sequence[Case]) -> None:
+    """Deletes files of cases that ``cases.csv`` lists and ``done`` does not; names them, and others, which stay."""
+    dataset = result.folder
+    names = {part: {case.case for case in done if (case.split == "train") == (part == "Tr")} for part in ("Tr", "Ts")}
+    try:
+        before = {row.get("case") for row in read_cases(dataset)}
+    except UserError:  # no earlier run was finished
+        before = set()
+    deleted: list[str] = []
+    foreign: list[str] = []
+    for part, known in names.items():
+        for file in sorted((*dataset.glob(f"images{part}/*.nii.gz"), *dataset.glob(f"labels{part}/*.nii.gz"))):
+            case = file.name.removesuffix(".nii.gz")
+            if file.parent.name.startswith("images"):
+                case = case.removesuffix("_0000")
+            if case in known:
+                continue
+            (deleted if case in before else foreign).append(str(file.relative_to(dataset)))
+            if case in before:
+                file.unlink()
+    if deleted:
+        result.warnings.append(
+            "Files of an earlier conversion whose cases are not in the source any more, or are left out now, were "
+            f"deleted: {_listed(deleted)}."
+        )
+    if foreign:
+        result.warnings.append(
+            f"{dataset} has files of no case of this conversion, and nnU-Net would use them: {_listed(foreign)}; "
+            "move them away."
+        )
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files[:NAMED]) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
 
 
 def _describe(
@@ -294,12 +342,12 @@ def _convert_case(
         dataset / f"{folder}{suffix}" / f"{case.case}{channel}.nii.gz"
         for folder, channel in (("images", "_0000"), ("labels", ""))
     )
-    targets = [(case.image, image_file)] + ([(case.label, label_file)] if case.label is not None else [])
-    targets += [(file, label_file) for file in case.more]
-    if all(t.exists() and s.exists() and t.stat().st_mtime >= s.stat().st_mtime for s, t in targets):
+    made_of = _made_of(case, labels, source_labels)
+    if _description(image_file) == made_of and (case.label is None or label_file.exists()):
         return False, [], [], None
 
     volume = read(case)
+    volume.image.header["descrip"] = made_of
     remarks = volume.remarks
     spacing = np.array(volume.image.header.get_zooms()[:3], dtype=float)
     if (spacing < PLAUSIBLE_SPACING[0]).any() or (spacing > PLAUSIBLE_SPACING[1]).any():
@@ -317,12 +365,29 @@ def _convert_case(
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
         mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
     try:
-        with ExitStack() as both:  # image and label come into place together
+        if volume.segmentation is None:
+            label_file.unlink(missing_ok=True)
+        with ExitStack() as both:  # image and label come into place together, last the image, which tells of both
             for target, nifti in written.items():
                 nib.save(nifti, both.enter_context(written_whole(target)))
     except OSError as e:
         raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
     return True, remarks, volume.repairs, mm3
+
+
+def _made_of(case: Case, *labels: dict[str, int]) -> str:
+    """A hash of what decides how a case is written: paths, sizes and times of its files, and the labels."""
+    files = [file for file in (case.image, case.label, *case.more) if file is not None and file.exists()]
+    states = [(os.fspath(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return sha256(repr((states, labels)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _description(file: Path) -> str:
+    """That of an image's header, where a conversion writes what the image was made of; empty where there is none."""
+    try:
+        return bytes(cast(nib.Nifti1Image, nib.load(file)).header["descrip"]).decode().rstrip("\0")
+    except Exception:  # damaged headers make nibabel and NumPy raise all kinds
+        return ""
 
 
 def _swapped_phases(volumes: dict[Case, np.ndarray], labels: dict[str, int]) -> list[str]:

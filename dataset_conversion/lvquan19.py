@@ -21,6 +21,9 @@ DATASET_ID = 19
 LABELS = {"background": 0, "LV": 1, "MYO": 2}
 REFERENCE = "Xue et al., Full left ventricle quantification via deep multitask relationships learning, MIA 43, 2018"
 VARIABLES = ("image", "endo", "epi", "pix_spa")
+KNOWN = (*VARIABLES, "lv_phase")
+NUMERIC = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+"""MATLAB's classes of numbers. Others, as a struct, can hold more than their size tells."""
 SLICE_THICKNESS = 10.0
 """mm. The files do not say it; nnU-Net takes the axis with the largest spacing for the one between slices."""
 
@@ -84,7 +87,7 @@ def _phase(phases: np.ndarray, frame: int) -> str:
 
 def _read(case: Case) -> Volume:
     content = read_mat(case.image)
-    frame = int(case.case[-2:]) - 1
+    frame = int(case.case.rsplit("_frame", 1)[1]) - 1
     endo, epi = (content[name][..., frame] > 0 for name in ("endo", "epi"))
     remarks = []
     outside = np.count_nonzero(endo & ~epi)
@@ -109,22 +112,28 @@ def read_mat(file: Path) -> dict[str, np.ndarray]:
     try:
         if h5py.is_hdf5(file):
             with h5py.File(file) as content:  # v7.3, axes reversed
-                known = [name for name in (*VARIABLES, "lv_phase") if name in content]
-                _check_size({name: getattr(content[name], "shape", ()) for name in known})
+                known = [name for name in KNOWN if name in content]
+                for name in known:
+                    kind = getattr(content[name], "dtype", np.dtype(object)).kind
+                    _check_header(name, getattr(content[name], "shape", ()), kind in "biuf")
                 found = {name: np.asarray(content[name]).T for name in known}
         else:
-            _check_size({name: shape for name, shape, _ in scipy.io.whosmat(file)})
-            found = {name: value for name, value in scipy.io.loadmat(file).items() if not name.startswith("__")}
+            for name, shape, kind in scipy.io.whosmat(file):
+                if name in KNOWN:
+                    _check_header(name, shape, kind in NUMERIC)
+            content = scipy.io.loadmat(file, variable_names=list(KNOWN))
+            found = {name: content[name] for name in KNOWN if name in content}
     except Exception as e:  # damaged files make h5py and SciPy raise all kinds
         raise UserError(f"{file} cannot be read as a MATLAB file ({reason(e)}): get it again.") from e
     _check(file, found)
     return found
 
 
-def _check_size(shapes: Mapping[str, Sequence[int] | None]) -> None:
-    for name, shape in shapes.items():
-        if math.prod(shape or ()) > MOST_VOXELS:
-            raise ValueError(f"{name} has {math.prod(shape or ()):.2g} values")
+def _check_header(name: str, shape: Sequence[int] | None, is_numeric: bool) -> None:
+    if not is_numeric:
+        raise ValueError(f"{name} holds no numbers")
+    if math.prod(shape or ()) > MOST_VOXELS:
+        raise ValueError(f"{name} has {math.prod(shape or ()):.2g} values")
 
 
 def _check(file: Path, content: Mapping[str, np.ndarray]) -> None:

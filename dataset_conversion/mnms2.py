@@ -119,9 +119,9 @@ def _information(root: Path) -> tuple[dict[int, tuple[str, str]], list[str]]:
     about: dict[int, tuple[str, str]] = {}
     for row in rows:
         code = row.get("SUBJECT_CODE", "")
-        if not code.isdigit():
+        if not re.fullmatch(r"\d{1,9}", code):
             if "SUBJECT_CODE" in row:
-                remarks.append(f"{file}: '{code}' is no subject's number.")
+                remarks.append(f"{file}: '{code:.40}' is no subject's number.")
             continue
         vendor = next((v for key, v in VENDORS.items() if row.get("VENDOR", "").lower().startswith(key)), None)
         if vendor is None and row.get("VENDOR"):

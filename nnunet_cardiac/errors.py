@@ -13,6 +13,10 @@ class UntrustedError(UserError):
     """A file that could run code of whoever made it."""
 
 
+class DamagedError(UserError):
+    """A file that was read, and does not hold what it should."""
+
+
 def sentence(error: BaseException) -> str | None:
     """What a user should know of an error and can do about it; None where only its traceback tells.
 

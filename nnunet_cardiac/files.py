@@ -64,17 +64,27 @@ def check_utf8(file: Path) -> None:
 
 
 def set_aside(file: Path, why: str) -> None:
-    """Renames a file that cannot be used, so that it is made again; says so."""
+    """Renames a file that cannot be used, so that it is made again, to a name that is free; says so."""
     from nnunet_cardiac.texts import printable  # which writes files
 
-    file.replace(file.with_name(f"{file.name}.unreadable"))
-    print(printable(f"{file} cannot be read ({why}) and was set aside as {file.name}.unreadable."))
+    aside, n = file.with_name(f"{file.name}.unreadable"), 1
+    while aside.exists():
+        n += 1
+        aside = file.with_name(f"{file.name}.{n}.unreadable")
+    file.replace(aside)
+    print(printable(f"{file} cannot be read ({why}) and was set aside as {aside.name}."))
 
 
 def is_json(file: Path) -> bool:
-    """Whether a file is there and whole."""
+    """Whether a file is there and whole, with or without a byte order mark.
+
+    Raises:
+        UserError: it cannot be read, which says nothing against it
+    """
     try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        json.loads(file.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return False
+    except OSError as e:
+        raise UserError(f"{file} cannot be read ({e.strerror}): check the file.") from e
     return True

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.texts import printable
 
 LOCK = ".lock"
 """Of a folder, in it; gone when it is let go of, and harmless where a kill has left it."""
@@ -61,7 +62,7 @@ def locked(target: Path, way_out: str = "choose another folder with -o", is_file
             occupied = f"{target} is being written by {_holder(file)}"
             if not _waiting.get():
                 raise UserError(f"{occupied}: wait for it with --wait, or {way_out}.") from e
-            print(f"{occupied}: waiting for it.", file=sys.stderr, flush=True)
+            print(printable(f"{occupied}: waiting for it."), file=sys.stderr, flush=True)
             while not lock.is_locked:
                 file.parent.mkdir(parents=True, exist_ok=True)  # the other one deletes it, if it is empty
                 with suppress(FileNotFoundError):
@@ -69,16 +70,16 @@ def locked(target: Path, way_out: str = "choose another folder with -o", is_file
     except OSError as e:
         if e.errno not in NO_LOCKS:
             raise UserError(f"{target} cannot be written ({e.strerror}): check its folder, or {way_out}.") from e
-        print(f"{target} is on a file system without locks: let no other process write to it.", file=sys.stderr)
+        said = f"{target} is on a file system without locks: let no other process write to it."
+        print(printable(said), file=sys.stderr)
     try:
         if lock.is_locked:
             _sign(file)
         yield
     finally:
-        if lock.is_locked:
-            with suppress(OSError):  # Windows deletes it by itself, after it is let go of
-                file.unlink()
-            lock.release()
+        with suppress(OSError):  # Windows deletes it by itself, after it is let go of
+            file.unlink()
+        lock.release()
         with suppress(OSError):  # they are not empty
             for folder in made:
                 folder.rmdir()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -21,6 +23,12 @@ def peak_process_memory() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def omp_threads() -> int | None:
+    """Threads that ``OMP_NUM_THREADS`` allows; of several levels ("4,2") the first, None where it gives no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if re.fullmatch(r"[1-9]\d{0,5}", first) else None
 
 
 def hardware(device: torch.device) -> str:

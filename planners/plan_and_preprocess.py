@@ -9,6 +9,7 @@ import inspect
 import os
 import pkgutil
 import pydoc
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 import nnunet_cardiac.planners
 from nnunet_cardiac.environment import read_splits
-from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, written_whole
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header
@@ -119,22 +120,25 @@ def plan_and_preprocess(
         the plans' name
 
     Raises:
-        UserError: unknown planner or configuration, a planner without fixed sizes, or splits that changed
+        UserError: unknown planner or configuration, a planner without fixed sizes, splits that changed, or a data set
+            that nnU-Net cannot use
     """
     planner_class = find_planner(planner_name)
     if paper and not follows_paper(planner_name):
         raise UserError(f"{planner_name} follows no paper: leave out --paper.")
     raw, preprocessed = join(nnUNet_raw, dataset_name), join(nnUNet_preprocessed, dataset_name)
+    if not re.fullmatch(r"Dataset\d{3}_.+", dataset_name):
+        raise UserError(f"{raw} is not named as nnU-Net's data sets are: call the folder DatasetNNN_NAME.")
     dataset_json = read_json(Path(raw, "dataset.json"))
     dataset_id = int(dataset_name[7:10])
     with locked(Path(preprocessed), "plan another data set"):
-        if verify:
-            verify_dataset_integrity(raw, n_processes)
         _set_cut_off_files_aside(Path(preprocessed))
         _check_splits(raw, preprocessed)
 
         fingerprint_file = join(preprocessed, "dataset_fingerprint.json")
         cases = _cases(Path(raw), dataset_json)
+        if verify:
+            _verify(raw, cases, n_processes)
         stale = not isfile(fingerprint_file) or len(read_fingerprint(Path(fingerprint_file))["spacings"]) != len(cases)
         with _naming(cases):
             extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
@@ -234,6 +238,20 @@ def _naming(cases: dict):
         raise
 
 
+def _verify(raw: str, cases: dict, n_processes: int) -> None:
+    """
+    Raises:
+        UserError: the data set is not as nnU-Net wants it
+    """
+    try:
+        with _naming(cases):
+            verify_dataset_integrity(raw, n_processes)
+    except Exception as e:  # nnU-Net raises AssertionError, KeyError and others
+        if sentence(e):
+            raise
+        raise UserError(f"{raw} is not as nnU-Net wants it ({unforeseen(e)}): mend it, or convert it again.") from e
+
+
 def read_fingerprint(file: Path) -> dict:
     """nnU-Net's ``dataset_fingerprint.json``.
 
@@ -288,7 +306,7 @@ def augmentation_workers():
 def _set_cut_off_files_aside(preprocessed: Path) -> None:
     """nnU-Net's files that a kill has cut off would stop the planning, and are made again by it."""
     for file in preprocessed.glob("*.json"):
-        if not is_json(file):
+        if file.is_file() and not is_json(file):
             set_aside(file, "it is cut off")
 
 

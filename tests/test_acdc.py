@@ -123,6 +123,75 @@ def test_newer_source_is_converted_again(source, raw):
     assert acdc.convert(source, n_folds=2).converted == 1
 
 
+def test_a_correction_of_the_frame_is_converted(source, raw):
+    """Info.cfg names another frame, whose files are older than the conversion."""
+    info = source / "training" / "patient002" / "Info.cfg"
+    (es,) = (line for line in info.read_text().splitlines() if line.startswith("ES:"))
+    wrong = patient_file(source, "frame01.nii.gz")
+    for ending in ("", "_gt"):
+        shutil.copy2(
+            wrong.with_name(f"patient002_frame01{ending}.nii.gz"), wrong.with_name(f"patient002_frame02{ending}.nii.gz")
+        )
+    right = info.read_text()
+    info.write_text(right.replace(es, "ES: 2"))
+    acdc.convert(source, n_folds=2)
+    info.write_text(right)
+    assert acdc.convert(source, n_folds=2).converted == 1
+    original = nib.load(patient_file(source, f"frame{int(es[3:]):02d}.nii.gz"))
+    written = nib.load(raw / DATASET / "imagesTr" / "patient002_ES_0000.nii.gz")
+    assert np.array_equal(np.asanyarray(written.dataobj), np.asanyarray(original.dataobj))
+
+
+def test_a_corrected_copy_with_the_times_of_the_first_is_converted(source, raw, tmp_path):
+    acdc.convert(source, n_folds=2)
+    copy = shutil.copytree(source, tmp_path / "corrected")
+    assert acdc.convert(copy, n_folds=2).converted == 10
+    file = patient_file(copy, "frame01_gt.nii.gz")
+    times = file.stat()
+    rewrite(file, lambda array, affine: (np.where(array == 1, 0, array), affine))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert acdc.convert(copy, n_folds=2).converted == 1
+    assert acdc.convert(copy, n_folds=2).kept == 10
+
+
+def test_a_label_that_is_withdrawn_is_not_kept(source, raw):
+    acdc.convert(source, n_folds=2)
+    for label in (source / "testing" / "patient101").glob("*_gt.nii.gz"):
+        label.unlink()
+    acdc.convert(source, n_folds=2)
+    assert not (raw / DATASET / "labelsTs").exists() and len(list((raw / DATASET / "imagesTs").iterdir())) == 2
+
+
+def test_a_data_set_of_others_is_left_alone(source, raw):
+    dataset = raw / DATASET
+    (dataset / "imagesTr").mkdir(parents=True)
+    for name in ("dataset.json", "splits_final.json", "imagesTr/patient001_frame01_0000.nii.gz"):
+        (dataset / name).write_text("theirs")
+    before = snapshot(raw)
+    with pytest.raises(UserError, match="has a dataset.json but no cases.csv: .* choose another ID with -d"):
+        acdc.convert(source, n_folds=2)
+    assert snapshot(raw) == before
+
+
+def test_what_is_no_case_any_more_is_named_and_deleted(source, raw):
+    acdc.convert(source, n_folds=2)
+    dataset = raw / DATASET
+    (dataset / "imagesTr" / "mine_0000.nii.gz").write_text("of the user")
+    shutil.rmtree(source / "training" / "patient003")
+    truncate(source)  # patient002, ED
+    (source / "testing" / "patient101").rename(source / "training" / "patient101")
+    result = acdc.convert(source, n_folds=2)
+    gone, foreign = result.warnings
+    assert "were deleted: imagesTr/patient002_ED_0000.nii.gz, imagesTr/patient003_ED_0000.nii.gz, " in gone
+    assert "imagesTr/mine_0000.nii.gz; move them away" in foreign
+    cases = {row["case"] for row in read_cases(dataset)}
+    assert json.loads((dataset / "dataset.json").read_text())["numTraining"] == len(cases) == 7
+    assert {p.name for p in (dataset / "labelsTr").iterdir()} == {f"{case}.nii.gz" for case in cases}
+    images = {f"{case}_0000.nii.gz" for case in cases}
+    assert {p.name for p in (dataset / "imagesTr").iterdir()} == images | {"mine_0000.nii.gz"}
+    assert not (dataset / "imagesTs").exists()
+
+
 def test_an_interrupted_run_is_completed(source, raw):
     acdc.convert(source, n_folds=2)
     complete = {p: content for p, (_, content) in snapshot(raw).items()}
@@ -211,6 +280,14 @@ def no_phase(source):
     (source / "training" / "patient002" / "Info.cfg").write_text("ED: 1\n")
 
 
+def odd_phase(digits):
+    def fault(source):
+        (source / "training" / "patient002" / "Info.cfg").write_text(f"ED: {digits}\nES: 7\n", encoding="utf-8")
+
+    fault.__name__ = f"phase of {len(digits)} digits"
+    return fault
+
+
 FAULTS = {
     remove_label: ("patient002 has no label at ED", 8),
     truncate: ("cannot be read as NIfTI", 9),
@@ -221,6 +298,7 @@ FAULTS = {
     not_a_number: ("1 voxels that are NaN or infinite", 9),
     no_info: ("Info.cfg is missing", 8),
     no_phase: ("has no line 'ES: FRAME'", 8),
+    **{odd_phase(digits): ("has no line 'ED: FRAME'", 8) for digits in ("²", "1" * 300, "1" * 5000)},
 }
 
 

@@ -390,10 +390,10 @@ def test_a_folder_as_acdc_has_it(tmp_path):
 
 def test_a_folder_of_frames_in_the_order_of_their_numbers(tmp_path):
     for t in range(20):
-        nifti(tmp_path / f"frame{t + 1}.nii.gz", VOXELS[..., t])
+        nifti(tmp_path / f"²{t + 1}.nii.gz", VOXELS[..., t])
     np.testing.assert_array_equal(read_cine(tmp_path).voxels, VOXELS.transpose(3, 2, 1, 0))
-    nifti(tmp_path / "frame3.nii.gz", VOXELS[:-1, ..., 2])
-    with pytest.raises(UserError, match="frame3.nii.gz has 11 x 10 x 4 voxels"):
+    nifti(tmp_path / "²3.nii.gz", VOXELS[:-1, ..., 2])
+    with pytest.raises(UserError, match="²3.nii.gz has 11 x 10 x 4 voxels"):
         read_cine(tmp_path)
 
 

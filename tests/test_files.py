@@ -1,5 +1,6 @@
 """Files are there as a whole or not at all."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cardiac.files import remove_partial, written_whole
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.files import is_json, remove_partial, written_whole
 
 
 def test_a_file_is_replaced_at_the_end_of_the_block(tmp_path):
@@ -63,3 +65,19 @@ def test_what_a_killed_writer_leaves_is_no_result_and_can_be_removed(tmp_path):
     assert len(list((tmp_path / "images").iterdir())) == 2
     remove_partial(tmp_path, tmp_path / "images")
     assert [p.name for p in (tmp_path / "images").iterdir()] == ["case.nii.gz"]
+
+
+def test_a_file_is_cut_off_only_if_it_was_read(tmp_path, monkeypatch):
+    file = tmp_path / "splits_final.json"
+    assert not is_json(file)
+    file.write_text('[{"train": ')
+    assert not is_json(file)
+    file.write_text("[]", encoding="utf-8-sig")
+    assert is_json(file)
+
+    def fail(*arguments, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(UserError, match=r"splits_final\.json cannot be read \(Input/output error\)"):
+        is_json(file)

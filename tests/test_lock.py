@@ -70,6 +70,23 @@ def test_a_folder_that_the_first_takes_away_again_is_made_by_the_second(tmp_path
     assert [file.name for file in (tmp_path / "target").iterdir()] == ["done"]
 
 
+def test_what_a_lock_file_says_does_not_command_a_terminal(tmp_path, capsys):
+    def wait() -> None:
+        with waiting(), locked(tmp_path):
+            pass
+
+    thread = threading.Thread(target=wait)
+    with locked(tmp_path):
+        with open(tmp_path / ".lock", "r+b") as file:
+            file.seek(1)
+            file.write(b"\x1b[2J somebody")
+        thread.start()
+        thread.join(0.3)
+    thread.join(10)
+    said = capsys.readouterr().err
+    assert "somebody" in said and "\x1b" not in said
+
+
 def test_nothing_stays_of_a_lock(tmp_path):
     with locked(tmp_path / "new" / "target"):
         assert [file.name for file in (tmp_path / "new" / "target").iterdir()] == [".lock"]
@@ -94,12 +111,17 @@ def test_a_target_that_vanishes_or_cannot_be_made(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_said_and_the_work_is_done(number, tmp_path, monkeypatch, capsys):
-    def acquire(*arguments, **options):
+    def acquire(self, *arguments, **options):
+        Path(self.lock_file).touch()
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(lock.FileLock, "acquire", acquire)
     with locked(tmp_path / "target"), held(tmp_path / "other"):
         Path(tmp_path / "target" / "done").touch()
+    assert [file.name for file in (tmp_path / "target").iterdir()] == ["done"]
+    with locked(tmp_path / "new" / "target"):
+        pass
+    assert not (tmp_path / "new").exists()
     assert "on a file system without locks: let no other process write to it." in capsys.readouterr().err
 
 

@@ -127,6 +127,16 @@ def test_a_faulty_file_is_named_and_the_others_converted(source, raw, change, re
     assert "patient2.mat" in result.problems[0]
 
 
+def test_what_is_no_number_is_not_loaded(source, raw, monkeypatch):
+    """A struct has the size 1 x 1, whatever is in it."""
+    edit(source, lambda content: content.update(more={"zeros": np.zeros(9)}))
+    assert set(lvquan19.read_mat(source / "TrainingData" / "patient2.mat")) == set(lvquan19.KNOWN)
+    edit(source, lambda content: content.update(lv_phase={"zeros": np.zeros(9)}), "patient1.mat")
+    monkeypatch.setattr(scipy.io, "loadmat", lambda *arguments, **options: pytest.fail("it is loaded"))
+    with pytest.raises(UserError, match="patient1.mat cannot be read .*lv_phase holds no numbers"):
+        lvquan19.read_mat(source / "TrainingData" / "patient1.mat")
+
+
 @pytest.mark.parametrize("name", ["patient2.mat", "patient3.mat"])
 def test_a_file_that_was_cut_off(source, raw, name):
     file = source / "TrainingData" / name
@@ -134,6 +144,18 @@ def test_a_file_that_was_cut_off(source, raw, name):
     result = lvquan19.convert(source, n_folds=2)
     assert result.converted == 2 * N_FRAMES
     assert f"{name} cannot be read as a MATLAB file" in result.problems[0]
+
+
+def test_frames_from_100_on(tmp_path, raw):
+    content = {name: np.zeros((8, 8, 101), np.uint8) for name in ("image", "endo", "epi")} | {"pix_spa": 1.0}
+    content["image"][:] = np.arange(101)
+    content["epi"][2:6, 2:6, [0, 100]] = 1
+    for name in ("a", "b"):
+        scipy.io.savemat(tmp_path / f"{name}.mat", content)
+    assert lvquan19.convert(tmp_path, n_folds=2).converted == 4
+    for frame in (1, 101):
+        image = nib.load(raw / "Dataset019_LVQuan19" / "imagesTr" / f"a_frame{frame:02d}_0000.nii.gz")
+        assert (image.get_fdata() == frame - 1).all()
 
 
 def test_nan_in_a_frame(source, raw):

@@ -134,6 +134,12 @@ def faults():
     def unknown_vendor(source):
         table(source).write_text(table(source).read_text().replace("2,LV,GE MEDICAL SYSTEMS", "2,LV,Acme"))
 
+    def odd_number(source):
+        table(source).write_text(f"{table(source).read_text()}²,LV,Siemens\n", encoding="utf-8")
+
+    def endless_number(source):
+        table(source).write_text(f"{table(source).read_text()}{'1' * 5000},LV,Siemens\n")
+
     def no_table(source):
         table(source).unlink()
 
@@ -164,6 +170,8 @@ def faults():
         (no_column, "has no column VENDOR", 10),
         (no_subject, "does not know subject 2", 10),
         (unknown_vendor, "subject 2 has the unknown vendor 'Acme'", 10),
+        (odd_number, "'²' is no subject's number", 10),
+        (endless_number, "111' is no subject's number", 10),
         (no_table, "There is no dataset_information.csv", 10),
         (skewed, "turned to the nearest", 10),
         (shifted, "differs a little from its image's", 10),

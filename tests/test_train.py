@@ -10,10 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CASCADE, DATASET, run_nnunet
+from conftest import CASCADE, DATASET, NNUNET, run_nnunet
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.model import Model
+from nnunet_cardiac.system import omp_threads
 from nnunet_cardiac.training import train
 from nnunet_cardiac.training.train import keep_snapshots, snapshot_file
 from nnunet_cardiac.training.trainer import RecipeTrainer
@@ -40,6 +42,34 @@ def test_finished_folds_are_skipped(trained_crocnet, capsys):
     main(["train", *CASCADE, "-device", "cpu", "--budget", "4"])
     assert capsys.readouterr().out.count("finished already") == 4
     assert {p: p.stat().st_mtime_ns for p in trained_crocnet.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ("--budget 8", "with --budget 4, not with --budget 8"),
+        ("", "with --budget 4, not without --budget"),
+        ("--budget 4 --seed 5", "with --seed 0, not with --seed 5"),
+        ("--budget 4 --initial_lr 0.5", "without --initial_lr, not with --initial_lr 0.5"),
+        ("--budget 4 --bfloat16", "without --bfloat16, not with --bfloat16"),
+        ("--budget 4 --unscaled_schedule", "without --unscaled_schedule, not with --unscaled_schedule"),
+    ],
+)
+def test_a_finished_fold_is_what_the_options_say(trained_nnunet, capsys, options, told):
+    error = error_of(capsys, *NNUNET, "-f", "0", "-device", "cpu", *options.split())
+    assert f"fold_0 was begun {told}: give the options that it was begun with, or move it away" in error
+
+
+def test_a_record_of_an_earlier_version_lacks_what_was_the_default(trained_nnunet, tmp_path, monkeypatch, capsys):
+    results = shutil.copytree(trained_nnunet, tmp_path / DATASET)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    record = results / Model(DATASET, *NNUNET[3::2]).name / "fold_0" / "training_cost.json"
+    record.write_text(json.dumps({"budget": 4, "initial_lr": 0.01}))
+    arguments = (*NNUNET, "-f", "0", "-device", "cpu", "--budget", "4")
+    main(["train", *arguments, "--seed", "0", "--initial_lr", "0.01"])
+    assert "with --seed 0, not with --seed 1" in error_of(capsys, *arguments, "--seed", "1")
+    record.unlink()  # as nnU-Net's own command leaves it
+    main(["train", *arguments, "--seed", "1"])
 
 
 KILLED = """
@@ -80,6 +110,11 @@ def test_killed_in_stage_1_and_in_stage_2_and_started_again(planned, tmp_path, m
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(RecipeTrainer, "on_epoch_end", stop_in_stage_2)
         main(arguments)
+    record = results / STAGE_2 / "fold_0" / "training_cost.json"
+    before = record.read_bytes()
+    seeded = error_of(capsys, *arguments[1:], "--seed", "5")
+    assert "fold_0 was begun with --seed 0, not with --seed 5: give the options that it was begun with" in seeded
+    assert record.read_bytes() == before
     latest = results / STAGE_2 / "fold_0" / "checkpoint_latest.pth"
     latest.write_bytes(latest.read_bytes()[:1000])
     printed = capsys.readouterr().out
@@ -145,6 +180,38 @@ def test_plans_of_another_data_set(planned, tmp_path, capsys, monkeypatch):
     shutil.copy(planned / "nnUNetPlans.json", other)
     monkeypatch.setenv("nnUNet_preprocessed", str(other.parent))
     assert f"was made for {DATASET}, not for Dataset028_Other" in error_of(capsys, "-d", "28", "-c", "2d")
+
+
+def test_names_in_plans_do_not_command_a_terminal(planned, tmp_path, monkeypatch, capsys):
+    copy = shutil.copytree(planned, tmp_path / "pre" / DATASET)
+    file = copy / f"{CASCADE[5]}.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["x\x1b[2J"] = plans["configurations"]["2d"]
+    plans["configurations"]["2d_cascade"]["previous_stage"] = "x\x1b[2J"
+    file.write_text(json.dumps(plans))
+    monkeypatch.setenv("nnUNet_preprocessed", str(copy.parent))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    monkeypatch.setattr(train, "is_finished", lambda *arguments: True)
+    main(["train", *CASCADE, "-device", "cpu"])
+    printed = capsys.readouterr().out
+    assert "x [2J, fold 0: finished already" in printed and "\x1b" not in printed
+
+
+@pytest.mark.parametrize("given, threads", [("4,2", 4), ("", None), (" 3 ", 3), ("0", None), ("many", None)])
+def test_threads_that_the_environment_allows(monkeypatch, given, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert omp_threads() == threads
+
+
+@pytest.mark.parametrize("given", ["1,2", ""])
+def test_a_trainer_is_made_whatever_the_environment_says_of_threads(planned, tmp_path, monkeypatch, given):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with monkeypatch.context() as context:
+        threads = []
+        context.setattr(torch, "set_num_threads", threads.append)
+        train.get_trainer(Model(DATASET, *NNUNET[3::2]), 0, torch.device("cpu"))
+    assert threads and (given == "" or threads == [1])
 
 
 def test_nnunetv2_train_does_the_same_work(trained_crocnet, tmp_path, monkeypatch):

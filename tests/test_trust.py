@@ -1,6 +1,7 @@
 """Plans, checkpoints, names: nothing that others have made runs, and nothing that they have written is obeyed."""
 
 import csv
+import errno
 import json
 import os
 import pickle
@@ -23,6 +24,7 @@ from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import plain, read_rows, write_rows
+from nnunet_cardiac.training.train import _set_unreadable_checkpoints_aside
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
 
 MODEL = Model(DATASET, *(NNUNET[i] for i in (3, 5, 7)))
@@ -74,6 +76,34 @@ def test_a_pickle_is_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match="x.pth"):
         load_checkpoint(tmp_path / "x.pth")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (OSError(errno.EIO, "Input/output error"), "cannot be read .Input/output error"),
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot be read .Permission denied"),
+        (MemoryError(), "cannot be loaded. This machine has too little memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "cannot be loaded. This machine has too little"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "cannot be loaded. The GPU has too little memory"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_loaded_now_is_not_set_aside(tmp_path, monkeypatch, error, said):
+    def fail(*arguments, **options):
+        raise error
+
+    (tmp_path / "checkpoint_latest.pth").touch()
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(UserError, match=rf"checkpoint_latest\.pth {said}"):
+        _set_unreadable_checkpoints_aside(str(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_latest.pth"]
+
+
+def test_what_was_set_aside_before_stays(tmp_path):
+    for content in ("first", "second", "third"):
+        (tmp_path / "checkpoint_latest.pth").write_text(content)
+        _set_unreadable_checkpoints_aside(str(tmp_path))
+    assert sorted(file.read_text() for file in tmp_path.glob("*.unreadable")) == ["first", "second", "third"]
 
 
 def test_the_user_may_allow_it(trained_nnunet, tmp_path, monkeypatch):

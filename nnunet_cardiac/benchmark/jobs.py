@@ -27,6 +27,7 @@ from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.lock import waiting
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
+from nnunet_cardiac.system import omp_threads
 from nnunet_cardiac.texts import read_json, write_rows
 
 CASES_TIMED = 4
@@ -125,7 +126,7 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         first = first_seed(model, settings.copied_plans())
         found = benchmark.read_record(Job("tune", first.name, fold)) or {}
         options = replace(options, initial_lr=found["initial_lr"])
-    training.train(model, [fold], options)
+    training.train(model, [fold], options, as_found=True)  # the report says so of those that differ
     place = benchmark.fold_folder(settings, model, fold)
     cost_file = place / COST_FILE
     cost = read_json(cost_file) if cost_file.is_file() else {}
@@ -191,7 +192,7 @@ def cost(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
     from nnunet_cardiac.cost.network_cost import network_cost
 
-    if threads := int(os.environ.get("OMP_NUM_THREADS", 0)):
+    if threads := omp_threads():
         torch.set_num_threads(threads)
     model = Model.named(settings.dataset, job.name)
     fold = next(f for f in settings.folds if benchmark.record(Job("train", model.name, f)).is_file())

@@ -122,7 +122,7 @@ def _acdc_patient(file: Path) -> Patient:
 
 
 def _natural(file: Path) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
 
 
 def _by(sizes: Sequence[int]) -> str:

@@ -29,7 +29,8 @@ def add_data_set(
     """The parser of one data set, with the options that all have; others as in ``add_command``."""
     p = add_command(
         data_sets, name,
-        description=f"{description} What was converted before is kept; source files are never touched.",
+        description=f"{description} What was converted before of the same files is kept, what is no case any more is "
+        "deleted; source files are never touched.",
         needs=f"the {source}; nnUNet_raw",
         examples=(f"nnunet_cardiac convert {name} {example}",),
         **kwargs,

@@ -26,7 +26,8 @@ def add_parser(commands) -> None:
         commands, "train", run=run,
         help="train all that is missing, in order: folds of stage 1, then of stage 2",
         description="Trains a configuration with nnU-Net's own training. The stages before it, which a cascade needs, "
-        "are trained first. Finished folds are skipped, interrupted ones continue.",
+        "are trained first. Finished folds are skipped, interrupted ones continue, "
+        "with the options that they were begun with.",
         needs="plans and preprocessed data (nnunet_cardiac plan_and_preprocess); nnUNet_results",
         writes="$nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION, as nnUNetv2_train does",
         examples=(

@@ -40,7 +40,9 @@ def search_learning_rate(
         by rate the mean Dice of structures and cases, 0 where a run came to nothing
     """
     # the split is an inner one: what chooses an epoch, of every rate alike, is what the rates are compared on
-    run = replace(options, budget=steps, scale_schedule=True, inner_validation=False, snapshots=False, npz=False)
+    run = replace(
+        options, budget=steps, scale_schedule=True, initial_lr=None, inner_validation=False, snapshots=False, npz=False
+    )
     dice = {}
     for factor in factors:
         trainer = get_trainer(model, fold, torch.device(options.device), options.seed)

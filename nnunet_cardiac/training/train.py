@@ -22,12 +22,13 @@ from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
 from nnunet_cardiac.environment import read_splits
-from nnunet_cardiac.errors import UntrustedError, UserError
+from nnunet_cardiac.errors import DamagedError, UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import read_json, reason, unforeseen
+from nnunet_cardiac.system import omp_threads
+from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
 from nnunet_cardiac.training.on_cpu import faster_on_cpu
 from nnunet_cardiac.training.options import TrainingOptions
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
@@ -43,7 +44,7 @@ SNAPSHOT_SHARES = (20, 40, 60, 80)
 """Percent of a training after which DADU's Table 2 looks at the Dice; nnU-Net keeps the end."""
 
 
-def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOptions) -> None:
+def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOptions, as_found: bool = False) -> None:
     """Trains what is missing, in order: all folds of every previous stage, then ``folds`` of the model.
 
     Finished folds are skipped, unfinished ones continue from their last checkpoint.
@@ -52,9 +53,11 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
         model: what to train
         folds: of the model's last stage; None for all in ``splits_final.json``
         options: how
+        as_found: take finished folds of the model however they were trained, as those of previous stages always are
 
     Raises:
-        UserError: unknown fold, data that are not preprocessed, or a network that cannot be compiled
+        UserError: unknown fold, data that are not preprocessed, a network that cannot be compiled, or a fold that was
+            begun with other options
     """
     preprocessed = join(nnUNet_preprocessed, model.dataset)
     plans_file = Path(preprocessed, f"{model.plans}.json")
@@ -70,8 +73,11 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
     *before, last = model.stages(previous_stages(manager.plans))
     jobs: list[tuple[Model, int | str]] = [(stage, fold) for stage in before for fold in all_folds]
     jobs += [(last, fold) for fold in folds or all_folds]
+    for fold in () if as_found else folds or all_folds:
+        if (last.fold_folder(fold) / "checkpoint_final.pth").is_file():
+            _check_begun_alike(last.fold_folder(fold), options, options.seed or 0)
     for i, (stage, fold) in enumerate(jobs, 1):
-        what = f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}"
+        what = printable(f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}")
         if not is_finished(stage, fold, manager):
             with locked(stage.fold_folder(fold), "train another fold with -f"):
                 if not is_finished(stage, fold, manager):  # by another process, which was waited for
@@ -90,6 +96,8 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
 def _train_distributed(model: Model, fold: int | str, options: TrainingOptions) -> None:
     """As ``nnUNetv2_train -num_gpus`` does it."""
     trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+    if not trained and (model.fold_folder(fold) / "checkpoint_latest.pth").is_file():
+        _check_begun_alike(model.fold_folder(fold), options, 0)
     _set_unreadable_checkpoints_aside(str(model.fold_folder(fold)))
     run_training(
         model.dataset, model.configuration, fold, model.trainer, model.plans, num_gpus=options.num_gpus,
@@ -150,7 +158,7 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
 def get_trainer(model: Model, fold: int | str, device: torch.device, seed: int | None = None):
     """The trainer that ``nnUNetv2_train --c`` would make, with threads for the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
-    cores = min(cores, int(os.environ.get("OMP_NUM_THREADS", cores)))
+    cores = min(cores, omp_threads() or cores)
     torch.set_num_threads(cores if device.type == "cpu" else 1)
     trainer = get_trainer_from_args(
         model.dataset, model.configuration, fold, model.trainer, model.plans, continue_training=True, device=device
@@ -187,6 +195,8 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
     try:
         maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
+        if sentence(e):  # of memory: nothing against the checkpoint
+            raise
         raise UserError(
             f"{trainer.output_folder}: its checkpoint_latest.pth is not of this network and trainer ({unforeseen(e)}): "
             "move it away to begin anew."
@@ -199,7 +209,8 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
             "initial_lr": trainer.initial_lr, "is_own_rate": options.initial_lr is None, "bfloat16": options.bfloat16,
             "chosen_on": chosen_on(trainer), "seed": seed,
         }  # fmt: skip
-        _check_resumed(trainer, settings, cost_file)
+        if trainer.current_epoch:
+            _check_begun_alike(cost_file.parent, options, seed)
         write_json(settings, cost_file)  # what a kill at the very end must not lose
         seed_everything(seed, trainer.fold, trainer.current_epoch - 1)
         energy = None if trainer.current_epoch else gpu_energy(trainer.device)
@@ -215,18 +226,44 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
     trainer.perform_actual_validation(options.npz)
 
 
-def _check_resumed(trainer, settings: dict, cost_file: Path) -> None:
+def _check_begun_alike(place: Path, options: TrainingOptions, seed: int) -> None:
     """
+    Args:
+        place: of a fold that is to go on, or is finished; what its record lacks is the options' default
+        options, seed: now
+
     Raises:
-        UserError: the training that goes on was begun in another way, so that its record would not be true
+        UserError: the training was begun with other options, so that its record would not be true
     """
-    before = read_json(cost_file) if trainer.current_epoch and cost_file.is_file() else {}
-    for key in ("bfloat16", "chosen_on"):
-        if before.get(key, settings[key]) != settings[key]:
+    if not (place / COST_FILE).is_file():  # nnU-Net's own command keeps none
+        return
+    before = read_json(place / COST_FILE)
+    budget, rate, chosen_on = (before.get(key) for key in ("budget", "initial_lr", "chosen_on"))
+    was_given = not before.get("is_own_rate", True) or rate == options.initial_lr
+    compared = {
+        "--budget": (budget, options.budget),
+        "--unscaled_schedule": (
+            budget is not None and not before.get("scaled_schedule", True),
+            options.budget is not None and not options.scale_schedule,
+        ),
+        "--initial_lr": (rate if was_given else None, options.initial_lr),
+        "--seed": (before.get("seed", 0), seed),
+        "--bfloat16": (before.get("bfloat16", False), options.bfloat16),
+        "--inner_validation": (chosen_on == "training patients", options.inner_validation and chosen_on is not None),
+    }
+    for option, (was, now) in compared.items():
+        if was != now:
             raise UserError(
-                f"{trainer.output_folder} was begun with {key} {before[key]} and would go on with {settings[key]}: "
-                "give the options that it was begun with, or move it away."
+                f"{place} was begun {_told(option, was)}, not {_told(option, now)}: give the options that it was begun "
+                "with, or move it away to train anew."
             )
+
+
+def _told(option: str, value: float | None) -> str:
+    """An option as it was given; None and False for one that was not, True for a flag."""
+    if value is None or value is False:
+        return f"without {option}"
+    return f"with {option}" if value is True else f"with {option} {value}"
 
 
 def _check_cases(trainer, error: Exception) -> None:
@@ -327,7 +364,11 @@ def keep_snapshots(trainer) -> None:
 
 
 def _set_unreadable_checkpoints_aside(folder: str) -> None:
-    """A checkpoint that was cut off by a kill must not stop the training from continuing at the one before."""
+    """A checkpoint that was cut off by a kill must not stop the training from continuing at the one before.
+
+    Raises:
+        UserError: one cannot be read now, which says nothing against it, or would run code
+    """
     for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
         file = join(folder, name)
         if isfile(file):
@@ -340,8 +381,6 @@ def _set_unreadable_checkpoints_aside(folder: str) -> None:
                     or not isinstance(log, dict)
                     or not all(isinstance(values, list) and len(values) >= epoch for values in log.values())
                 ):
-                    raise UserError(f"{file} does not tell what was done: it is no checkpoint.")
-            except UntrustedError:
-                raise
-            except UserError as e:
+                    raise DamagedError(f"{file} does not tell what was done: it is no checkpoint.")
+            except DamagedError as e:
                 set_aside(Path(file), reason(e.__cause__ or e))

@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_cardiac.environment import code_is_allowed
-from nnunet_cardiac.errors import UntrustedError, UserError
+from nnunet_cardiac.errors import DamagedError, UntrustedError, UserError, sentence
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.memory import PlannedNetwork
@@ -155,7 +155,8 @@ def load_checkpoint(file: Path | str, map_location: Any = "cpu") -> dict:
         map_location: of ``torch.load``
 
     Raises:
-        UserError: it is damaged, no checkpoint, or would run code
+        UserError: it cannot be read, or would run code
+        DamagedError: it is damaged, or no checkpoint
     """
     try:
         with torch.serialization.safe_globals(ARRAYS):
@@ -168,9 +169,11 @@ def load_checkpoint(file: Path | str, map_location: Any = "cpu") -> dict:
                 f"{file} is not loaded: it names {name}, which could run code of whoever made it. If you trust them, "
                 "say --allow_code."
             ) from e
-        raise UserError(f"{file} is damaged, or no checkpoint ({reason(e)}): get it again.") from e
+        if said := sentence(e):  # of memory, on this machine or a GPU
+            raise UserError(f"{file} cannot be loaded. {said}") from e
+        raise DamagedError(f"{file} is damaged, or no checkpoint ({reason(e)}): get it again.") from e
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
-        raise UserError(f"{file} is no checkpoint of nnU-Net's: get it again.")
+        raise DamagedError(f"{file} is no checkpoint of nnU-Net's: get it again.")
     return checkpoint
 
 

@@ -1,0 +1,58 @@
+"""Planning: what is wrong with a data set is said in a sentence."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import DATASET
+
+from nnunet_cardiac.cli import main
+
+LABEL = f"{DATASET}/labelsTr/patient002_ED.nii.gz"
+
+
+@pytest.fixture
+def raw_dataset(dataset, raw, tmp_path, monkeypatch):
+    """A test's own copy of the phantom's data set."""
+    (tmp_path / "preprocessed").mkdir()
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    return shutil.copytree(dataset, raw / DATASET)
+
+
+def error_of(*arguments):
+    with pytest.raises(SystemExit) as exit_status:
+        main(["plan_and_preprocess", *arguments])
+    return str(exit_status.value.code)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (
+            {"numTraining": 9},
+            rf"{DATASET} is not as nnU-Net wants it (AssertionError: Did not find the expected number",
+        ),
+        ({"labels": {"background": 0, "RV": 1, "MYO": 2}}, "RuntimeError: Some segmentation images contained unexp"),
+        ({"labels": {"background": 0, "RV": 1, "MYO": 2, "LV": 4}}, "AssertionError: Labels must be in consecutive"),
+    ],
+)
+def test_a_broken_data_set_is_told_by_the_verification(raw_dataset, change, said):
+    file = raw_dataset / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert said in error_of("-d", "27", "--verify_dataset_integrity")
+
+
+def test_the_verification_names_a_case(raw_dataset):
+    label = nib.load(raw_dataset.parent / LABEL)
+    nib.save(nib.Nifti1Image(np.asarray(label.dataobj)[..., :1], label.affine), raw_dataset.parent / LABEL)
+    error = error_of("-d", "27", "--verify_dataset_integrity")
+    assert f"{LABEL} cannot be used (the image is" in error
+
+
+def test_a_name_that_is_none_of_nnunets(raw_dataset):
+    raw_dataset.rename(raw_dataset.with_name("DatasetFoo"))
+    assert "DatasetFoo is not named as nnU-Net's data sets are: call the folder DatasetNNN_NAME" in error_of(
+        "-d", "DatasetFoo"
+    )
