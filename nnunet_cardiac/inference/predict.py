@@ -29,7 +29,7 @@ from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.files import remove_partial, written_whole
 from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
-from nnunet_cardiac.inference.unusual import unusual_image, unusual_segmentation
+from nnunet_cardiac.inference.unusual import slices_along, unusual_image, unusual_segmentation
 from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import fingerprinted
@@ -166,7 +166,8 @@ class StagePredictor:
         wanted = [*spacing[: 3 - len(self.configuration.spacing)], *self.configuration.spacing]
         size = [n * own / new for n, own, new in zip(shape, spacing, wanted, strict=True)]
         by, apart = (" x ".join(f"{v:.3g}" for v in values) for values in (size, spacing))
-        if not max(spacing) <= LARGEST_SPACING:
+        between = [s for s, n in zip(spacing, shape, strict=True) if n > 1]  # that of one slice means nothing
+        if not max(between, default=0) <= LARGEST_SPACING:
             raise UserError(f"{file} has a spacing of {apart} mm, where no image has more than {LARGEST_SPACING}.")
         if not (min(size) > 0.5 and math.prod(size) <= MOST_VOXELS):
             raise UserError(
@@ -329,12 +330,13 @@ def predict(
     save_json(last.plans.plans, output / "plans.json", sort_keys=False)
 
     unusual: dict[str, list[str]] = {}
+    cut_axis = last.plans.transpose_forward[0]
 
     def finish(case: str, logits: torch.Tensor, properties: dict) -> tuple[np.ndarray, np.ndarray | None]:
         """Segmentation and probabilities of a case, as they are written."""
         segmentation, probabilities = last.segment(logits, properties, save_probabilities)
-        unusual[case] += unusual_segmentation(segmentation, properties["spacing"], structures)
-        slice_axis = int(np.argmax(properties["spacing"]))
+        slice_axis = slices_along(segmentation.shape, cut_axis)
+        unusual[case] += unusual_segmentation(segmentation, properties["spacing"], structures, slice_axis)
         return cleaned_up(segmentation, structures, slice_axis) if clean_up else segmentation, probabilities
 
     def finish_and_write(case: str, logits: torch.Tensor, properties: dict) -> None:
@@ -355,7 +357,7 @@ def predict(
                 ahead.append(reading.submit(_read_and_preprocess, *following, stages[0]))
             try:
                 image, properties, (data, shape) = ahead.pop(0).result()
-                unusual[case] = unusual_image(image, properties["spacing"], training_images)
+                unusual[case] = unusual_image(image, properties["spacing"], training_images, cut_axis)
                 for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
                     previous, _ = stage.segment(stage.logits(data), shape)
                     if hand_over is not None:
