@@ -6,11 +6,12 @@ preprocessed, and the last is written. Logits of one case alone are in memory at
 next may wait there.
 """
 
+import json
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -19,29 +20,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import save_json, save_pickle
+from batchgenerators.utilities.file_and_folder_operations import save_pickle
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.files import remove_partial, written_whole
+from nnunet_cardiac.files import remove_partial, write_json, written_whole
 from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.inference.unusual import slices_along, unusual_image, unusual_segmentation
 from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
-from nnunet_cardiac.models.saved_model import SavedModel
+from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import reason, unforeseen
+from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
 LARGEST_SPACING = 100
 """mm, of an image."""
+RECORD = "nnunet_cardiac.json"
+"""In a folder of segmentations: which model made them, and how. nnU-Net knows no such file, and replaces its own."""
 
 
 @dataclass
@@ -299,7 +302,8 @@ def predict(
             model asks for, and for a trained one not to
 
     Raises:
-        UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
+        UserError: no model, no images; ``output`` is the images' folder, holds segmentations with neither way to deal
+            with them or of another model, or a data set's files
     """
     if isinstance(model, SavedModel):
         dataset_json, training_images = model.dataset_json, model.training_images
@@ -314,6 +318,7 @@ def predict(
     ending = dataset_json["file_ending"]
     cases = find_cases(source, ending)
     targets = {case: output / f"{case}{ending}" for case in cases}
+    _check_no_input_is_output(cases, targets)
     present = [case for case, target in targets.items() if target.exists()]
     if present and not (continue_prediction or overwrite):
         raise UserError(
@@ -324,10 +329,21 @@ def predict(
     for stage in stages:
         stage.try_out()
     last = stages[-1]
-    result = Prediction(kept=present if continue_prediction else [])
+    made_by = identity(model, folds, checkpoint) | {
+        "mirroring": use_mirroring, "step_size": tile_step_size, "clean_up": bool(clean_up),
+    }  # fmt: skip
+    described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
+    known = _check_same_model(output, made_by, described, overwrite)
+    result = Prediction()
+    if continue_prediction:
+        result.kept = [
+            case for case in present if not save_probabilities or (output / f"{case}.npz").exists()
+        ]  # fmt: skip
+    if result.kept and not known:
+        result.warnings.append(f"{output}: nothing tells which model made the segmentations that are kept.")
     output.mkdir(parents=True, exist_ok=True)
-    save_json(dataset_json, output / "dataset.json", sort_keys=False)
-    save_json(last.plans.plans, output / "plans.json", sort_keys=False)
+    for name, content in {RECORD: made_by, **described}.items():
+        write_json(content, output / name)
 
     unusual: dict[str, list[str]] = {}
     cut_axis = last.plans.transpose_forward[0]
@@ -384,10 +400,68 @@ def predict(
             result.segmented.append(case)
         if written is not None:
             written.result()
-    result.warnings = [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
+    result.warnings += [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
     remove_partial(output)
     result.seconds = time.perf_counter() - started
     return result
+
+
+def identity(model: Model | SavedModel, folds: Sequence[int | str] | None, checkpoint: str) -> dict:
+    """What tells a model from others, for a JSON file: its name and what its weights' SHA-256 are.
+
+    Args:
+        model, folds, checkpoint: as in ``predict``; they are there
+    """
+    if isinstance(model, SavedModel):
+        return {"model": model.name, "weights": {DESCRIPTION: sha256(model.folder / DESCRIPTION)}}
+    weights = {}
+    for stage in model.stages(previous_stages(read_json(trained_folder(model) / "plans.json"))):
+        for fold in trained_folds(trained_folder(stage), checkpoint) if folds is None else folds:
+            weights[f"{stage.configuration}/fold_{fold}/{checkpoint}"] = sha256(stage.fold_folder(fold) / checkpoint)
+    return {"model": f"{model.dataset}/{model.name}", "weights": weights}
+
+
+def _check_same_model(output: Path, made_by: dict, described: Mapping[str, dict], overwrite: bool) -> bool:
+    """Whether a record in ``output`` tells which model its segmentations are of.
+
+    Raises:
+        UserError: they are of another model, or other options, and nobody wants to overwrite them; or ``output`` has
+            files of somebody else's that would be replaced
+    """
+    if (output / RECORD).exists():
+        before = _recorded(output / RECORD)
+        if before != made_by and not overwrite and any(output.glob(f"*{described['dataset.json']['file_ending']}")):
+            differs = [key for key in made_by if before.get(key) != made_by[key]]
+            raise UserError(
+                f"{output} holds segmentations of another model or with other options ({', '.join(differs)}): choose "
+                "another folder with -o, or use --overwrite."
+            )
+        return True
+    for name, content in described.items():
+        if (output / name).exists() and _recorded(output / name) != json.loads(json.dumps(content)):
+            raise UserError(f"{output / name} is there already and not this model's: choose another folder with -o.")
+    return False
+
+
+def _recorded(file: Path) -> dict:
+    """What a JSON file holds; nothing where it cannot be read."""
+    try:
+        return read_json(file)
+    except UserError:
+        return {}
+
+
+def _check_no_input_is_output(cases: Mapping[str, list[Path]], targets: Mapping[str, Path]) -> None:
+    """
+    Raises:
+        UserError: the segmentations would lie among the images, or take the place of one
+    """
+    for case, files in cases.items():
+        output = targets[case].parent
+        if output.exists() and output.samefile(files[0].parent):
+            raise UserError(f"{output} is the folder of the images: choose another folder with -o.")
+        if targets[case].exists() and any(file.samefile(targets[case]) for file in files):
+            raise UserError(f"{targets[case]} is an image that is to be segmented: choose another folder with -o.")
 
 
 def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
