@@ -355,8 +355,21 @@ def predict(
         unusual[case] += unusual_segmentation(segmentation, properties["spacing"], structures, slice_axis)
         return cleaned_up(segmentation, structures, slice_axis) if clean_up else segmentation, probabilities
 
+    def leave_out(case: str, e: Exception) -> None:
+        of_case = "" if isinstance(e, UserError) else f"{cases[case][0]} cannot be segmented: "
+        result.problems.append(of_case + (sentence(e) or unforeseen(e)))
+
+    def write(case: str, finished: tuple[np.ndarray, np.ndarray | None], properties: dict) -> None:
+        last.write(*finished, properties, targets[case])
+        result.segmented.append(case)
+
     def finish_and_write(case: str, logits: torch.Tensor, properties: dict) -> None:
-        last.write(*finish(case, logits, properties), properties, targets[case])
+        try:
+            finished = finish(case, logits, properties)
+        except Exception as e:  # as below
+            leave_out(case, e)
+        else:
+            write(case, finished, properties)
 
     started = time.perf_counter()
     todo = {case: files for case, files in cases.items() if case not in result.kept}
@@ -382,11 +395,8 @@ def predict(
                 logits = last.logits(data)
                 if not last.on_gpu:  # the cores are busy anyway, and the next case's logits would come beside these
                     finished = finish(case, logits, shape)
-            except UserError as e:
-                result.problems.append(str(e))
-                continue
-            except Exception as e:  # one case never stops the others
-                result.problems.append(f"{todo[case][0]} cannot be segmented: {sentence(e) or unforeseen(e)}")
+            except Exception as e:  # one case never stops the others; a full disk, which writing finds, does
+                leave_out(case, e)
                 continue
             finally:
                 bar.update()
@@ -395,9 +405,8 @@ def predict(
             if last.on_gpu:
                 written = writing.submit(finish_and_write, case, logits, shape)
             else:
-                written = writing.submit(last.write, *finished, shape, targets[case])
+                written = writing.submit(write, case, finished, shape)
             del logits
-            result.segmented.append(case)
         if written is not None:
             written.result()
     result.warnings += [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
