@@ -196,6 +196,10 @@ def test_a_description_does_not_command_a_terminal(tmp_path, capsys):
         lambda c: c.update(inherits_from="2d"),
         lambda c: c["architecture"]["arch_kwargs"].update(features_per_stage=[2**31] * 3),
         lambda c: c["architecture"]["arch_kwargs"].update(n_stages="three"),
+        lambda c: c["architecture"]["arch_kwargs"].update(n_conv_per_stage=[10**7] * 3),
+        lambda c: c["architecture"]["arch_kwargs"].update(n_conv_per_stage=[100] * 3),
+        lambda c: c["architecture"]["arch_kwargs"].update(strides=[[1, 1]] * 10**5),
+        lambda c: c["architecture"]["arch_kwargs"].update(norm_op_kwargs={"more": [{"n": -(10**400)}]}),
     ],
 )
 def test_plans_that_are_none_are_refused_before_anything_is_built(plans, change):
