@@ -114,6 +114,16 @@ def test_a_gpu_that_runs_full_gets_smaller_batches(stage):
         batched.predict_logits_from_preprocessed_data(data)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_network_that_has_diverged_is_told(stage, value):
+    folder, data = stage("2d")
+    batched = predictor(BatchedPredictor, folder, (0,), use_mirroring=False)
+    forward = batched.networks[0].forward
+    batched.networks[0].forward = lambda x: forward(x).index_fill(-1, torch.tensor([7]), value)
+    with pytest.raises(UserError, match="gives logits that are NaN or infinite: its training has diverged"):
+        batched.predict_logits_from_preprocessed_data(data)
+
+
 def predict(images, output, **kwargs):
     _, dataset, _, trainer, _, plans, _, configuration = CASCADE
     model = Model(DATASET, trainer, plans, configuration)

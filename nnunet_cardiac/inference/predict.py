@@ -14,15 +14,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError, sentence
@@ -33,6 +30,7 @@ from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.inference.unusual import slices_along, unusual_image, unusual_segmentation
 from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
+from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header, open_nifti, read_nifti
@@ -60,17 +58,16 @@ class Prediction:
     """From reading the first case to having written the last; loading the model is not in it."""
 
 
-class StagePredictor:
-    """One stage of a model, loaded once.
+class StagePredictor(Stage):
+    """One stage of a model with its networks, loaded once.
 
     Args:
         predictor: initialised with the stage
     """
 
     def __init__(self, predictor: BatchedPredictor):
+        super().__init__(predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json)
         self.predictor = predictor
-        self.plans, self.configuration = predictor.plans_manager, predictor.configuration_manager
-        self.dataset_json = predictor.dataset_json
 
     @classmethod
     def of_trained(
@@ -113,47 +110,6 @@ class StagePredictor:
                     f"{folder}: {checkpoint} does not fit plans.json and dataset.json ({unforeseen(e)}): get all again."
                 ) from e
         return cls(predictor)
-
-    def try_out(self) -> None:
-        """Prepares and finishes a small image, as far as plans and data set decide how that is done.
-
-        Raises:
-            UserError: it cannot be done
-        """
-        try:
-            image = np.zeros((len(self.dataset_json["channel_names"]), 4, 4, 4), np.float32)
-            previous = np.zeros((4, 4, 4)) if self.configuration.previous_stage_name else None
-            spacing = max(self.configuration.spacing)
-            data, properties = self.preprocess(image, {"spacing": [spacing] * 3}, previous)
-            heads = self.predictor.label_manager.num_segmentation_heads
-            self.segment(torch.zeros(heads, *data.shape[1:]), properties)
-        except Exception as e:  # whatever nnU-Net raises of plans that are not plans
-            raise UserError(
-                f"plans.json and dataset.json of {self.plans.plans_name} are not those of a model ({unforeseen(e)}): "
-                "get them again."
-            ) from e
-
-    def preprocess(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
-        """The network's input, and what is needed to bring its output back to the image's grid.
-
-        Args:
-            image: (C, Z, Y, X), as nnU-Net's reader gives it
-            properties: of the reader
-            previous: the previous stage's segmentation (Z, Y, X), for a cascaded stage
-        """
-        preprocessor = self.configuration.preprocessor_class(verbose=False)
-        data, seg, properties = preprocessor.run_case_npy(
-            image,
-            None if previous is None else previous[None].astype(np.float32),
-            deepcopy(properties),
-            self.plans,
-            self.configuration,
-            self.dataset_json,
-        )
-        if previous is not None:
-            labels = self.predictor.label_manager.foreground_labels
-            data = np.vstack((data, convert_labelmap_to_one_hot(seg[0], labels, data.dtype)))
-        return torch.from_numpy(data).to(torch.float32, memory_format=torch.contiguous_format), properties
 
     def check_size(self, image: np.ndarray, properties: dict, file: Path) -> None:
         """
@@ -202,15 +158,6 @@ class StagePredictor:
     def logits(self, data: torch.Tensor) -> torch.Tensor:
         """Logits (K, Z, Y, X) in the model's spacing, on its device."""
         return self.predictor.predict_logits_from_preprocessed_data(data)
-
-    def segment(
-        self, logits: torch.Tensor, properties: dict, probabilities: bool = False
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Segmentation (Z, Y, X) on the image's own grid and, if asked for, the probabilities (K, Z, Y, X)."""
-        result = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits.cpu(), self.plans, self.configuration, self.predictor.label_manager, properties, probabilities
-        )
-        return result if probabilities else (result, None)
 
     def write(self, segmentation: np.ndarray, probabilities: np.ndarray | None, properties: dict, target: Path) -> None:
         """Writes what ``nnUNetv2_predict`` writes for a case: ``target``; with probabilities, ``.npz`` and ``.pkl``.
