@@ -1,6 +1,7 @@
 """Prediction in one call against nnU-Net's own commands, and what can be wrong with its input."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -167,12 +168,20 @@ def test_faulty_images_are_named_and_the_others_segmented(trained_crocnet, image
     voxels[0, 0, 0] = np.nan
     nib.save(nib.Nifti1Image(voxels, nib.load(good).affine), images / "nan_0000.nii.gz")
     (images / "truncated_0000.nii.gz").write_bytes(good.read_bytes()[:300])
+    shutil.copy(good, images / "second_0001.nii.gz")
+    (images / "link_0000.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    (images / "other_0000.nrrd").touch()
+    shutil.copy(good, images / "a\nleft out: b_0001.nii.gz")
     shutil.copy(good, images / "two_0000.nii.gz")
     shutil.copy(good, images / "two_0001.nii.gz")
     message = error_of(capsys, "-i", images, "-o", tmp_path / "out", *STAGE_1, "-f", "0", "--disable_tta")
     assert "nan_0000.nii.gz has 1 voxels that are NaN" in message
     assert "truncated_0000.nii.gz cannot be read" in message
     assert "two has 2 images" in message and "the model wants 1: cineMRI" in message
+    assert "second_0001.nii.gz is not channel 0 of second, which is second_0000: rename it" in message
+    assert "link_0000.nii.gz is a link to a file that is not there" in message
+    assert "other_0000.nrrd does not end in .nii.gz, as the model's images do" in message
+    assert "\n  left out: b_0001" in message and len(re.findall("^left out: ", message, re.MULTILINE)) == 7
     assert {p.name for p in (tmp_path / "out").glob("*.nii.gz")} == {
         "patient101_ED.nii.gz", "patient101_ES.nii.gz",
     }  # fmt: skip

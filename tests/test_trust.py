@@ -162,6 +162,11 @@ def test_names_of_files_do_not_command_a_terminal(tmp_path, capsys):
         main(["cine", "-i", str(tmp_path / "x\x1b[2J"), "--list"])
 
 
+def test_names_of_files_make_up_no_lines(tmp_path):
+    with pytest.raises(SystemExit, match=r"/x\n  left out: y does not exist"):
+        main(["cine", "-i", str(tmp_path / "x\nleft out: y"), "--list"])
+
+
 def test_names_of_patients_are_harmless_in_pages():
     name = "<script>alert(1)</script>"
     row = {"patient": name, "report": f"{name}/x.html", "problem": name}

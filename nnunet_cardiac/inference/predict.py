@@ -23,7 +23,7 @@ from batchgenerators.utilities.file_and_folder_operations import save_pickle
 
 from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError, sentence
-from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.evaluation.segmentation import FILE_ENDINGS, Structures
 from nnunet_cardiac.files import remove_partial, write_json, written_whole
 from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
@@ -281,7 +281,7 @@ def predict(
     }  # fmt: skip
     described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
     known = _check_same_model(output, made_by, described, overwrite)
-    result = Prediction()
+    result = Prediction(problems=_passed_over(source, ending))
     if continue_prediction:
         result.kept = [
             case for case in present if not save_probabilities or (output / f"{case}.npz").exists()
@@ -433,7 +433,7 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     if not images:
         raise UserError(f"{source} holds no image that ends in {ending}, as the images that the model was trained on.")
     cases: dict[str, list[Path]] = {}
-    numbered = {f: re.fullmatch(r"(.+)_(\d{4})", f.name.removesuffix(ending)) for f in images}
+    numbered = {f: re.fullmatch(r"(.+)_(\d{4})", f.name.removesuffix(ending), re.DOTALL) for f in images}
     plain = [f for f, match in numbered.items() if not match]
     if plain and len(plain) < len(images):
         raise UserError(
@@ -445,12 +445,28 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     return cases
 
 
+def _passed_over(source: Path, ending: str) -> list[str]:
+    """A sentence for each file in a folder of images that is an image, by its name, and of no case."""
+    said = []
+    for file in sorted(source.iterdir()) if source.is_dir() else []:
+        if file.name.endswith((ending, *FILE_ENDINGS)):
+            if file.is_symlink() and not file.exists():
+                said.append(f"{file} is a link to a file that is not there.")
+            elif not file.name.endswith(ending):
+                said.append(f"{file} does not end in {ending}, as the model's images do: convert it.")
+    return said
+
+
 def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndarray, dict]:
     if len(files) != len(channels):
         raise UserError(
             f"{case} has {len(files)} image{'s' * (len(files) != 1)} ({', '.join(f.name for f in files)}), but the "
             f"model wants {len(channels)}: {', '.join(channels.values())}."
         )
+    if files[0].name.startswith(f"{case}_"):
+        for i, file in enumerate(files):
+            if not file.name.startswith(f"{case}_{i:04d}."):
+                raise UserError(f"{file} is not channel {i} of {case}, which is {case}_{i:04d}: rename it.")
     for file in files:
         check_header(file)
         if file.name.endswith((".nii", ".nii.gz")):
