@@ -24,6 +24,10 @@ def test_it_is_small_and_carries_its_licence(model):
     for word in ("CC BY-NC-SA 4.0", "Bernard", "not for clinical use", "Known failures"):
         assert word in model.card
     assert model.training_images is not None and model.clean_up
+    pixels = " to ".join(f"{mm:.2f}" for mm in model.training_images.pixel)
+    assert f"pixels of {pixels} mm" in " ".join(model.card.split())
+    licence = (BOX / MODEL_IN_THE_BOX / "LICENCE").read_text()
+    assert "CC BY-NC-SA 4.0" in licence and "https://creativecommons.org/licenses/by-nc-sa/4.0/" in licence
 
 
 def test_it_segments_a_real_heart_where_none_is_named(tmp_path, capsys):
