@@ -283,9 +283,7 @@ def predict(
     known = _check_same_model(output, made_by, described, overwrite)
     result = Prediction(problems=_passed_over(source, ending))
     if continue_prediction:
-        result.kept = [
-            case for case in present if not save_probabilities or (output / f"{case}.npz").exists()
-        ]  # fmt: skip
+        result.kept = [case for case in present if not save_probabilities or (output / f"{case}.npz").exists()]
     if result.kept and not known:
         result.warnings.append(f"{output}: nothing tells which model made the segmentations that are kept.")
     output.mkdir(parents=True, exist_ok=True)

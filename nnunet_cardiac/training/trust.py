@@ -33,6 +33,8 @@ MOST_PARAMETERS = 500_000_000
 """Of a network: nnU-Net's largest has a quarter of that."""
 MOST_LAYERS, LARGEST_SIZE, MOST_ENTRIES = 64, 4096, 64
 """Of a network: layers of a stage, and stages; any other number, of features for one; entries of a list."""
+MOST_CHANNELS, MOST_ANISOTROPIC = 256, 100
+"""Channels of an image, or labels; times that a spacing is as large as another. A small image is tried with these."""
 MOST_VOXELS = 20_000_000
 """Of a patch."""
 ARRAYS: list = [
@@ -62,8 +64,10 @@ def check_plans(
         manager = PlansManager(plans)
         labels = manager.get_label_manager(dataset_json)
         heads = labels.num_segmentation_heads
-        if not isinstance(dataset_json["file_ending"], str) or heads < 2 or not labels.foreground_labels:
+        if not isinstance(dataset_json["file_ending"], str) or not labels.foreground_labels:
             raise ValueError("no file ending, or no labels")
+        if not 2 <= heads <= MOST_CHANNELS:
+            raise ValueError(f"{heads} labels")
         if manager.image_reader_writer_class is None or sorted(manager.transpose_forward) != [0, 1, 2]:
             raise ValueError("no reader of images, or no order of axes")
         if sorted(manager.transpose_backward) != [0, 1, 2]:
@@ -82,8 +86,11 @@ def check_plans(
                 raise ValueError(f"a batch of {configuration.batch_size!r:.80}")
             if not all(0 < float(s) < 1000 for s in configuration.spacing):
                 raise ValueError(f"a spacing of {configuration.spacing!r:.80}")
-            if (channels := determine_num_input_channels(manager, configuration, dataset_json)) < 1:
-                raise ValueError("no channels")
+            if max(configuration.spacing) > MOST_ANISOTROPIC * min(configuration.spacing):
+                raise ValueError(f"a spacing of {configuration.spacing!r:.80}")
+            channels = determine_num_input_channels(manager, configuration, dataset_json)
+            if not 1 <= channels <= MOST_CHANNELS:
+                raise ValueError(f"{channels} channels")
             if networks is not NETWORKS or not code_is_allowed():
                 check_classes(configuration, networks)
             check_sizes(configuration.network_arch_init_kwargs)
