@@ -109,6 +109,11 @@ def printable(text: str, more: str = "") -> str:
     return "".join(c if c.isprintable() or c in more else " " for c in text)
 
 
+def message(text: str) -> str:
+    """A printable text of which no line but the first begins at the margin: what it quotes cannot pass for another."""
+    return printable(text, LINES).replace("\n", "\n  ")
+
+
 def unforeseen(e: BaseException) -> str:
     """What to tell of an exception that no code expects: its kind and its text."""
     return f"{type(e).__name__}: {reason(e)}"

@@ -1,6 +1,7 @@
 """Prediction in one call against nnU-Net's own commands, and what can be wrong with its input."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from conftest import CASCADE, DADU, DATASET, HALSR, NNUNET, predict_with_nnunet,
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.inference.predict import find_cases, load_stages, predict
+from nnunet_cardiac.inference.predict import RECORD, find_cases, load_stages, predict
 from nnunet_cardiac.model import Model
 
 STAGE_1 = tuple("2d" if argument == "2d_cascade" else argument for argument in CASCADE)
@@ -79,7 +80,9 @@ def test_output_of_a_prediction(trained_crocnet, images, tmp_path):
     run("-i", images, "-o", output, *STAGE_1, "-f", "0", "--save_probabilities", "--disable_tta")
     names = {p.name for p in output.iterdir()}
     cases = {"patient101_ED", "patient101_ES"}
-    assert names == {"dataset.json", "plans.json"} | {f"{c}{e}" for c in cases for e in (".nii.gz", ".npz", ".pkl")}
+    assert names == {"dataset.json", "plans.json", RECORD} | {
+        f"{c}{e}" for c in cases for e in (".nii.gz", ".npz", ".pkl")
+    }
     probabilities = np.load(output / "patient101_ED.npz")["probabilities"]
     segmentation = read(output / "patient101_ED.nii.gz").transpose(2, 1, 0)
     assert np.array_equal(probabilities.argmax(0), segmentation)
@@ -101,10 +104,62 @@ def test_output_that_exists(trained_crocnet, images, tmp_path, capsys):
     assert "1 of 2 segmentations are already in" in message and "--continue_prediction" in message
     assert (output / "patient101_ED.nii.gz").read_bytes() == b"precious"
     run(*arguments, "--continue_prediction")
+    assert "nothing tells which model made the segmentations" in capsys.readouterr().err
     assert (output / "patient101_ED.nii.gz").read_bytes() == b"precious"
     assert (output / "patient101_ES.nii.gz").is_file()
     run(*arguments, "--overwrite")
     assert (output / "patient101_ED.nii.gz").read_bytes() != b"precious"
+
+
+def test_images_are_not_replaced(images, tmp_path, capsys):
+    """With the model in the package, which need not be loaded for that."""
+    heart, link = images / "heart.nii.gz", tmp_path / "links" / "heart.nii.gz"
+    heart.write_bytes(b"precious")
+    link.parent.mkdir()
+    link.symlink_to(heart)
+    for way in ("--overwrite", "--continue_prediction"):
+        for image, because in (
+            (heart, f"{images} is the folder of the images"),
+            (images / "patient101_ED_0000.nii.gz", f"{images} is the folder of the images"),
+            (link, f"{heart} is an image that is to be segmented"),
+        ):  # fmt: skip
+            assert because in error_of(capsys, "-i", image, "-o", images, way)
+    assert heart.read_bytes() == b"precious" and RECORD not in {file.name for file in images.iterdir()}
+
+
+def test_segmentations_of_two_models_are_not_mixed(trained_nnunet, images, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = ("-i", images, "-o", output, *NNUNET, "-f", "0")
+    run(*arguments, "--disable_tta")
+    first = output / "patient101_ED.nii.gz"
+    first.unlink()
+    for other, what in (((), "mirroring"), (("--disable_tta", "--clean_up"), "clean_up")):
+        assert f"or with other options ({what}): choose" in error_of(
+            capsys, *arguments, "--continue_prediction", *other
+        )
+    file = trained_nnunet / "nnUNetTrainer__nnUNetPlans__2d" / "fold_0" / "checkpoint_final.pth"
+    before = file.read_bytes()
+    torch.save(torch.load(file, weights_only=False) | {"more": 1}, file)
+    message = error_of(capsys, *arguments, "--disable_tta", "--continue_prediction")
+    file.write_bytes(before)
+    assert f"{output} holds segmentations of another model or with other options (weights): choose" in message
+    assert not first.exists()
+    run(*arguments, "--disable_tta", "--continue_prediction", "--save_probabilities")  # of both
+    assert "2 cases segmented, 0 kept" in capsys.readouterr().out and first.exists()
+    first.unlink()
+    run(*arguments, "--disable_tta", "--continue_prediction", "--save_probabilities")
+    assert "1 case segmented, 1 kept" in capsys.readouterr().out
+    run(*arguments, "--overwrite")
+    assert json.loads((output / RECORD).read_text())["mirroring"] is True
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "plans.json"])
+def test_the_files_of_a_data_set_are_not_replaced(trained_nnunet, images, tmp_path, capsys, name):
+    (tmp_path / name).write_text('{"labels": {"background": 0}}')
+    for way in ([], ["--overwrite"]):
+        message = error_of(capsys, "-i", images, "-o", tmp_path, *NNUNET, "-f", "0", *way)
+        assert f"{tmp_path / name} is there already and not this model's" in message
+    assert (tmp_path / name).read_text() == '{"labels": {"background": 0}}' and not list(tmp_path.glob("*.nii.gz"))
 
 
 def test_faulty_images_are_named_and_the_others_segmented(trained_crocnet, images, tmp_path, capsys):
@@ -113,12 +168,20 @@ def test_faulty_images_are_named_and_the_others_segmented(trained_crocnet, image
     voxels[0, 0, 0] = np.nan
     nib.save(nib.Nifti1Image(voxels, nib.load(good).affine), images / "nan_0000.nii.gz")
     (images / "truncated_0000.nii.gz").write_bytes(good.read_bytes()[:300])
+    shutil.copy(good, images / "second_0001.nii.gz")
+    (images / "link_0000.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    (images / "other_0000.nrrd").touch()
+    shutil.copy(good, images / "a\nleft out: b_0001.nii.gz")
     shutil.copy(good, images / "two_0000.nii.gz")
     shutil.copy(good, images / "two_0001.nii.gz")
     message = error_of(capsys, "-i", images, "-o", tmp_path / "out", *STAGE_1, "-f", "0", "--disable_tta")
     assert "nan_0000.nii.gz has 1 voxels that are NaN" in message
     assert "truncated_0000.nii.gz cannot be read" in message
     assert "two has 2 images" in message and "the model wants 1: cineMRI" in message
+    assert "second_0001.nii.gz is not channel 0 of second, which is second_0000: rename it" in message
+    assert "link_0000.nii.gz is a link to a file that is not there" in message
+    assert "other_0000.nrrd does not end in .nii.gz, as the model's images do" in message
+    assert "\n  left out: b_0001" in message and len(re.findall("^left out: ", message, re.MULTILINE)) == 7
     assert {p.name for p in (tmp_path / "out").glob("*.nii.gz")} == {
         "patient101_ED.nii.gz", "patient101_ES.nii.gz",
     }  # fmt: skip

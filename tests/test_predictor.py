@@ -1,5 +1,6 @@
 """Batches of tiles and mirrored copies against nnU-Net's one by one; reading, computing and writing side by side."""
 
+import os
 import shutil
 import threading
 import weakref
@@ -113,6 +114,16 @@ def test_a_gpu_that_runs_full_gets_smaller_batches(stage):
         batched.predict_logits_from_preprocessed_data(data)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_network_that_has_diverged_is_told(stage, value):
+    folder, data = stage("2d")
+    batched = predictor(BatchedPredictor, folder, (0,), use_mirroring=False)
+    forward = batched.networks[0].forward
+    batched.networks[0].forward = lambda x: forward(x).index_fill(-1, torch.tensor([7]), value)
+    with pytest.raises(UserError, match="gives logits that are NaN or infinite: its training has diverged"):
+        batched.predict_logits_from_preprocessed_data(data)
+
+
 def predict(images, output, **kwargs):
     _, dataset, _, trainer, _, plans, _, configuration = CASCADE
     model = Model(DATASET, trainer, plans, configuration)
@@ -170,11 +181,39 @@ def test_a_gpu_does_not_wait_for_resampling(trained_crocnet, dataset, tmp_path, 
     )
 
 
-def test_what_cannot_be_written_stops_the_prediction_with_a_sentence(trained_crocnet, dataset, tmp_path, monkeypatch):
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
+def test_a_case_that_a_gpu_has_segmented_and_that_cannot_be_finished_takes_no_other_with_it(
+    trained_crocnet, dataset, tmp_path, monkeypatch
+):
+    judge, times = inference.unusual_segmentation, []
 
-    monkeypatch.setattr(inference.os, "replace", full)
+    def fails_once(*arguments):
+        times.append(None)
+        if len(times) == 1:
+            raise ValueError("nothing to finish")
+        return judge(*arguments)
+
+    monkeypatch.setattr(inference.StagePredictor, "on_gpu", True)
+    monkeypatch.setattr(inference, "unusual_segmentation", fails_once)
+    result = predict(dataset / "imagesTs", tmp_path / "out")
+    assert result.segmented == ["patient101_ES"] == [f.name[:13] for f in (tmp_path / "out").glob("*.nii.gz")]
+    (problem,) = result.problems
+    assert problem.endswith("patient101_ED_0000.nii.gz cannot be segmented: ValueError: nothing to finish")
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_what_cannot_be_written_stops_the_prediction_with_a_sentence(
+    trained_crocnet, dataset, tmp_path, monkeypatch, on_gpu
+):
+    monkeypatch.setattr(inference.StagePredictor, "on_gpu", on_gpu)
+
+    replace = os.replace
+
+    def full(partial, file):
+        if file.name.endswith(".nii.gz"):
+            raise OSError(28, "No space left on device")
+        replace(partial, file)
+
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match="nii.gz cannot be written .*No space left on device.*: is the disk full"):
         predict(dataset / "imagesTs", tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.nii.gz"))

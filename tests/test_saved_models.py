@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import CASCADE, DATASET
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
@@ -47,7 +47,7 @@ def exported(trained_crocnet, tmp_path_factory):
 
 
 @pytest.fixture
-def folder(exported, tmp_path):
+def folder(exported, store, tmp_path):
     """The exported model, unpacked, to be damaged."""
     with zipfile.ZipFile(exported) as archive:
         archive.extractall(tmp_path / "unpacked")
@@ -154,11 +154,14 @@ class Evil:
 
 
 def refused(folder, because):
+    """As one file, which says so and leaves nothing installed."""
+    with zipfile.ZipFile(folder.with_name("hostile.zip"), "w") as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, file.relative_to(folder))
     with pytest.raises(UserError, match=because) as error:
-        model = SavedModel.load(folder)
-        for stage in model.stages:
-            model.build_networks(stage)
-    assert "\n" not in str(error.value)
+        install(folder.with_name("hostile.zip"))
+    assert "\n" not in str(error.value) and str(error.value).count("hostile.zip") == 1
+    assert not list(folder.with_name("models").glob("*"))
 
 
 def test_damaged_files_are_refused(folder):
@@ -191,6 +194,61 @@ def test_weights_of_another_network_are_refused(folder, tmp_path):
     (tmp_path / "in" / "case.nii.gz").touch()
     with pytest.raises(UserError, match="does not fit the network"):
         predict(tmp_path / "in", tmp_path / "out", SavedModel.load(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "change, because",
+    [
+        (lambda t: t.fill_(torch.nan), "has values that are NaN or infinite"),
+        (lambda t: t.div_(0), "has values that are NaN or infinite"),
+        (lambda t: t.int(), "is torch.int32"),
+        (lambda t: t[:1], "size mismatch"),
+        (lambda t: t.to(torch.complex64), "is torch.complex64"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(folder, change, because):
+    file = folder / "2d" / "fold_1.safetensors"
+    weights = load_file(file)
+    name = max(weights, key=lambda name: weights[name].numel())
+    save_file(weights | {name: change(weights[name].clone())}, file)
+    described(folder)
+    refused(folder, rf"2d/fold_1\.safetensors of crocnet does not fit the network .*{because}")
+
+
+def test_plans_that_no_image_can_be_prepared_with_are_refused(folder):
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["2d"]["normalization_schemes"] = ["NobodysNormalization"]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    described(folder)
+    refused(folder, "plans.json and dataset.json of .* are not those of a model")
+
+
+def test_a_model_of_a_newer_version_says_so(folder):
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["2d"]["architecture"]["network_class_name"] = "nnunet_cardiac.networks.Newer"
+    (folder / "plans.json").write_text(json.dumps(plans))
+    for version in ("0.1.9", "not installed"):
+        described(folder, versions={"nnunet-cardiac": version})
+        refused(folder, "'nnunet_cardiac.networks.Newer', which is none of the networks")
+    described(folder, versions={"nnunet-cardiac": "100.2"})
+    refused(folder, "'nnunet_cardiac.networks.Newer'.*: it was made with nnunet-cardiac 100.2, update yours")
+    described(folder, versions={"nnunet-cardiac": "100.2"}, clean_up="always")
+    refused(folder, "clean_up is 'always'.*: it was made with nnunet-cardiac 100.2, update yours")
+
+
+def test_a_damaged_model_does_not_end_the_list(exported, store, capsys):
+    install(exported)
+    description = json.loads((store / "crocnet" / DESCRIPTION).read_text())
+    for changes in (
+        {"training_images": {"slice_distance": [1, 10**400], "pixel": [1, 2], "n_slices": [1, 2]}},
+        {"files": description["files"] | {"a" * 300: {"bytes": 1, "sha256": ""}}},
+        {"files": description["files"] | {"\x1b[2J/../a": {"bytes": 1, "sha256": ""}}},
+    ):
+        (store / "crocnet" / DESCRIPTION).write_text(json.dumps(description | changes))
+        with pytest.raises(SystemExit):
+            main(["models", "list"])
+        printed = capsys.readouterr().out
+        assert printed.startswith("crocnet: ") and "\ncardiac: " in printed and "\x1b" not in printed
 
 
 @pytest.mark.parametrize(
@@ -297,7 +355,8 @@ def test_plans_and_data_sets_that_are_none_are_refused_before_anything_is_built(
 def test_a_linked_folder_is_refused(folder, tmp_path):
     (folder / "2d").rename(tmp_path / "elsewhere")
     (folder / "2d").symlink_to(tmp_path / "elsewhere")
-    refused(folder, "2d is a link")
+    with pytest.raises(UserError, match="2d is a link"):
+        SavedModel.load(folder)
 
 
 def test_a_card_cannot_command_a_terminal(folder):

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import (
     FILE_ENDINGS,
+    Segmentation,
     Structures,
     find_segmentations,
     find_structures,
@@ -99,3 +100,11 @@ def test_every_kind_of_file_is_read(ending, tmp_path):
     write(tmp_path / f"x{ending}", 1, 2)
     ((_, file),) = find_segmentations(tmp_path).items()
     assert read_segmentation(file).labels.sum() == 3
+
+
+@pytest.mark.parametrize(
+    "shape, spacing, axis",
+    [((9, 8, 1), (1.5, 1.5, 1), 2), ((9, 8, 4), (1.5, 1.5, 10), 2), ((4, 9, 8), (2, 2, 2), 0)],
+)
+def test_one_slice_lies_across_its_axis_however_thin_it_is(shape, spacing, axis):
+    assert Segmentation(np.zeros(shape, np.int16), spacing, (0, 0, 0), ()).slice_axis == axis

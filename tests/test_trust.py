@@ -192,6 +192,11 @@ def test_names_of_files_do_not_command_a_terminal(tmp_path, capsys):
         main(["cine", "-i", str(tmp_path / "x\x1b[2J"), "--list"])
 
 
+def test_names_of_files_make_up_no_lines(tmp_path):
+    with pytest.raises(SystemExit, match=r"/x\n  left out: y does not exist"):
+        main(["cine", "-i", str(tmp_path / "x\nleft out: y"), "--list"])
+
+
 def test_names_of_patients_are_harmless_in_pages():
     name = "<script>alert(1)</script>"
     row = {"patient": name, "report": f"{name}/x.html", "problem": name}
@@ -221,11 +226,16 @@ def test_a_description_does_not_command_a_terminal(tmp_path, capsys):
         lambda c: c.update(patch_size=["a", 1]),
         lambda c: c.update(batch_size=2**31),
         lambda c: c.update(spacing=[0, float("nan")]),
+        lambda c: c.update(spacing=[900, 0.01]),
         lambda c: c.update(data_identifier=5),
         lambda c: c.update(preprocessor_name="Nobody"),
         lambda c: c.update(inherits_from="2d"),
         lambda c: c["architecture"]["arch_kwargs"].update(features_per_stage=[2**31] * 3),
         lambda c: c["architecture"]["arch_kwargs"].update(n_stages="three"),
+        lambda c: c["architecture"]["arch_kwargs"].update(n_conv_per_stage=[10**7] * 3),
+        lambda c: c["architecture"]["arch_kwargs"].update(n_conv_per_stage=[100] * 3),
+        lambda c: c["architecture"]["arch_kwargs"].update(strides=[[1, 1]] * 10**5),
+        lambda c: c["architecture"]["arch_kwargs"].update(norm_op_kwargs={"more": [{"n": -(10**400)}]}),
     ],
 )
 def test_plans_that_are_none_are_refused_before_anything_is_built(plans, change):
@@ -233,6 +243,18 @@ def test_plans_that_are_none_are_refused_before_anything_is_built(plans, change)
     with pytest.raises(UserError, match=r"^nnUNetPlans\.json: they are not those of a model") as error:
         check_plans(*plans, ["2d"], "nnUNetPlans.json")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes, because",
+    [
+        ({"labels": {"background": 0, **{f"l{i}": i for i in range(1, 300)}}}, "300 labels"),
+        ({"channel_names": {str(i): "MR" for i in range(300)}}, "300 channels"),
+    ],
+)
+def test_data_sets_of_hundreds_of_channels_are_refused(plans, changes, because):
+    with pytest.raises(UserError, match=because):
+        check_plans(plans[0], plans[1] | changes, ["2d"], "dataset.json")
 
 
 @pytest.mark.parametrize("previous", ["2d", "nowhere", 5, ["2d"]])

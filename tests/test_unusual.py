@@ -7,7 +7,7 @@ import pytest
 from conftest import DATASET
 from test_anatomy import STRUCTURES, plausible
 
-from nnunet_cardiac.inference.unusual import unusual_image, unusual_segmentation
+from nnunet_cardiac.inference.unusual import slices_along, unusual_image, unusual_segmentation
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
 
 SEEN = TrainingImages(slice_distance=(5, 10), pixel=(0.7, 1.9), n_slices=(6, 18))
@@ -36,10 +36,19 @@ def test_images(image, spacing, said):
     assert (not found) if said is None else (len(found) == 1 and said in found[0])
 
 
-def test_slices_lie_along_any_axis():
-    turned = np.moveaxis(MR, 1, 3)
-    assert unusual_image(turned, (1.5, 1.5, 10), SEEN) == []
-    assert "slices 20 mm apart" in unusual_image(turned, (1.5, 1.5, 20), SEEN)[0]
+def test_slices_lie_where_the_network_cuts():
+    turned, said = np.moveaxis(MR, 1, 3), "its slices lie along X, where the model cuts along Z: turn the image"
+    assert unusual_image(turned, (1.5, 1.5, 10), SEEN) == unusual_image(turned, (1.5, 1.5, 10), None) == [said]
+    assert unusual_image(turned, (1.5, 1.5, 10), SEEN, cut_axis=2) == []
+    assert "slices 20 mm apart" in unusual_image(turned, (1.5, 1.5, 20), SEEN, cut_axis=2)[0]
+    assert unusual_image(turned[..., :1], (1.5, 1.5, 1.5), SEEN)[0] == said
+    assert [slices_along(shape, 0) for shape in ((4, 9, 9), (1, 1, 9), (9, 1, 9))] == [0, 0, 1]
+
+
+def test_hearts_in_slices_that_are_closer_than_pixels():
+    labels, spacing = np.stack([plausible()] * 4), (1, 1.5, 1.5)
+    assert unusual_segmentation(labels, spacing, STRUCTURES) == []
+    assert unusual_segmentation(np.moveaxis(labels, 0, 2), spacing, STRUCTURES, slice_axis=2) == []
 
 
 def test_without_knowing_the_training_images_values_alone_are_looked_at():

@@ -32,7 +32,7 @@ from nnunet_cardiac.environment import ALLOW_CODE
 from nnunet_cardiac.errors import sentence
 from nnunet_cardiac.lock import waiting
 from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
-from nnunet_cardiac.texts import LINES, printable
+from nnunet_cardiac.texts import message
 
 COMMANDS = (
     convert, plan_and_preprocess, train, predict, cine, models, evaluate, measure, benchmark, report, cost, env, info,
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as e:
         if (said := sentence(e)) is None:
             raise
-        sys.exit(f"nnunet_cardiac: error: {printable(said, more=LINES)}")
+        sys.exit(f"nnunet_cardiac: error: {message(said)}")
     except Stopped as e:
         kill_children()
         print(f"nnunet_cardiac: {e}", file=sys.__stderr__)  # the demo sends the other one to a file

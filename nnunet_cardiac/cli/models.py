@@ -77,13 +77,14 @@ def add_parser(commands) -> None:
 def list_models(options: argparse.Namespace) -> bool:
     from nnunet_cardiac.errors import UserError
     from nnunet_cardiac.models.store import find_model, installed_folders
+    from nnunet_cardiac.texts import printable
 
     damaged = False
     for name in installed_folders():
         try:
             model = find_model(name)
-        except UserError as e:
-            print(f"{name}: {e}")
+        except (UserError, OSError) as e:
+            print(printable(f"{name}: {e}"))
             damaged = True
             continue
         stages = " -> ".join(f"{stage.configuration} ({len(stage.weights)})" for stage in model.stages)

@@ -12,7 +12,7 @@ from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.planners.sizes import SIZES
-from nnunet_cardiac.texts import LINES, printable
+from nnunet_cardiac.texts import message
 
 if TYPE_CHECKING:
     from nnunet_cardiac.models.saved_model import SavedModel
@@ -282,6 +282,6 @@ def counted(n: int, noun: str) -> str:
 def print_problems(warnings: Sequence[str], problems: Sequence[str]) -> None:
     """Says on standard error what the user should know, and what was left out."""
     for warning in warnings:
-        print(f"warning: {printable(warning, more=LINES)}", file=sys.stderr)
+        print(f"warning: {message(warning)}", file=sys.stderr)
     for problem in problems:
-        print(f"left out: {printable(problem, more=LINES)}", file=sys.stderr)
+        print(f"left out: {message(problem)}", file=sys.stderr)

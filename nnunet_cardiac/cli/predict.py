@@ -28,7 +28,8 @@ def add_parser(commands) -> None:
         "segmentation is said.",
         needs="images named CASE_0000.nii.gz, or CASE.nii.gz where they have one channel; with -d, a model that was "
         "trained here (nnunet_cardiac train, or nnUNetv2_train)",
-        writes="OUT/CASE.nii.gz for every case, with the model's dataset.json and plans.json",
+        writes="OUT/CASE.nii.gz for every case, with the model's dataset.json and plans.json, and "
+        "nnunet_cardiac.json, which tells the model and how it was used",
         examples=(
             "nnunet_cardiac predict -i IMAGES -o SEGMENTATIONS   (the model that comes with the package)",
             "nnunet_cardiac predict -i IMAGES -o SEGMENTATIONS -d 27 -tr nnUNetTrainerCroCNet -p nnUNetCroCNetPlans "
@@ -58,7 +59,9 @@ def add_parser(commands) -> None:
     tidy.add_argument("--no_clean_up", dest="clean_up", action="store_false", help="what the network gives, as it is")
     p.add_argument("--save_probabilities", action="store_true", help="also write probabilities, as CASE.npz")
     present = p.add_mutually_exclusive_group()
-    present.add_argument("--continue_prediction", action="store_true", help="keep segmentations that are there")
+    present.add_argument(
+        "--continue_prediction", action="store_true", help="keep segmentations that this model has made there"
+    )
     present.add_argument("--overwrite", action="store_true", help="replace segmentations that are there")
     add_device_option(p)
 

@@ -16,8 +16,15 @@ from scipy.ndimage import binary_dilation, binary_fill_holes
 from nnunet_cardiac.evaluation.segmentation import Segmentation, Structures
 
 
-def implausible_anatomy(segmentation: Segmentation, structures: Structures) -> dict[str, int]:
+def implausible_anatomy(
+    segmentation: Segmentation, structures: Structures, slice_axis: int | None = None
+) -> dict[str, int]:
     """Counts over the slices of one segmentation.
+
+    Args:
+        segmentation: short axis
+        structures: that its labels stand for
+        slice_axis: across the slices; None for the segmentation's own
 
     Returns:
         for every structure ``NAME_holes`` (the myocardium's are those that do not touch the cavity) and
@@ -26,7 +33,7 @@ def implausible_anatomy(segmentation: Segmentation, structures: Structures) -> d
         of these) and ``slices`` (with any structure)
     """
     counts: dict[str, int] = {}
-    volume = np.moveaxis(segmentation.labels, segmentation.slice_axis, 0)
+    volume = np.moveaxis(segmentation.labels, segmentation.slice_axis if slice_axis is None else slice_axis, 0)
     known = [value for values in structures.values.values() for value in values]
     occupied = [labels for labels in volume if np.isin(labels, known).any()]
     totals = {"implausible_slices": 0, "slices": len(occupied)}

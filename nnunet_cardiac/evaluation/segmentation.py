@@ -56,8 +56,8 @@ class Segmentation:
 
     @property
     def slice_axis(self) -> int:
-        """The axis across the slices: where the spacing is largest; the first where all are alike."""
-        return int(np.argmax(self.spacing))
+        """The axis across the slices: that of one slice alone, else of the largest spacing, the first of equals."""
+        return self.labels.shape.index(1) if 1 in self.labels.shape else int(np.argmax(self.spacing))
 
     def check_geometry(self, other: "Segmentation", what: str) -> None:
         """

@@ -6,42 +6,43 @@ preprocessed, and the last is written. Logits of one case alone are in memory at
 next may wait there.
 """
 
+import json
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import redirect_stdout
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import save_json, save_pickle
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
-from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from batchgenerators.utilities.file_and_folder_operations import save_pickle
 
 from nnunet_cardiac.environment import check_trainer
 from nnunet_cardiac.errors import UserError, sentence
-from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.files import remove_partial, written_whole
+from nnunet_cardiac.evaluation.segmentation import FILE_ENDINGS, Structures
+from nnunet_cardiac.files import remove_partial, write_json, written_whole
 from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
-from nnunet_cardiac.inference.unusual import unusual_image, unusual_segmentation
+from nnunet_cardiac.inference.unusual import slices_along, unusual_image, unusual_segmentation
 from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
-from nnunet_cardiac.models.saved_model import SavedModel
+from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
+from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import reason, unforeseen
+from nnunet_cardiac.texts import read_json, reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
 LARGEST_SPACING = 100
 """mm, of an image."""
+RECORD = "nnunet_cardiac.json"
+"""In a folder of segmentations: which model made them, and how. nnU-Net knows no such file, and replaces its own."""
 
 
 @dataclass
@@ -57,17 +58,16 @@ class Prediction:
     """From reading the first case to having written the last; loading the model is not in it."""
 
 
-class StagePredictor:
-    """One stage of a model, loaded once.
+class StagePredictor(Stage):
+    """One stage of a model with its networks, loaded once.
 
     Args:
         predictor: initialised with the stage
     """
 
     def __init__(self, predictor: BatchedPredictor):
+        super().__init__(predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json)
         self.predictor = predictor
-        self.plans, self.configuration = predictor.plans_manager, predictor.configuration_manager
-        self.dataset_json = predictor.dataset_json
 
     @classmethod
     def of_trained(
@@ -111,47 +111,6 @@ class StagePredictor:
                 ) from e
         return cls(predictor)
 
-    def try_out(self) -> None:
-        """Prepares and finishes a small image, as far as plans and data set decide how that is done.
-
-        Raises:
-            UserError: it cannot be done
-        """
-        try:
-            image = np.zeros((len(self.dataset_json["channel_names"]), 4, 4, 4), np.float32)
-            previous = np.zeros((4, 4, 4)) if self.configuration.previous_stage_name else None
-            spacing = max(self.configuration.spacing)
-            data, properties = self.preprocess(image, {"spacing": [spacing] * 3}, previous)
-            heads = self.predictor.label_manager.num_segmentation_heads
-            self.segment(torch.zeros(heads, *data.shape[1:]), properties)
-        except Exception as e:  # whatever nnU-Net raises of plans that are not plans
-            raise UserError(
-                f"plans.json and dataset.json of {self.plans.plans_name} are not those of a model ({unforeseen(e)}): "
-                "get them again."
-            ) from e
-
-    def preprocess(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:
-        """The network's input, and what is needed to bring its output back to the image's grid.
-
-        Args:
-            image: (C, Z, Y, X), as nnU-Net's reader gives it
-            properties: of the reader
-            previous: the previous stage's segmentation (Z, Y, X), for a cascaded stage
-        """
-        preprocessor = self.configuration.preprocessor_class(verbose=False)
-        data, seg, properties = preprocessor.run_case_npy(
-            image,
-            None if previous is None else previous[None].astype(np.float32),
-            deepcopy(properties),
-            self.plans,
-            self.configuration,
-            self.dataset_json,
-        )
-        if previous is not None:
-            labels = self.predictor.label_manager.foreground_labels
-            data = np.vstack((data, convert_labelmap_to_one_hot(seg[0], labels, data.dtype)))
-        return torch.from_numpy(data).to(torch.float32, memory_format=torch.contiguous_format), properties
-
     def check_size(self, image: np.ndarray, properties: dict, file: Path) -> None:
         """
         Args:
@@ -166,7 +125,8 @@ class StagePredictor:
         wanted = [*spacing[: 3 - len(self.configuration.spacing)], *self.configuration.spacing]
         size = [n * own / new for n, own, new in zip(shape, spacing, wanted, strict=True)]
         by, apart = (" x ".join(f"{v:.3g}" for v in values) for values in (size, spacing))
-        if not max(spacing) <= LARGEST_SPACING:
+        between = [s for s, n in zip(spacing, shape, strict=True) if n > 1]  # that of one slice means nothing
+        if not max(between, default=0) <= LARGEST_SPACING:
             raise UserError(f"{file} has a spacing of {apart} mm, where no image has more than {LARGEST_SPACING}.")
         if not (min(size) > 0.5 and math.prod(size) <= MOST_VOXELS):
             raise UserError(
@@ -198,15 +158,6 @@ class StagePredictor:
     def logits(self, data: torch.Tensor) -> torch.Tensor:
         """Logits (K, Z, Y, X) in the model's spacing, on its device."""
         return self.predictor.predict_logits_from_preprocessed_data(data)
-
-    def segment(
-        self, logits: torch.Tensor, properties: dict, probabilities: bool = False
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Segmentation (Z, Y, X) on the image's own grid and, if asked for, the probabilities (K, Z, Y, X)."""
-        result = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits.cpu(), self.plans, self.configuration, self.predictor.label_manager, properties, probabilities
-        )
-        return result if probabilities else (result, None)
 
     def write(self, segmentation: np.ndarray, probabilities: np.ndarray | None, properties: dict, target: Path) -> None:
         """Writes what ``nnUNetv2_predict`` writes for a case: ``target``; with probabilities, ``.npz`` and ``.pkl``.
@@ -298,7 +249,8 @@ def predict(
             model asks for, and for a trained one not to
 
     Raises:
-        UserError: no model, no images, or segmentations in ``output`` with neither way to deal with them
+        UserError: no model, no images; ``output`` is the images' folder, holds segmentations with neither way to deal
+            with them or of another model, or a data set's files
     """
     if isinstance(model, SavedModel):
         dataset_json, training_images = model.dataset_json, model.training_images
@@ -313,6 +265,7 @@ def predict(
     ending = dataset_json["file_ending"]
     cases = find_cases(source, ending)
     targets = {case: output / f"{case}{ending}" for case in cases}
+    _check_no_input_is_output(cases, targets)
     present = [case for case, target in targets.items() if target.exists()]
     if present and not (continue_prediction or overwrite):
         raise UserError(
@@ -323,22 +276,45 @@ def predict(
     for stage in stages:
         stage.try_out()
     last = stages[-1]
-    result = Prediction(kept=present if continue_prediction else [])
+    made_by = identity(model, folds, checkpoint) | {
+        "mirroring": use_mirroring, "step_size": tile_step_size, "clean_up": bool(clean_up),
+    }  # fmt: skip
+    described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
+    known = _check_same_model(output, made_by, described, overwrite)
+    result = Prediction(problems=_passed_over(source, ending))
+    if continue_prediction:
+        result.kept = [case for case in present if not save_probabilities or (output / f"{case}.npz").exists()]
+    if result.kept and not known:
+        result.warnings.append(f"{output}: nothing tells which model made the segmentations that are kept.")
     output.mkdir(parents=True, exist_ok=True)
-    save_json(dataset_json, output / "dataset.json", sort_keys=False)
-    save_json(last.plans.plans, output / "plans.json", sort_keys=False)
+    for name, content in {RECORD: made_by, **described}.items():
+        write_json(content, output / name)
 
     unusual: dict[str, list[str]] = {}
+    cut_axis = last.plans.transpose_forward[0]
 
     def finish(case: str, logits: torch.Tensor, properties: dict) -> tuple[np.ndarray, np.ndarray | None]:
         """Segmentation and probabilities of a case, as they are written."""
         segmentation, probabilities = last.segment(logits, properties, save_probabilities)
-        unusual[case] += unusual_segmentation(segmentation, properties["spacing"], structures)
-        slice_axis = int(np.argmax(properties["spacing"]))
+        slice_axis = slices_along(segmentation.shape, cut_axis)
+        unusual[case] += unusual_segmentation(segmentation, properties["spacing"], structures, slice_axis)
         return cleaned_up(segmentation, structures, slice_axis) if clean_up else segmentation, probabilities
 
+    def leave_out(case: str, e: Exception) -> None:
+        of_case = "" if isinstance(e, UserError) else f"{cases[case][0]} cannot be segmented: "
+        result.problems.append(of_case + (sentence(e) or unforeseen(e)))
+
+    def write(case: str, finished: tuple[np.ndarray, np.ndarray | None], properties: dict) -> None:
+        last.write(*finished, properties, targets[case])
+        result.segmented.append(case)
+
     def finish_and_write(case: str, logits: torch.Tensor, properties: dict) -> None:
-        last.write(*finish(case, logits, properties), properties, targets[case])
+        try:
+            finished = finish(case, logits, properties)
+        except Exception as e:  # as below
+            leave_out(case, e)
+        else:
+            write(case, finished, properties)
 
     started = time.perf_counter()
     todo = {case: files for case, files in cases.items() if case not in result.kept}
@@ -355,7 +331,7 @@ def predict(
                 ahead.append(reading.submit(_read_and_preprocess, *following, stages[0]))
             try:
                 image, properties, (data, shape) = ahead.pop(0).result()
-                unusual[case] = unusual_image(image, properties["spacing"], training_images)
+                unusual[case] = unusual_image(image, properties["spacing"], training_images, cut_axis)
                 for stage, following_stage in zip(stages[:-1], stages[1:], strict=True):
                     previous, _ = stage.segment(stage.logits(data), shape)
                     if hand_over is not None:
@@ -364,11 +340,8 @@ def predict(
                 logits = last.logits(data)
                 if not last.on_gpu:  # the cores are busy anyway, and the next case's logits would come beside these
                     finished = finish(case, logits, shape)
-            except UserError as e:
-                result.problems.append(str(e))
-                continue
-            except Exception as e:  # one case never stops the others
-                result.problems.append(f"{todo[case][0]} cannot be segmented: {sentence(e) or unforeseen(e)}")
+            except Exception as e:  # one case never stops the others; a full disk, which writing finds, does
+                leave_out(case, e)
                 continue
             finally:
                 bar.update()
@@ -377,15 +350,72 @@ def predict(
             if last.on_gpu:
                 written = writing.submit(finish_and_write, case, logits, shape)
             else:
-                written = writing.submit(last.write, *finished, shape, targets[case])
+                written = writing.submit(write, case, finished, shape)
             del logits
-            result.segmented.append(case)
         if written is not None:
             written.result()
-    result.warnings = [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
+    result.warnings += [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
     remove_partial(output)
     result.seconds = time.perf_counter() - started
     return result
+
+
+def identity(model: Model | SavedModel, folds: Sequence[int | str] | None, checkpoint: str) -> dict:
+    """What tells a model from others, for a JSON file: its name and what its weights' SHA-256 are.
+
+    Args:
+        model, folds, checkpoint: as in ``predict``; they are there
+    """
+    if isinstance(model, SavedModel):
+        return {"model": model.name, "weights": {DESCRIPTION: sha256(model.folder / DESCRIPTION)}}
+    weights = {}
+    for stage in model.stages(previous_stages(read_json(trained_folder(model) / "plans.json"))):
+        for fold in trained_folds(trained_folder(stage), checkpoint) if folds is None else folds:
+            weights[f"{stage.configuration}/fold_{fold}/{checkpoint}"] = sha256(stage.fold_folder(fold) / checkpoint)
+    return {"model": f"{model.dataset}/{model.name}", "weights": weights}
+
+
+def _check_same_model(output: Path, made_by: dict, described: Mapping[str, dict], overwrite: bool) -> bool:
+    """Whether a record in ``output`` tells which model its segmentations are of.
+
+    Raises:
+        UserError: they are of another model, or other options, and nobody wants to overwrite them; or ``output`` has
+            files of somebody else's that would be replaced
+    """
+    if (output / RECORD).exists():
+        before = _recorded(output / RECORD)
+        if before != made_by and not overwrite and any(output.glob(f"*{described['dataset.json']['file_ending']}")):
+            differs = [key for key in made_by if before.get(key) != made_by[key]]
+            raise UserError(
+                f"{output} holds segmentations of another model or with other options ({', '.join(differs)}): choose "
+                "another folder with -o, or use --overwrite."
+            )
+        return True
+    for name, content in described.items():
+        if (output / name).exists() and _recorded(output / name) != json.loads(json.dumps(content)):
+            raise UserError(f"{output / name} is there already and not this model's: choose another folder with -o.")
+    return False
+
+
+def _recorded(file: Path) -> dict:
+    """What a JSON file holds; nothing where it cannot be read."""
+    try:
+        return read_json(file)
+    except UserError:
+        return {}
+
+
+def _check_no_input_is_output(cases: Mapping[str, list[Path]], targets: Mapping[str, Path]) -> None:
+    """
+    Raises:
+        UserError: the segmentations would lie among the images, or take the place of one
+    """
+    for case, files in cases.items():
+        output = targets[case].parent
+        if output.exists() and output.samefile(files[0].parent):
+            raise UserError(f"{output} is the folder of the images: choose another folder with -o.")
+        if targets[case].exists() and any(file.samefile(targets[case]) for file in files):
+            raise UserError(f"{targets[case]} is an image that is to be segmented: choose another folder with -o.")
 
 
 def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
@@ -401,7 +431,7 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     if not images:
         raise UserError(f"{source} holds no image that ends in {ending}, as the images that the model was trained on.")
     cases: dict[str, list[Path]] = {}
-    numbered = {f: re.fullmatch(r"(.+)_(\d{4})", f.name.removesuffix(ending)) for f in images}
+    numbered = {f: re.fullmatch(r"(.+)_(\d{4})", f.name.removesuffix(ending), re.DOTALL) for f in images}
     plain = [f for f, match in numbered.items() if not match]
     if plain and len(plain) < len(images):
         raise UserError(
@@ -413,12 +443,28 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     return cases
 
 
+def _passed_over(source: Path, ending: str) -> list[str]:
+    """A sentence for each file in a folder of images that is an image, by its name, and of no case."""
+    said = []
+    for file in sorted(source.iterdir()) if source.is_dir() else []:
+        if file.name.endswith((ending, *FILE_ENDINGS)):
+            if file.is_symlink() and not file.exists():
+                said.append(f"{file} is a link to a file that is not there.")
+            elif not file.name.endswith(ending):
+                said.append(f"{file} does not end in {ending}, as the model's images do: convert it.")
+    return said
+
+
 def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndarray, dict]:
     if len(files) != len(channels):
         raise UserError(
             f"{case} has {len(files)} image{'s' * (len(files) != 1)} ({', '.join(f.name for f in files)}), but the "
             f"model wants {len(channels)}: {', '.join(channels.values())}."
         )
+    if files[0].name.startswith(f"{case}_"):
+        for i, file in enumerate(files):
+            if not file.name.startswith(f"{case}_{i:04d}."):
+                raise UserError(f"{file} is not channel {i} of {case}, which is {case}_{i:04d}: rename it.")
     for file in files:
         check_header(file)
         if file.name.endswith((".nii", ".nii.gz")):

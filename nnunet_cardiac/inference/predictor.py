@@ -143,9 +143,9 @@ class BatchedPredictor(nnUNetPredictor):
                     predicted_logits[tile] += total
                     n_predictions[tile[1:]] += gaussian
         predicted_logits.div_(n_predictions)
-        if torch.isinf(predicted_logits).any():
+        if not torch.isfinite(predicted_logits).all():
             raise UserError(
-                f"{self.trainer_name} with {self.plans_manager.plans_name} gives infinite logits in half precision: "
+                f"{self.trainer_name} with {self.plans_manager.plans_name} gives logits that are NaN or infinite: "
                 "its training has diverged; train it again, or choose another checkpoint with -chk."
             )
         return predicted_logits

@@ -84,8 +84,7 @@ def export(
             )
         )
         saved = SavedModel.load(folder, known_as=target)
-        for stage in stages:
-            saved.build_networks(stage)  # as whoever gets the file will
+        saved.try_out()  # as whoever gets the file will
         pack(saved, target)
     return saved
 

@@ -27,7 +27,10 @@ from torch import nn
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
+from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import TrainingImages
+from nnunet_cardiac.system import versions
+from nnunet_cardiac.texts import printable, reason, unforeseen
 from nnunet_cardiac.training.memory import PlannedNetwork
 from nnunet_cardiac.training.trust import OURS, check_plans
 
@@ -35,6 +38,7 @@ FORMAT = 1
 DESCRIPTION, PLANS, DATASET, CARD = "model.json", "plans.json", "dataset.json", "card.md"
 LARGEST_TEXT = 5_000_000
 """Bytes of a file that is no weights."""
+GET_AGAIN = "get it again"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,98}[A-Za-z0-9_]|[A-Za-z0-9]")
 """Of a model, and of everything that names a folder."""
 WEIGHTS = re.compile(r"[A-Za-z0-9_]+/fold_(all|\d{1,3})\.safetensors")
@@ -103,6 +107,7 @@ class SavedModel:
                 f"{where}: {DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}: update "
                 "nnunet-cardiac, or get the model for this version."
             )
+        way_out = _way_out(description)
         try:
             files = {
                 _text(path): (_integer(f["bytes"]), _text(f["sha256"])) for path, f in description["files"].items()
@@ -122,7 +127,7 @@ class SavedModel:
             if not isinstance(clean_up, bool):
                 raise TypeError(f"clean_up is {clean_up!r}")
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise UserError(f"{where}: {DESCRIPTION} does not describe a model ({_reason(e)}): get it again.") from e
+            raise UserError(f"{where}: {DESCRIPTION} does not describe a model ({unforeseen(e)}): {way_out}.") from e
         _check_files(folder, files, where)
         named = {weights for stage in stages for weights in stage.weights}
         if not stages or not all(stage.weights for stage in stages) or not named <= files.keys():
@@ -130,11 +135,11 @@ class SavedModel:
         plans, dataset_json = _json(folder, PLANS, where), _json(folder, DATASET, where)
         try:
             _check_plans(plans, dataset_json, stages)
-        except UserError as e:
-            raise UserError(f"{where}: {e}") from e
         except Exception as e:  # whatever nnU-Net raises of plans that are not plans
+            if isinstance(e, UserError) and way_out == GET_AGAIN:
+                raise UserError(f"{where}: {e}") from e
             raise UserError(
-                f"{where}: {PLANS} and {DATASET} are not those of a model ({_reason(e)}): get it again."
+                f"{where}: {PLANS} and {DATASET} are not those of a model ({unforeseen(e)}): {way_out}."
             ) from e
         return cls(
             folder, name, **texts, versions=versions, stages=stages, plans=plans, dataset_json=dataset_json,
@@ -157,18 +162,34 @@ class SavedModel:
         for name in stage.weights:
             try:
                 network = build_network(self.plans, self.dataset_json, stage.configuration)
-                weights = load_file(self.folder / name)
-                if weights.keys() != own_tensors(network).keys():
-                    raise KeyError(f"other tensors: {min(weights.keys() ^ own_tensors(network).keys())}")
+                weights, own = load_file(self.folder / name), own_tensors(network)
+                if weights.keys() != own.keys():
+                    raise KeyError(f"other tensors: {min(weights.keys() ^ own.keys())}")
+                for key, tensor in weights.items():
+                    if tensor.is_floating_point() != own[key].is_floating_point():
+                        raise TypeError(f"{key} is {tensor.dtype}")
+                    if not tensor.isfinite().all():
+                        raise ValueError(f"{key} has values that are NaN or infinite")
                 network.load_state_dict(weights, strict=False)  # the names left out are those of tensors that are there
             except SafetensorError as e:
-                raise UserError(f"{self.folder / name} holds no weights ({_reason(e)}): get the model again.") from e
+                raise UserError(f"{name} of {self.name} holds no weights ({reason(e)}): get the model again.") from e
             except (RuntimeError, TypeError, ValueError, KeyError, AssertionError, AttributeError) as e:
                 raise UserError(
-                    f"{self.folder / name} does not fit the network of {PLANS} ({_reason(e)}): get it again."
+                    f"{name} of {self.name} does not fit the network of {PLANS} ({unforeseen(e)}): get it again."
                 ) from e
             networks.append(network)
         return networks
+
+    def try_out(self) -> None:
+        """Builds all networks with their weights, and prepares and finishes a small image for each stage.
+
+        Raises:
+            UserError: it cannot be done
+        """
+        plans = PlansManager(self.plans)
+        for stage in self.stages:
+            self.build_networks(stage)
+            Stage(plans, plans.get_configuration(stage.configuration), self.dataset_json).try_out()
 
 
 def build_network(plans: dict, dataset_json: dict, configuration_name: str) -> nn.Module:
@@ -260,6 +281,17 @@ def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]
             raise ValueError(f"mirroring along {stage.mirroring_axes}")
 
 
+def _way_out(description: dict) -> str:
+    """What to do about a model whose files are whole and cannot be used."""
+    made_with = description.get("versions")
+    theirs = str(made_with.get("nnunet-cardiac") if isinstance(made_with, dict) else None)
+    ours = versions()["nnunet-cardiac"]
+    numbers, own = ([int(n[:9]) for n in re.findall(r"\d+", version)] for version in (theirs, ours))
+    if own and numbers > own:
+        return f"it was made with nnunet-cardiac {printable(theirs):.40}, update yours, which is {ours}"
+    return GET_AGAIN
+
+
 def _text(value: Any, pattern: re.Pattern = re.compile(r".*")) -> str:  # noqa: B008
     """One line that can be printed."""
     if not isinstance(value, str) or not value.isprintable() or not pattern.fullmatch(value):
@@ -304,13 +336,9 @@ def _check_files(folder: Path, files: Mapping[str, tuple[int, str]], where: Path
     for path, (size, digest) in files.items():
         check_path(path, where)
         file = folder / path
-        if not file.is_file():
+        if path not in present:
             raise UserError(f"{where}: {path} is missing: get the model again.")
         if file.stat().st_size != size or sha256(file) != digest:
             raise UserError(
                 f"{where}: {path} is damaged, its size or SHA-256 is not what {DESCRIPTION} says: get it again."
             )
-
-
-def _reason(e: BaseException) -> str:
-    return f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"

@@ -40,7 +40,7 @@ def installation_folder() -> Path:
 
 
 def installed_folders() -> dict[str, Path]:
-    """Folders of all models, by name; those in the box first."""
+    """Folders of all models, by name; those in the box last."""
     return {
         file.parent.name: file.parent
         for parent in (installation_folder(), BOX)
@@ -79,7 +79,7 @@ def pack(model: SavedModel, target: Path) -> None:
 
 
 def install(source: Path, overwrite: bool = False) -> SavedModel:
-    """Checks a model's zip file and installs it.
+    """Checks a model's zip file, builds its networks to try them, and installs it.
 
     Raises:
         UserError: no such file, no model, damaged, hostile, installed already, or another process installs one
@@ -91,7 +91,12 @@ def install(source: Path, overwrite: bool = False) -> SavedModel:
         with tempfile.TemporaryDirectory(dir=place, prefix=UNFINISHED) as temporary:
             folder = Path(temporary) / "model"
             unpack(source, folder)
-            name = SavedModel.load(folder, known_as=source).name
+            model = SavedModel.load(folder, known_as=source)
+            try:
+                model.try_out()
+            except UserError as e:
+                raise UserError(f"{source}: {e}") from e
+            name = model.name
             target = place / name
             if (BOX / name).exists():
                 raise UserError(

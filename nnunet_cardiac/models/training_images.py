@@ -1,6 +1,5 @@
 """What the images were like that a model was trained on."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,9 @@ import numpy as np
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.texts import read_json
+
+LARGEST = 1e6
+"""mm, or slices: no image has more."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TrainingImages:
         """
         ranges = {key: tuple(values[key]) for key in ("slice_distance", "pixel", "n_slices")}
         for key, pair in ranges.items():
-            if len(pair) != 2 or not all(isinstance(v, int | float) and math.isfinite(v) for v in pair):
+            if len(pair) != 2 or not all(isinstance(v, int | float) and 0 <= v <= LARGEST for v in pair):
                 raise ValueError(f"{key} is {values[key]!r:.80}")
         return cls(**ranges)
 

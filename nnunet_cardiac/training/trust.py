@@ -7,7 +7,7 @@ function. Both are looked at before anything of them runs.
 import math
 import pydoc
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,16 @@ from nnunet_cardiac.training.memory import PlannedNetwork
 
 OURS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.")
 """Where the network of a model may come from that is passed on as a file."""
-NETWORKS = (*OURS, "nnunetv2.", "monai.networks.nets.")
+NETWORKS = (*OURS, "nnunetv2.")
 """Where a network class may come from that plans name."""
 LAYERS = ("torch.nn.modules.",)
 """Where the classes may come from that a network is built with."""
 MOST_PARAMETERS = 500_000_000
 """Of a network: nnU-Net's largest has a quarter of that."""
+MOST_LAYERS, LARGEST_SIZE, MOST_ENTRIES = 64, 4096, 64
+"""Of a network: layers of a stage, and stages; any other number, of features for one; entries of a list."""
+MOST_CHANNELS, MOST_ANISOTROPIC = 256, 100
+"""Channels of an image, or labels; times that a spacing is as large as another. A small image is tried with these."""
 MOST_VOXELS = 20_000_000
 """Of a patch."""
 ARRAYS: list = [
@@ -60,8 +64,10 @@ def check_plans(
         manager = PlansManager(plans)
         labels = manager.get_label_manager(dataset_json)
         heads = labels.num_segmentation_heads
-        if not isinstance(dataset_json["file_ending"], str) or heads < 2 or not labels.foreground_labels:
+        if not isinstance(dataset_json["file_ending"], str) or not labels.foreground_labels:
             raise ValueError("no file ending, or no labels")
+        if not 2 <= heads <= MOST_CHANNELS:
+            raise ValueError(f"{heads} labels")
         if manager.image_reader_writer_class is None or sorted(manager.transpose_forward) != [0, 1, 2]:
             raise ValueError("no reader of images, or no order of axes")
         if sorted(manager.transpose_backward) != [0, 1, 2]:
@@ -80,10 +86,14 @@ def check_plans(
                 raise ValueError(f"a batch of {configuration.batch_size!r:.80}")
             if not all(0 < float(s) < 1000 for s in configuration.spacing):
                 raise ValueError(f"a spacing of {configuration.spacing!r:.80}")
-            if (channels := determine_num_input_channels(manager, configuration, dataset_json)) < 1:
-                raise ValueError("no channels")
+            if max(configuration.spacing) > MOST_ANISOTROPIC * min(configuration.spacing):
+                raise ValueError(f"a spacing of {configuration.spacing!r:.80}")
+            channels = determine_num_input_channels(manager, configuration, dataset_json)
+            if not 1 <= channels <= MOST_CHANNELS:
+                raise ValueError(f"{channels} channels")
             if networks is not NETWORKS or not code_is_allowed():
                 check_classes(configuration, networks)
+            check_sizes(configuration.network_arch_init_kwargs)
             with torch.device("meta"):
                 network = PlannedNetwork.of(configuration).build(channels, heads)
             if (n := sum(p.numel() for p in network.parameters())) > MOST_PARAMETERS:
@@ -126,6 +136,28 @@ def stage_names(model: Model, plans: dict, file: Path) -> list[str]:
 
 def _are_sizes(values: Sequence[Any]) -> bool:
     return all(isinstance(v, int) and v > 0 for v in values) and math.prod(values) <= MOST_VOXELS
+
+
+def check_sizes(arguments: Any, name: str = "") -> None:
+    """What a network is built with, with all that is in it, since building one of a million layers would take days.
+
+    Args:
+        arguments: ``arch_kwargs`` of plans
+        name: of these, where they are a part of others
+
+    Raises:
+        ValueError: a number or a list that is larger than any network's
+    """
+    if isinstance(arguments, Mapping):
+        for key, value in arguments.items():
+            check_sizes(value, str(key))
+    elif isinstance(arguments, list | tuple):
+        if len(arguments) > MOST_ENTRIES:
+            raise ValueError(f"{name} has {len(arguments)} entries")
+        for value in arguments:
+            check_sizes(value, name)
+    elif isinstance(arguments, int) and abs(arguments) > (MOST_LAYERS if name.startswith("n_") else LARGEST_SIZE):
+        raise ValueError(f"{name} is too large")
 
 
 def check_classes(configuration: ConfigurationManager, networks: Sequence[str] = NETWORKS) -> None:
