@@ -26,7 +26,7 @@ from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
-from nnunet_cardiac.texts import LINES, printable
+from nnunet_cardiac.texts import message
 
 UNFINISHED = "unfinished"
 """Folder in the output with the phases that are segmented, until all are."""
@@ -168,7 +168,7 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
 
     segmented = segment_cine(cine, segmenter.stages, segmenter.clean_up, segmenter.whole, kept, keep)
     for problem in cine.problems:
-        print(f"left out: {printable(problem, more=LINES)}", file=sys.stderr)
+        print(message(f"left out: {problem}"), file=sys.stderr)
     structures = Structures.named(segmenter.stages[-1].dataset_json["labels"])
     unusual = unusual_image(cine.voxels[:1], cine.spacing, segmenter.training_images)
     analysis = analyse(cine, segmented, structures, segmenter.words, options.ed, options.es, unusual)
