@@ -16,14 +16,15 @@ from made_up_benchmark import make
 from matplotlib.figure import Figure
 
 from nnunet_cardiac.benchmark import pictures, sections, tables
-from nnunet_cardiac.benchmark.claim import ITEMS, claim_table
-from nnunet_cardiac.benchmark.folder import BenchmarkFolder
+from nnunet_cardiac.benchmark.claim import ITEMS, _shared_patients, claim_table
+from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.pictures import EXPERT, choose, draw_case, draw_cases, outline, polygons, side_by_side
 from nnunet_cardiac.benchmark.report import _command, write_report
 from nnunet_cardiac.benchmark.results import Results, _load_test, load
 from nnunet_cardiac.benchmark.sections import Content
 from nnunet_cardiac.benchmark.settings import TEST_SET
 from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.evaluation.evaluate import STATES
 from nnunet_cardiac.evaluation.figures import BOX, colour, distributions, line_style
 from nnunet_cardiac.training.training_cost import gpu_energy
 
@@ -211,7 +212,7 @@ def test_dots_stand_on_their_boxes():
 
 def test_phases_as_in_dadus_tables(results):
     table = tables.phase_table(results).set_index("contender")
-    assert list(table)[:6] == [f"RV {m}, {p}" for m in ("Dice", "HD mm", "HD95 mm") for p in ("ED", "ES")]
+    assert list(table)[1:7] == [f"RV {m}, {p}" for m in ("Dice", "HD mm", "HD95 mm") for p in ("ED", "ES")]
     own = results.contenders[2].metrics
     part = own[(own["phase"] == "ES") & (own["structure"] == "LV")]
     assert table.loc["dadu", "LV HD mm, ES"] == f"{part['hausdorff_mm'].mean():.1f}"
@@ -278,7 +279,13 @@ def test_checklist_is_filled_in_from_the_records(page, benchmark, results):
     text = (benchmark.report / "claim.md").read_text()
     assert text.count("- [ ] **") == text.count("To write: ") == len(ITEMS) == 44
     assert "34. Registration as a trial.** Open." in text
-    for words in ("30 patients, 60 cases", "none is in two folds", "seed 0", "NOR 12", "nnUNetCroCNetPlans"):
+    for words in (
+        "30 patients, 60 cases",
+        "none of those evaluated is in two folds",
+        "seed 0",
+        "NOR 12",
+        "nnUNetCroCNetPlans",
+    ):
         assert words in text, words
     content = Content(results, BenchmarkFolder(benchmark.path), "nnunet_2d", 0.01)
     mixed = results.contenders[0].metrics.assign(fold=lambda t: (t["phase"] == "ES").astype(int))
@@ -286,14 +293,56 @@ def test_checklist_is_filled_in_from_the_records(page, benchmark, results):
     assert "SHARED" in claim_table(content).set_index("item").loc[20, "from the records"]
 
 
+def finish_test(benchmark, contender, folds=(0, 1)):
+    """The record of a test that is finished."""
+    benchmark.finish(
+        Job("test", contender.model.name, where=TEST_SET), {"problems": [], "folds": [*folds], "corruptions": []}
+    )
+
+
+def test_patients_in_two_parts_of_a_fold_are_told(results, tmp_path, monkeypatch):
+    """Whatever was evaluated: here ED is held out and ES of the same patient trained on."""
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+        (tmp_path / name / "Dataset001_D").mkdir(parents=True)
+    cases = pd.DataFrame({"patient": ["p1"], "fold": [0]})
+    rows = "".join(f"p{i}_{phase},p{i}\n" for i in (1, 2) for phase in ("ED", "ES"))
+    (tmp_path / "raw" / "Dataset001_D" / "cases.csv").write_text(f"case,patient\n{rows}")
+    splits = tmp_path / "preprocessed" / "Dataset001_D" / "splits_final.json"
+    apart, mixed = ["p1_ED", "p1_ES"], ["p1_ED", "p2_ES"]
+    everyone = [f"p{i}_{phase}" for i in (1, 2) for phase in ("ED", "ES")]
+    for held_out, told in ((apart, "none is in"), (mixed, "ARE SHARED")):
+        splits.write_text(json.dumps([{"train": [c for c in everyone if c not in held_out], "val": held_out}]))
+        assert told in _shared_patients("Dataset001_D", cases)
+
+
+def test_seeds_that_only_some_folds_have_do_not_thin_counts_and_means(results):
+    one = results.contenders[0]
+    again = one.metrics[one.metrics["fold"] == 1].assign(seed=1)
+    missed = one.metrics["state"].where(one.metrics["structure"] != "RV", "missed")
+    both = replace(one, metrics=pd.concat([one.metrics.assign(state=missed), again]))
+    full = tables.full_table(replace(results, contenders=[both])).set_index(["metric", "structure"])
+    n_cases = one.metrics["case"].nunique()
+    assert full.loc[("dice", "RV"), list(STATES)].sum() == pytest.approx(n_cases)
+
+
+def test_the_margin_is_that_of_the_benchmark(results):
+    given = replace(results.settings, margin=0.02)
+    assert replace(results.settings, margin=None).with_earlier(given, "here").margin == 0.02
+    assert "--margin 0.02" in _command(replace(results, settings=given))
+    assert "--margin" not in _command(results)
+
+
 def test_a_damaged_table_of_a_test_is_named(results, benchmark):
     file = benchmark.evaluation(results.contenders[0].model, TEST_SET) / "metrics.csv"
     file.parent.mkdir(parents=True)
     try:
         file.write_text("case,structure,dice\nA_ED,LV,good\n")
+        finish_test(benchmark, results.contenders[0])
         tested = _load_test(benchmark, results.settings, results.contenders, TEST_SET)
     finally:
         shutil.rmtree(file.parent)
+        benchmark.record(Job("test", results.contenders[0].model.name, where=TEST_SET)).unlink()
     assert not tested.contenders and len(tested.problems) == 1 and str(file) in tested.problems[0]
 
 
@@ -306,12 +355,17 @@ def test_patients_of_a_further_test_are_measured_too(results, benchmark):
         for name in ("indices", "reference"):
             table = pd.DataFrame({"patient": ["A", "B"], "LV_EF_percent": [50.0, 60.0 + (name == "indices")]})
             table.to_csv(place / f"{name}.csv", index=False)
+        assert not _load_test(benchmark, results.settings, [first], TEST_SET).contenders, "it has not finished"
+        finish_test(benchmark, first, folds=[0])
+        assert not _load_test(benchmark, results.settings, [first], TEST_SET).contenders, "another ensemble"
+        finish_test(benchmark, first)
         tested = replace(results, tests={TEST_SET: _load_test(benchmark, results.settings, [first], TEST_SET)})
         parts = sections.beyond(Content(tested, BenchmarkFolder(benchmark.path), "nnunet_2d", 0.01)).tables()
     finally:
         shutil.rmtree(place)
+        benchmark.record(Job("test", first.model.name, where=TEST_SET)).unlink()
     agreement = next(table.data for table in parts if table.name == f"{TEST_SET}_agreement").iloc[0]
-    assert agreement[["index", "patients", "bias"]].tolist() == ["LV_EF_percent", 2, "+0.5"]
+    assert agreement[["index", "patients", "bias"]].tolist() == ["LV_EF_percent", "2", "+0.5"]
 
 
 def test_what_a_reader_must_know_is_told(results):

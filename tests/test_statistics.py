@@ -11,6 +11,7 @@ from nnunet_cardiac.evaluation.statistics import (
     compare,
     describe,
     describe_columns,
+    of_all_seeds,
     rank_biserial,
     rank_stability,
     variance_components,
@@ -80,7 +81,9 @@ def test_equivalence_and_what_can_be_seen():
     assert table["ci_lower"].lt(table["difference"]).all() and table["ci_upper"].gt(table["difference"]).all()
     # for 40 pairs, 80 % and 5 %: 0.45 standard deviations (Cohen's tables)
     sd = (far - baseline).std()
-    assert table.loc["far", "detectable"] == pytest.approx(0.454 * sd, rel=0.01)
+    assert compare({"far": far}, baseline).loc["far", "detectable"] == pytest.approx(0.454 * sd, rel=0.01)
+    # with two comparisons, of which Holm asks 2.5 % of the first: (2.241 + 0.842) / sqrt(40), and some for Student's t
+    assert table.loc["far", "detectable"] == pytest.approx(0.502 * sd, rel=0.01)
     assert compare({"far": far}, baseline)["p_equivalent"].isna().all()
 
 
@@ -111,6 +114,46 @@ def test_comparison_uses_the_cases_that_both_have():
     assert table["n"].to_dict() == {"x": 1, "y": 0, "z": 3}
     assert math.isnan(table.loc["y", "p"]) and math.isnan(table.loc["y", "p_holm"])
     assert table.loc["z", "p"] == 1 and table.loc["z", "effect_size"] == 0
+
+
+def test_what_is_not_finished_yet_counts_in_the_correction():
+    random = np.random.default_rng(0)
+    baseline = pd.Series(random.normal(0.8, 0.05, 30))
+    others = {name: baseline + random.normal(0.01, 0.02, 30) for name in "ab"}
+    table = compare(others, baseline, planned=5, outside=["b"])
+    assert table.loc["a", "p_holm"] == pytest.approx(5 * table.loc["a", "p"]) and np.isnan(table.loc["b", "p_holm"])
+    assert table.loc["b", "p"] > 0
+
+
+def test_a_structure_that_is_not_there_does_not_drop_out_with_whoever_finds_it():
+    """Of 12 patients 6 have none: the baseline finds none, the contender does, and is a little better in the others."""
+    cases = [f"case{i}" for i in range(12)]
+    baseline = pd.Series([np.nan] * 6 + [0.9] * 6, cases)
+    contender = pd.Series([0.0] * 6 + [0.901] * 6, cases)
+    left_out = compare({"c": contender}, baseline).loc["c"]
+    assert left_out["n"] == 6 and left_out["difference"] > 0
+    counted = compare({"c": contender}, baseline, perfect=1.0).loc["c"]
+    assert counted["n"] == 12 and counted["difference"] == pytest.approx((6 * -1 + 6 * 0.001) / 12)
+    neither = compare({"c": baseline}, baseline, perfect=1.0).loc["c"]
+    assert neither["n"] == 6
+    nobody = compare({"c": pd.Series([0.5], ["other"])}, baseline, perfect=1.0).loc["c"]
+    assert nobody["n"] == 0 and np.isnan(nobody["effect_size"]) and np.isnan(nobody["difference"])
+
+
+def test_folds_that_lack_a_seed_tell_nothing_of_seeds():
+    values = pd.DataFrame(
+        [(fold, f"p{fold}{i}", seed, 0.8 + 0.01 * i) for fold in (0, 1) for i in range(3) for seed in (0, 1)],
+        columns=["fold", "patient", "seed", "value"],
+    )
+    lacking = values[(values["fold"] == 0) | (values["seed"] == 0)]
+    assert len(of_all_seeds(lacking)) == 3 and np.isnan(variance_components(lacking)["fold"])
+    nothing_shared = values[values["fold"] == values["seed"]]
+    assert np.isnan(variance_components(nothing_shared)["patient"])
+
+
+def test_equals_are_first_together():
+    values = pd.DataFrame({"a": [0.9, 0.8], "b": [0.9, 0.8], "c": [0.1, 0.2]})
+    assert rank_stability(values)["first"].tolist() == [1, 1, 0]
 
 
 def test_effect_size_is_one_where_every_case_is_better():

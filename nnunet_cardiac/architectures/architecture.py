@@ -43,6 +43,7 @@ class PublishedFigures:
         missing: by a row's name, why nobody does
         shares: by the name of a row that is of an earlier moment of a training, after how many percent of it
         remark: what a reader must know before comparing
+        structures: that a column without one is the mean of; none for all
     """
 
     key: str
@@ -55,6 +56,7 @@ class PublishedFigures:
     missing: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, int] = field(default_factory=dict)
     remark: str = ""
+    structures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

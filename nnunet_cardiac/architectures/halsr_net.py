@@ -82,6 +82,7 @@ ARCHITECTURE = Architecture(
             table="README",
             data="ACDC, LVQuan19 and an in-house data set, cavity and myocardium of the LV",
             columns=("accuracy, %", "F1, %"),
+            structures=("LV", "MYO"),
             rows={"HALSR-Net, up to": (98, 98)},
             contenders={"HALSR-Net, up to": "halsrnet"},
             remark="The README does not say for which data set, structure and split this holds, nor whether all pixels "

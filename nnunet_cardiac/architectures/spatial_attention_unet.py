@@ -92,6 +92,7 @@ ARCHITECTURE = Architecture(
             table="README",
             data="Sunnybrook, 805 images, LV cavity",
             columns=("Dice", "Jaccard"),
+            structures=("LV",),
             rows={"first version": (0.4307, 0.2834), "Modified Spatial Attention U-Net": (0.8036, 0.70)},
             contenders={"Modified Spatial Attention U-Net": "spatial_attention_unet"},
             missing={"first version": "the README does not describe it"},

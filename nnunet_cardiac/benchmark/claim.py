@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nnunet_cardiac.benchmark import tables
-from nnunet_cardiac.benchmark.results import Results
 from nnunet_cardiac.benchmark.settings import CORRUPTED, TEST_SET
+from nnunet_cardiac.dataset_conversion.conversion import read_cases
+from nnunet_cardiac.environment import folder, read_splits
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.system import versions
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ ITEMS = (
 
 def claim_table(content: Content) -> pd.DataFrame:
     """A row for each item: number, section, what is asked, what the records say ("" for nothing), what to write."""
-    answers = _of_data(content) | _of_models(content.results) | _of_evaluation(content)
+    answers = _of_data(content) | _of_models(content) | _of_evaluation(content)
     return pd.DataFrame(
         [
             {
@@ -110,34 +112,59 @@ def _of_data(content: Content) -> dict[int, str]:
     results = content.results
     cases = pd.concat([c.metrics.drop_duplicates("case") for c in results.contenders]).drop_duplicates("case")
     patients = max(c.patients.nunique() for c in results.contenders)
-    known = (cases["patient"] != "").all()
-    shared = known and (cases.groupby("patient")["fold"].nunique() > 1).any()
     folds = results.settings.folds
     made_of = {column: _counts(cases[column]) for column in ("phase", "group", "vendor")}
     told = "; ".join(f"{column}: {counts}" for column, counts in made_of.items() if counts)
     own_test = TEST_SET in results.tests
-    absent = sum(c.metrics["state"].eq("absent").sum() for c in results.contenders[:1])
+    first = results.contenders[0].metrics
+    absent = int(first[first["seed"] == first["seed"].min()]["state"].eq("absent").sum())
     return {
         7: f"{results.settings.dataset} in nnU-Net's raw format.",
         9: "nnU-Net's preprocessing, by each contender's plans: resampling, normalisation, cropping to nonzero.",
         10: f"Cases by phase: {made_of['phase']}." if made_of["phase"] else "",
         12: "A structure that only one of expert and prediction has counts with a Dice of 0 and the image's diagonal "
-            f"as distance; one that neither has is left out (in {absent} cases and structures). Cases that could not "
-            f"be evaluated, or folds that failed: {len(results.problems)}, all named in the report.",
+            f"as distance; one that neither has is left out (of {results.contenders[0].name}, in {absent} cases and "
+            "structures). What could not be done"
+            + (f" is named in the report, {len(results.problems)} times." if results.problems else ": nothing."),
         13: f"Vendors: {made_of['vendor']}." if made_of["vendor"] else "",
         14: f"Label maps of {', '.join(results.structures)}.",
         19: f"Cross-validation over the folds of splits_final.json; evaluated: {_listed(folds)}. Every case is "
             "predicted by a network that has not been trained on it.",
-        20: "Cases: patients are not known." if not known
-            else "Patients ARE SHARED by folds: see to the splits." if shared
-            else "Patients: none is in two folds.",
+        20: _shared_patients(results.settings.dataset, cases),
         21: f"{patients} patients, {len(cases)} cases." + _detectable(content.tests),
         32: f"Held-out cases of the same data set: {patients} patients, {len(cases)} cases."
             + (" Its own test cases (imagesTs), segmented by the ensemble of the folds." if own_test else ""),
         35: f"{patients} patients and {len(cases)} cases were evaluated."
-            + (f" Left out: {'; '.join(results.problems[:5])}" if results.problems else " None was left out."),
+            + (f" Missing: {'; '.join(results.problems[:5])}" if results.problems else " No fold is missing."),
         36: f"Cases, {told}." if told else "",
     }  # fmt: skip
+
+
+def _shared_patients(dataset: str, cases: pd.DataFrame) -> str:
+    """Whether a patient is trained and tested on in one fold, as the data set's own tables tell.
+
+    Args:
+        dataset: whose
+        cases: that were evaluated, with ``patient`` and ``fold``, which tell less, where the data set is not at hand
+    """
+    try:
+        patients = {row["case"]: row.get("patient") for row in read_cases(folder("nnUNet_raw") / dataset)}
+        splits = read_splits(folder("nnUNet_preprocessed") / dataset / "splits_final.json")
+    except UserError:
+        if (cases["patient"] == "").any():
+            return "Cases: patients are not known."
+        shared = (cases.groupby("patient")["fold"].nunique() > 1).any()
+        return (
+            "Patients ARE SHARED by folds: see to the splits."
+            if shared
+            else "Patients: none of those evaluated is in two folds."
+        )
+    parts = [[{patients.get(case) for case in split[part]} for part in ("train", "val")] for split in splits]
+    if any(None in part or "" in part for fold in parts for part in fold):
+        return "Cases: patients are not known."
+    if any(train & val for train, val in parts):
+        return "Patients ARE SHARED by training and held-out cases: see to the splits."
+    return "Patients: none is in the training and the held-out cases of one fold."
 
 
 def _detectable(tests: pd.DataFrame | None) -> str:
@@ -148,11 +175,12 @@ def _detectable(tests: pd.DataFrame | None) -> str:
         return ""
     return (
         f" Differences of mean Dice of {dice.min():.3f} to {dice.max():.3f}, depending on the contender, can be "
-        "shown with so many patients (5 %, power 80 %)."
+        "shown with so many patients (power 80 %, at 5 % over all planned comparisons)."
     )
 
 
-def _of_models(results: Results) -> dict[int, str]:
+def _of_models(content: Content) -> dict[int, str]:
+    results = content.results
     settings = results.settings
     costs = [cost for c in results.contenders for cost in c.circumstances]
     models = "; ".join(
@@ -171,7 +199,7 @@ def _of_models(results: Results) -> dict[int, str]:
         else ""
     )
     return {
-        6: f"Comparison of {len(results.contenders)} contenders with {settings.baseline}, by cross-validation.",
+        6: f"Comparison of {len(results.contenders) - 1} contenders with {content.baseline_name}, by cross-validation.",
         22: f"{models}.",
         23: ", ".join(f"{name} {version}" for name, version in versions().items())
             + " (the report's; the trainings' are under How this was obtained).",
@@ -185,7 +213,8 @@ def _of_models(results: Results) -> dict[int, str]:
         26: "The weights with which each recipe ends. A recipe that keeps its best epoch (DADU's, HALSR-Net's) chooses "
             "it on a fifth of the fold's training patients, which it does not train on, unless the report's first "
             "lines say otherwise.",
-        27: "Held-out cases: none, each is predicted by the one network of its fold, with mirroring."
+        27: "Held-out cases: none, each is predicted by the network of its fold"
+            f"{', of each seed apart' * (len(settings.seeds) > 1)}, with mirroring."
             + (" Other test cases: the mean of the folds' probabilities." if ensembles else ""),
         43: "nnunet-cardiac is free software (Apache-2.0).",
     }  # fmt: skip
@@ -194,7 +223,12 @@ def _of_models(results: Results) -> dict[int, str]:
 def _of_evaluation(content: Content) -> dict[int, str]:
     results = content.results
     dice = content.full[(content.full["metric"] == "dice") & (content.full["structure"] == "mean")]
-    best = dice.loc[dice["mean"].idxmax()]
+    complete = dice[dice["patients"] == dice["patients"].max()]  # others' means are of other patients
+    best = complete.loc[complete["mean"].idxmax()]
+    made_of = [
+        what for what in ("phase", "group", "vendor") if any((c.metrics[what] != "").any() for c in results.contenders)
+    ]
+    measured = any(c.measurement for c in results.contenders)
     means = tables.case_table(results)
     worst = ", ".join(
         f"{case} ({value})" for case, value in zip(means["case"][:3], means["Dice, mean"][:3], strict=True)
@@ -203,15 +237,18 @@ def _of_evaluation(content: Content) -> dict[int, str]:
     external = [test for test in results.tests if test.startswith("Dataset")]
     interval = f"{best['mean']:.3f} (95 % interval {best['ci_lower']:.3f} to {best['ci_upper']:.3f})"
     return {
-        28: "Dice, Jaccard, HD, HD95 and ASSD in mm, precision, recall, F1, accuracy, volume error, in 3D; clinical "
-            "indices with Bland-Altman's limits; implausible anatomy.",
-        29: "The patient is the unit. 95 % intervals: percentile bootstrap over patients, 2,000 draws. Tests against "
-            f"{content.baseline_name}: Wilcoxon's signed-rank test of patients' means, two-sided, Holm-corrected "
-            f"over the contenders; equivalence within ±{content.margin} Dice by two one-sided t tests.",
-        30: f"Results by phase and group{', and on corrupted images,' * (CORRUPTED in results.tests)} are in the "
-            f"report; {seeds} seed{'s' * (seeds != 1)}.",
+        28: "Dice, Jaccard, HD, HD95 and ASSD in mm, precision, recall, F1, accuracy, volume error, in 3D; "
+            f"{'clinical indices with Bland-Altman limits; ' * measured}implausible anatomy.",
+        29: "The patient is the unit. 95 % intervals: percentile bootstrap over patients, 2,000 draws."
+            + (f" Tests against {content.baseline_name}: Wilcoxon's signed-rank test of patients' means, two-sided, "
+               f"Holm-corrected over the planned comparisons; equivalence within ±{content.margin} Dice by two "
+               "one-sided t tests." if content.tests is not None else " Nothing was tested."),
+        30: f"{seeds} seed{'s' * (seeds != 1)}."
+            + f" Results by {' and '.join(made_of)} are in the report." * bool(made_of)
+            + " So are results on corrupted images." * (CORRUPTED in results.tests),
         33: f"Other data sets, segmented by the ensemble of the folds: {', '.join(external)}." if external else "",
-        37: f"Highest mean Dice: {best['contender']}, {interval}; all others in the summary.",
+        37: f"Highest mean Dice of those with all {best['patients']} patients: {best['contender']}, {interval}; all "
+            "others in the summary.",
         38: "Every metric's mean, standard deviation and interval are in metrics_full.csv, every comparison in "
             "tests_full.csv.",
         39: f"Lowest mean Dice of all contenders: {worst}. Pictures of best, median and worst cases, and counts of "

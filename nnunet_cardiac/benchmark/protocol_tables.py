@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SEVERITIES, SNAPSHOTS
 from nnunet_cardiac.benchmark.tables import number
-from nnunet_cardiac.evaluation.statistics import compare, describe
+from nnunet_cardiac.evaluation.statistics import compare, describe, holm, paired
 
 POSTPROCESSED_METRICS = {"dice": ("Dice", 3), "hausdorff_mm": ("HD mm", 1), "hausdorff95_mm": ("HD95 mm", 1)}
 
@@ -35,14 +34,17 @@ def matched_table(results: Results, margin: float) -> pd.DataFrame:
         for c in results.contenders
         if baseline.contender.matched_to and networks[c.name] == networks[baseline.contender.matched_to]
     ]
+    matched = {networks[c.matched_to] for c in results.settings.contenders.values() if c.matched_to}
+    planned = sum(networks[name] in matched for name in networks)
     costs = [("flops_per_slice", "GFLOPs per slice", 1e9), ("parameters", "parameters (M)", 1e6)]
     costs += [("peak_memory_GB", "peak memory (GB)", 1)] if results.settings.match == "memory" else []
     rows, p_values = [], []
     for contender, baseline in pairs:
         dice = [c.by_case("dice") for c in (contender, baseline)]
-        test = compare({contender.name: dice[0]}, dice[1], contender.patients, margin).iloc[0]
+        test = compare({contender.name: dice[0]}, dice[1], contender.patients, margin, 1.0, planned).iloc[0]
         if not test["n"]:  # nobody whom both have segmented
             continue
+        of_both = paired(dict(zip(("own", "its"), dice, strict=True)), 1.0)
         row: dict = {"contender": contender.name}
         for key, title, unit in costs:
             row[f"{title}, baseline's"] = ", ".join(number(c.cost[key] / unit, ".2f") for c in (contender, baseline))
@@ -50,7 +52,8 @@ def matched_table(results: Results, margin: float) -> pd.DataFrame:
         rows.append(
             row
             | {
-                "Dice, baseline's": f"{dice[0].mean():.3f}, {dice[1].mean():.3f}",
+                "patients": test["n"],
+                "Dice, baseline's": ", ".join(f"{of_both[name].mean():.3f}" for name in of_both),
                 "difference": number(test["difference"], "+.3f"),
                 "95 % interval": f"{test['ci_lower']:+.3f} to {test['ci_upper']:+.3f}",
                 "p": number(test["p"], ".2g"),
@@ -58,10 +61,8 @@ def matched_table(results: Results, margin: float) -> pd.DataFrame:
                 "detectable": number(test["detectable"], ".3f"),
             }
         )
-    if rows:
-        corrected = multipletests(p_values, method="holm")[1]
-        rows = [{**row, "p (Holm)": f"{p:.2g}"} for row, p in zip(rows, corrected, strict=True)]
-    return pd.DataFrame(rows)
+    corrected = holm(p_values, planned)
+    return pd.DataFrame({**row, "p (Holm)": f"{p:.2g}"} for row, p in zip(rows, corrected, strict=True))
 
 
 def snapshot_table(results: Results) -> pd.DataFrame:

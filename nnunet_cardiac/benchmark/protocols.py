@@ -25,6 +25,9 @@ from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json, write_rows
 from nnunet_cardiac.training.train import SNAPSHOT_SHARES, snapshot_file
 
+LEAST_SLICES = 5
+"""Of a stack that loses up to three between its ends."""
+
 
 def test(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: str) -> list[str]:
     """One test of one model.
@@ -109,7 +112,7 @@ def _external(benchmark: BenchmarkFolder, settings: Settings, model: Model, wher
         image = sitk.ReadImage(str(file))
         voxels = sitk.GetArrayFromImage(image)
         named = np.zeros_like(voxels)
-        for my_name, their_name in shared.items():
+        for my_name, their_name in sorted(shared.items(), key=lambda pair: -len(mine.values[pair[0]])):  # regions first
             named[mine.mask(voxels, my_name)] = theirs.values[their_name][0]
         new = sitk.GetImageFromArray(named)
         new.CopyInformation(image)
@@ -186,6 +189,11 @@ def _corrupted(benchmark: BenchmarkFolder, settings: Settings, model: Model, whe
     """Held-out cases whose images were made worse, by their own fold's network."""
     tables, problems = [], []
     for name in settings.corruptions:
+        if name == "missing_slices" and not _are_stacks(settings):
+            problems.append(
+                f"missing_slices: images have fewer than {LEAST_SLICES} slices, of which none can be missed."
+            )
+            continue
         for severity in range(1, SEVERITIES + 1):
 
             def predicted(fold: int, place: Path, name=name, severity=severity) -> tuple[Path, list[str]]:
@@ -204,6 +212,17 @@ def _corrupted(benchmark: BenchmarkFolder, settings: Settings, model: Model, whe
             problems += found[1]
     _write(benchmark, model, where, tables)
     return problems
+
+
+def _are_stacks(settings: Settings) -> bool:
+    """Whether most held-out images have slices to lose."""
+    cases = {case for fold in settings.folds for case in _held_out(settings, fold)}
+    raw, reader, slices = folder("nnUNet_raw") / settings.dataset / "imagesTr", sitk.ImageFileReader(), []
+    for file in (file for case in cases for file in raw.glob(f"{case}_0000.*")):
+        reader.SetFileName(str(file))
+        reader.ReadImageInformation()
+        slices.append((*reader.GetSize(), 1)[2])
+    return float(np.median(slices)) >= LEAST_SLICES
 
 
 def _snapshots(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: str) -> list[str]:
@@ -248,7 +267,8 @@ def _postprocessed(benchmark: BenchmarkFolder, settings: Settings, model: Model,
 
     def predicted(fold: int, place: Path) -> tuple[Path, list[str]]:
         others, done = place / "others", place / "segmentations"
-        others.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(others, ignore_errors=True)  # nnU-Net would take what it has found there of fewer folds
+        others.mkdir(parents=True)
         done.mkdir(exist_ok=True)
         for other in settings.folds:
             for file in (benchmark.fold_folder(settings, model, other) / "validation").glob(f"*{ending}"):

@@ -12,13 +12,13 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from nnunet_cardiac.benchmark import claim, tables
+from nnunet_cardiac.benchmark import claim
 from nnunet_cardiac.benchmark.contenders import BUILT_IN
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import STEPS_PER_PIXEL, CasePicture, metrics_of
 from nnunet_cardiac.benchmark.results import Results, load
 from nnunet_cardiac.benchmark.sections import SECTIONS, Content, Section, Table
-from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
+from nnunet_cardiac.benchmark.settings import DICE_MARGIN, POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
 from nnunet_cardiac.files import written_whole
@@ -38,7 +38,7 @@ class Report:
 
 
 def write_report(
-    benchmark: Path, output: Path | None = None, baseline: str | None = None, margin: float = tables.DICE_MARGIN
+    benchmark: Path, output: Path | None = None, baseline: str | None = None, margin: float | None = None
 ) -> Report:
     """Writes the report on whatever a benchmark has finished.
 
@@ -46,7 +46,7 @@ def write_report(
         benchmark: its folder
         output: folder for the report; None for ``report`` in the benchmark's
         baseline: contender that the others are tested against; None for the benchmark's own
-        margin: difference of Dice that means nothing, for the tests of equivalence
+        margin: difference of Dice that means nothing, for the tests of equivalence; None for the benchmark's
 
     Raises:
         UserError: no benchmark, nothing finished, an unknown baseline, or a folder that cannot be written
@@ -64,6 +64,7 @@ def write_report(
     try:
         output.mkdir(parents=True, exist_ok=True)
         with own_style(), progress(total=3 + len(results.contenders), desc="Drawing", unit="figure") as bar:
+            margin = margin or results.settings.margin or DICE_MARGIN
             content = Content(results, place, baseline, margin, bar.update)
             sections = [made for section in SECTIONS if (made := section(content)).parts]
         written = {table.name: table for section in sections for table in section.tables()}
@@ -177,6 +178,7 @@ def _command(results: Results) -> str:
     parts += [f"--initial_lr {s.initial_lr:g}"] if s.initial_lr else []
     factors = " ".join(f"{factor:g}" for factor in s.lr_factors)
     parts += [f"--tune_lr {factors} --search_steps {s.search_steps}"] if factors else []
+    parts += [f"--margin {s.margin:g}"] if s.margin else []
     parts += ["--paper"] if s.paper else []
     parts += [option for test, option in TEST_OPTIONS.items() if test in s.tests]
     parts += [f"--corruptions {' '.join(s.corruptions)}"] if s.corruptions else []

@@ -85,7 +85,8 @@ class ContenderResults:
     def case_means(self) -> dict[str, pd.DataFrame]:
         """By structure, and for their mean: all metrics by case."""
         parts = {name: rows for name, rows in self.metrics.groupby("structure", sort=False)} | {"mean": self.metrics}
-        return {name: rows.groupby("case")[list(METRICS)].mean() for name, rows in parts.items()}
+        by_seed = {name: rows.groupby(["case", "seed"])[list(METRICS)].mean() for name, rows in parts.items()}
+        return {name: rows.groupby("case").mean() for name, rows in by_seed.items()}
 
 
 @dataclass
@@ -118,8 +119,8 @@ class Results:
         favoured = [
             c.name
             for c in self.contenders
-            if c.contender.trainer in choosing_trainers()
-            and {r.get("chosen_on") for r in c.circumstances} != {"training patients"}
+            if "held-out cases" in (chosen := {r.get("chosen_on") for r in c.circumstances})
+            or (c.contender.trainer in choosing_trainers() and chosen != {"training patients"})
         ]
         if not favoured:
             return self.found
@@ -170,14 +171,16 @@ def _load_test(
     """The contenders that a test is finished of, with its metrics in place of those of the held-out cases."""
     tested, problems = [], []
     for contender in contenders:
-        files = {
-            seed: benchmark.evaluation(settings.model(contender.contender, seed), where) / "metrics.csv"
-            for seed in settings.seeds
+        models = {seed: settings.model(contender.contender, seed) for seed in settings.seeds}
+        places = {
+            seed: benchmark.evaluation(model, where)
+            for seed, model in models.items()
+            if not _why_not_tested(benchmark, settings, model, where)
         }
         try:
-            parts = [_read_table(file).assign(seed=seed) for seed, file in files.items() if file.is_file()]
+            parts = [_read_table(place / "metrics.csv").assign(seed=seed) for seed, place in places.items()]
             own_patients = where not in (CORRUPTED, POSTPROCESSED, SNAPSHOTS)
-            measurement = _measurement([files[settings.seeds[0]].parent]) if own_patients else None
+            measurement = _measurement([*places.values()][:1]) if own_patients else None
         except UserError as e:
             problems.append(f"{contender.name}, {where}: {e}")
             continue
@@ -403,13 +406,23 @@ def _unfinished(benchmark: BenchmarkFolder, settings: Settings, contender: Conte
     for where in settings.tests:
         for seed in settings.seeds:
             which = f", seed {seed}" if len(settings.seeds) > 1 else ""
-            test = Job("test", settings.model(contender, seed).name, where=where)
-            record, why = benchmark.read_record(test), benchmark.failure(test)
-            if record is None:
-                problems.append(f"{name}{which}, {where}: {'not tested.' if why is None else f'failed: {why}'}")
+            model = settings.model(contender, seed)
+            if why := _why_not_tested(benchmark, settings, model, where):
+                problems.append(f"{name}{which}, {where}: {why}")
             else:
+                record = benchmark.read_record(Job("test", model.name, where=where)) or {"problems": []}
                 problems += [f"{name}{which}, {where}: {problem}" for problem in record["problems"]]
     return problems
+
+
+def _why_not_tested(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: str) -> str:
+    """Why a test cannot be shown; empty where it can. Tables of a test may be older than what was asked for."""
+    job = Job("test", model.name, where=where)
+    record, failure = benchmark.read_record(job), benchmark.failure(job)
+    if record is None:
+        return "not tested." if failure is None else f"failed: {failure}"
+    wanted = {"folds": settings.folds} | ({"corruptions": settings.corruptions} if where == CORRUPTED else {})
+    return "" if all(record[key] == value for key, value in wanted.items()) else "not tested with all folds yet."
 
 
 def _why_not_evaluated(benchmark: BenchmarkFolder, model: Model, fold: int) -> str:

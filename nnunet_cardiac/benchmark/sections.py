@@ -31,7 +31,11 @@ MOST_IN_SVG = 10
 LISTED_CASES = 50
 """Rows of the table of all cases that a page has without JavaScript."""
 
-AGREEMENT = "Bland-Altman: bias and 95 % limits of agreement, measured minus expert; Pearson's correlation."
+OF_FIRST_SEED = "With several seeds, of the networks of the first one."
+AGREEMENT = (
+    "Bland-Altman: bias and 95 % limits of agreement, measured minus expert; Pearson's correlation. Where it says so, "
+    f"the index of some patients cannot be computed, and is in no limits. {OF_FIRST_SEED}"
+)
 
 
 @dataclass(frozen=True)
@@ -197,9 +201,10 @@ def summary(content: Content) -> Section:
         Table("summary", "Summary", table, headed=False, note=(
             "Mean ± standard deviation over cases. The patient is the unit: the interval is a bootstrap of the "
             f"mean Dice over patients, each with all cases, and the difference to {baseline} is tested by "
-            "Wilcoxon's signed-rank test of patients' means, two-sided, Holm-corrected over the contenders. The "
-            "effect size is the matched-pairs rank-biserial correlation: +1 where the contender is better in "
-            f"every patient, -1 where {baseline} is.")),
+            "Wilcoxon's signed-rank test of patients' means, two-sided, Holm-corrected over the comparisons that were "
+            "planned. The effect size is the matched-pairs rank-biserial correlation: +1 where the contender is better "
+            f"in every patient, -1 where {baseline} is. Rows of different patients cannot be compared with each other, "
+            "only their differences.")),
         Table("phases", "By phase", tables.phase_table(content.results), note=(
             "Means over cases (as DADU's Tables 1 and 3). HD is the largest distance between the surfaces, HD95 "
             "the larger of both directions' 95th percentiles.")),
@@ -213,23 +218,27 @@ def structures(content: Content) -> Section:
     figure = content.draw(
         distributions({c.name: c.metrics for c in results.contenders}, ("dice", "hausdorff95_mm")),
         "Dice and HD95 by structure and contender",
-        "One dot a case, of many cases 150 from the lowest to the highest; the box holds the middle half of the cases.",
+        "One dot a case and seed, of many 150 from the lowest to the highest; the box holds the middle half of them.",
         svg=len(results.contenders) <= MOST_IN_SVG,
     )
     tests = Table(
         "tests", "Paired tests against the baseline",
         pd.DataFrame() if content.tests is None else tables.readable_tests(content.tests), note=(
-            f"Against {content.baseline_name}; the correction is over the contenders, for each metric and "
-            'structure on its own. "p, equivalent" is small where the difference of Dice is within '
+            f"Against {content.baseline_name}; the correction is over the comparisons that were planned, those that "
+            "are not finished included, for each metric and structure on its own. Effect sizes are +1 where the "
+            "contender's value is the larger in every patient, which is better of Dice and worse of distances. A "
+            "structure that the expert has not, and one of both has found, counts for the other as rightly absent. "
+            '"p, equivalent" is small where the difference of Dice is within '
             f'±{content.margin} (two one-sided t tests). "Detectable" is the smallest difference that a paired t '
-            "test with so many patients shows at 5 % with a power of 80 %: smaller ones may exist without being "
-            "seen."),
+            "test with so many patients shows with a power of 80 % at 5 % over these comparisons (Holm's first step): "
+            "smaller ones may exist without being seen."),
     )  # fmt: skip
     subset_table = Table("subsets", "Phases and groups", tables.subset_table(results))
     crop = Table("crop", "What the crop shows of the heart", tables.crop_table(results), note=(
         "Cascades whose last stage segments a crop. The stage before finds a box; its IoU with the box of the expert's "
         "labels is a mean over the slices that have labels, and 0 where no box was found. An image without a box is "
-        "segmented whole, so all of it is inside. The last stage cannot find a pixel outside the crop."))  # fmt: skip
+        "segmented whole, so all of it is inside. The last stage cannot find a pixel outside the crop. "
+        + OF_FIRST_SEED))  # fmt: skip
     wide = len(results.contenders) > MOST_IN_A_ROW
     return Section("structures", "Structures", [
         figure if wide else Row([figure, tests]),
@@ -254,8 +263,10 @@ def chance(content: Content) -> Section:
                 "Reports 11, 2021).")),
             Table("variance", "What the scatter is of", tables.variance_table(results), note=(
                 "Standard deviations of patients' mean Dice, and shares of the variance, by the method of moments: of "
-                "folds, of patients within a fold, of trainings that differ in their seed alone, and the rest. A "
-                "difference that is not larger than what seeds do is no difference of architectures.")),
+                "folds, of patients within a fold, of trainings that differ in their seed alone, and the rest, from "
+                "the patients whom all seeds have segmented. The last column is by how much two means of so many "
+                "folds and seeds differ if nothing but the seed does: a difference that is no larger is none of "
+                "architectures.")),
         ]),
         Table("search", "Search for the learning rates", tables.search_table(results), note=(
             f"Before every training, short runs of {results.settings.search_steps} steps on four fifths of the fold's "
@@ -305,7 +316,8 @@ def beyond(content: Content) -> Section:
         Table("snapshots", "Earlier moments of the training", protocol_tables.snapshot_table(results), note=(
             "Mean Dice of the held-out cases after each share of the training (as DADU's Table 2); of a cascade, after "
             "that share of every stage's. Earlier networks are as they were at that moment; those of 100 % are what "
-            "the recipe ends with, of some the best epoch.")),
+            "the recipe ends with, of some the best epoch. Shares are of the length that was planned: of a recipe that "
+            "stops early, later ones are its last network.")),
     ]  # fmt: skip
     return Section("beyond", "Beyond the held-out cases", [p for p in parts if not isinstance(p, Table) or len(p.data)])
 
@@ -371,7 +383,7 @@ def anatomy(content: Content) -> Section:
         Table("anatomy", "Implausible anatomy", tables.anatomy_table(content.results), headed=False, note=(
             "Number of slices, after Painchaud et al., IEEE TMI 39(11), 2020, with holes, more than one "
             "component, a left-ventricular cavity that touches the background or the right ventricle, or a gap "
-            "between myocardium and cavity. The experts' segmentations are counted in the same way.")),
+            f"between myocardium and cavity. The experts' segmentations are counted in the same way. {OF_FIRST_SEED}")),
     ])  # fmt: skip
 
 

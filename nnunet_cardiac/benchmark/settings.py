@@ -12,6 +12,8 @@ from nnunet_cardiac.training.options import TrainingOptions
 TEST_SET, CORRUPTED, POSTPROCESSED, SNAPSHOTS = "imagesTs", "corrupted", "postprocessed", "snapshots"
 """Tests beyond the held-out cases, by name; others are named by the data set that they are done on."""
 CORRUPTIONS = ("noise", "bias_field", "ghosting", "low_resolution", "missing_slices")
+DICE_MARGIN = 0.01
+"""A choice: less than a hundredth is not what anybody would change a method for."""
 SEVERITIES = 3
 """Graded steps of each, see ``nnunet_cardiac.benchmark.corruptions``."""
 
@@ -42,6 +44,7 @@ class Settings:
         corruptions: of images, of the test "corrupted"
         snapshots: whether trainings keep their networks of earlier moments
         match: what baselines of matched cost are matched by
+        margin: difference of Dice that means nothing, for the tests of equivalence; None for ``DICE_MARGIN``
     """
 
     dataset: str
@@ -65,6 +68,7 @@ class Settings:
     corruptions: list[str] = field(default_factory=list)
     snapshots: bool = False
     match: str = "flops"
+    margin: float | None = None
 
     @property
     def of_models(self) -> dict:
@@ -170,6 +174,7 @@ class Settings:
             contenders=before.contenders | self.contenders,
             tests=list(dict.fromkeys([*before.tests, *self.tests])),
             corruptions=list(dict.fromkeys([*before.corruptions, *self.corruptions])),
+            margin=self.margin or before.margin,
         )
 
     def to_json(self) -> dict:
@@ -190,6 +195,8 @@ class Settings:
         texts += [value for contender in contenders.values() for value in asdict(contender).values()]
         if not all(isinstance(text, str) for text in texts if not isinstance(text, bool)):
             raise ValueError("a name is no text")
+        if not isinstance(settings.margin, float | int | None):
+            raise ValueError("the margin is no number")
         for what, numbers in (("folds", settings.folds), ("seeds", settings.seeds)):
             if not numbers or not all(isinstance(number, int) for number in numbers):
                 raise ValueError(f"there are no {what}")

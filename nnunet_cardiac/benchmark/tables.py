@@ -1,6 +1,7 @@
 """The tables of a report."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,18 +11,20 @@ from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy, 
 from nnunet_cardiac.benchmark.settings import SNAPSHOTS
 from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
+from nnunet_cardiac.evaluation.measure import Measurement
 from nnunet_cardiac.evaluation.repeatability import VARIATIONS
 from nnunet_cardiac.evaluation.statistics import (
     COMPARED,
     compare,
     describe_columns,
+    of_all_seeds,
+    paired,
     rank_stability,
     variance_components,
 )
 
-DICE_MARGIN = 0.01
-"""A choice: less than a hundredth is not what anybody would change a method for."""
-TESTED = ("dice", "hausdorff95_mm")
+TESTED = {"dice": 1.0, "hausdorff95_mm": 0.0}
+"""Metrics, and their best values."""
 ANATOMY = ("implausible_slices", "slices")
 PHASES = ("ED", "ES")
 BY_PHASE = {"dice": ("Dice", ".3f"), "hausdorff_mm": ("HD mm", ".1f"), "hausdorff95_mm": ("HD95 mm", ".1f")}
@@ -41,10 +44,10 @@ def full_table(results: Results) -> pd.DataFrame:
     seeds)."""
     rows = []
     for contender in results.contenders:
-        states = contender.metrics.groupby("structure")["state"].value_counts().unstack(fill_value=0)
-        states = states.reindex(index=results.structures, columns=list(STATES), fill_value=0)
+        of_a_case = 1 / contender.metrics.groupby("case")["seed"].transform("nunique")
+        states = of_a_case.groupby([contender.metrics["structure"], contender.metrics["state"]]).sum()
+        states = states.unstack(fill_value=0).reindex(index=results.structures, columns=list(STATES), fill_value=0)
         states.loc["mean"] = states.sum()
-        states /= contender.metrics["seed"].nunique()
         values = pd.concat({structure: contender.case_means[structure] for structure in states.index}, axis=1)
         described = describe_columns(values, contender.patients)
         for (structure, metric), numbers in zip(values.columns, described, strict=True):
@@ -53,7 +56,7 @@ def full_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_table(results: Results, baseline: ContenderResults, margin: float = DICE_MARGIN) -> pd.DataFrame:
+def test_table(results: Results, baseline: ContenderResults, margin: float) -> pd.DataFrame:
     """Every contender against the baseline: Dice and HD95, of each structure and of their mean, see ``compare``.
 
     Args:
@@ -62,12 +65,16 @@ def test_table(results: Results, baseline: ContenderResults, margin: float = DIC
         margin: difference of Dice that means nothing
     """
     tables = []
-    for metric in TESTED:
+    planned = results.settings.contenders.values()
+    matched = [c.name for c in planned if c.matched_to]  # which have a table of their own
+    n_planned = len([c for c in planned if not c.matched_to and c.name != baseline.name])
+    for metric, perfect in TESTED.items():
         for structure in ["mean", *results.structures]:
             others = {c.name: c.by_case(metric, structure) for c in results.contenders if c is not baseline}
             table = compare(
-                others, baseline.by_case(metric, structure), baseline.patients, margin if metric == "dice" else None
-            )
+                others, baseline.by_case(metric, structure), baseline.patients, margin if metric == "dice" else None,
+                perfect, n_planned, matched,
+            )  # fmt: skip
             tables.append(table.rename_axis("contender").reset_index().assign(metric=metric, structure=structure))
     return pd.concat(tables)[["metric", "structure", "contender", *COMPARED]]
 
@@ -102,7 +109,8 @@ def _test_columns(tests: pd.DataFrame, name: str, baseline: str) -> dict[str, st
         return dict(zip(titles, ("baseline", "", ""), strict=True))
     row = tests[(tests["metric"] == "dice") & (tests["structure"] == "mean") & (tests["contender"] == name)].iloc[0]
     p = "-" if math.isnan(row["p_holm"]) else "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
-    return dict(zip(titles, (f"{row['difference']:+.3f}", p, f"{row['effect_size']:+.2f}"), strict=True))
+    shown = number(row["difference"], "+.3f"), p, number(row["effect_size"], "+.2f")
+    return dict(zip(titles, shown, strict=True))
 
 
 def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
@@ -132,13 +140,13 @@ def phase_table(results: Results) -> pd.DataFrame:
     rows = []
     for contender in results.contenders:
         means = _phase_means(contender)
-        row = {"contender": contender.name}
+        row = {"contender": contender.name, "patients": contender.patients.nunique()}
         for structure in results.structures:
             for metric, (title, how) in BY_PHASE.items():
                 for phase in PHASES:
                     if (phase, structure) in means.index:
                         row[f"{structure} {title}, {phase}"] = number(means.loc[(phase, structure), metric], how)
-        if len(row) > 1:
+        if len(row) > 2:
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -159,7 +167,7 @@ def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
     for structure in [*results.structures, "mean"]:
         for contender in results.contenders:
             own = numbers.loc[contender.name]
-            row = {"structure": structure, "contender": contender.name}
+            row = {"structure": structure, "contender": contender.name, "patients": contender.patients.nunique()}
             for metric, title, digits in (
                 ("jaccard", "Jaccard", 3), ("hausdorff_mm", "HD mm", 1), ("hausdorff95_mm", "HD95 mm", 1),
                 ("assd_mm", "ASSD mm", 1), ("precision", "precision", 3), ("recall", "recall", 3), ("f1", "F1", 3),
@@ -198,24 +206,27 @@ def variance_table(results: Results) -> pd.DataFrame:
         by_case = table.groupby(["case", "patient", "fold", "seed"])["dice"].mean().rename("value").reset_index()
         if by_case["fold"].nunique() == by_case["seed"].nunique() == 1:
             continue
+        used = of_all_seeds(by_case)
+        n_folds, n_seeds = used.index.unique("fold").size, used.shape[1]
         parts = variance_components(by_case)
         total = sum(part for part in parts.values() if not math.isnan(part))
-        row: dict = {"contender": contender.name, "folds": by_case["fold"].nunique()}
-        row |= {"seeds": by_case["seed"].nunique()}
+        row: dict = {"contender": contender.name, "folds": n_folds, "seeds": n_seeds, "patients": len(used)}
         row |= {f"sd of Dice, {source}": number(math.sqrt(part), ".4f") for source, part in parts.items()}
         row |= {f"{source}, %": number(100 * part / total, ".0f") for source, part in parts.items() if total}
-        rows.append(row)
+        chance = math.sqrt(2 * parts["seed"] / (n_folds * n_seeds)) if n_folds else math.nan
+        rows.append(row | {"sd of a difference of means, seeds alone": number(chance, ".4f")})
     return pd.DataFrame(rows)
 
 
 def rank_table(results: Results) -> pd.DataFrame:
     """Ranks by mean Dice and HD95, of each structure and of their mean, with their stability over patients."""
     rows = []
-    for metric in TESTED:
+    patients = pd.concat([c.patients for c in results.contenders])
+    patients = patients[~patients.index.duplicated()]
+    for metric, perfect in TESTED.items():
         for structure in ["mean", *results.structures]:
-            by_patient = pd.DataFrame(
-                {c.name: c.by_case(metric, structure).groupby(c.patients).mean() for c in results.contenders}
-            ).dropna()
+            by_case = paired({c.name: c.by_case(metric, structure) for c in results.contenders}, perfect)
+            by_patient = by_case.groupby(patients.reindex(by_case.index)).mean()
             if by_patient.shape[1] < 2 or by_patient.empty:
                 continue
             for name, row in rank_stability(by_patient, higher_is_better=metric == "dice").iterrows():
@@ -330,7 +341,8 @@ def anatomy_table(results: Results) -> pd.DataFrame:
     for contender in results.contenders:
         for source, part in contender.anatomy.groupby("source", sort=False):
             counts = part.select_dtypes("number").drop(columns="fold").sum().astype(int)
-            row = {"contender": contender.name} | counts[list(ANATOMY)].to_dict()
+            row = {"contender": contender.name, "patients": contender.patients.nunique()}
+            row |= counts[list(ANATOMY)].to_dict()
             row["cases with any"] = int((part["implausible_slices"] > 0).sum())
             row |= counts.drop(list(ANATOMY)).to_dict()
             if source == "prediction":
@@ -363,6 +375,7 @@ def crop_table(results: Results) -> pd.DataFrame:
 def agreement_table(results: Results) -> pd.DataFrame:
     """Bland-Altman bias and limits of agreement, and correlation, of every index."""
     statistics = {c.name: c.measurement.agreement() for c in results.contenders if c.measurement}
+    measured = {c.name: c.measurement for c in results.contenders if c.measurement}
     rows = []
     for index in dict.fromkeys(index for table in statistics.values() for index in table.index):
         for contender, table in statistics.items():
@@ -372,7 +385,7 @@ def agreement_table(results: Results) -> pd.DataFrame:
                 {
                     "index": index,
                     "contender": contender,
-                    "patients": int(row["n"]),
+                    "patients": _of_known(measured[contender], index, int(row["n"])),
                     "bias": number(row["bias"], "+.1f"),
                     "limits of agreement": "-" if math.isnan(row["loa_lower"]) else limits,
                     "correlation": number(row["correlation"], ".3f"),
@@ -400,10 +413,22 @@ def repeatability_table(results: Results) -> pd.DataFrame:
         row = {"who": name, "measure": "SD of the difference"}
         for index in shown:
             sd = table["sd"].get(index, math.nan)
-            mean = pairs[name][index]["reference"].mean() if index in table.index else math.nan
-            row[_title(index)] = "-" if math.isnan(sd) else f"{100 * sd / mean:.1f} % ({sd:.1f} {_unit(index)})"
+            if math.isnan(sd):
+                row[_title(index)] = "-"
+                continue
+            mean = pairs[name][index]["reference"].mean()
+            patients = _of_known(measured[name], index, int(table["n"][index]))
+            lost = f", {patients} patients" if "of" in patients else ""
+            row[_title(index)] = f"{100 * sd / mean:.1f} % ({sd:.1f} {_unit(index)}{lost})"
         rows.append(row | {"source": "this benchmark, against the experts' contours"})
     return pd.DataFrame(rows)
+
+
+def _of_known(measurement: Measurement, index: str, n: int) -> str:
+    """How many patients an index was measured of, and of how many the experts' contours give it, if these are more: an
+    ejection fraction of nothing is none."""
+    known = n if measurement.reference is None else int(measurement.reference[index].notna().sum())
+    return f"{n}" if n == known else f"{n} of {known}"
 
 
 def _title(index: str) -> str:
@@ -460,16 +485,17 @@ def paper_table(results: Results, figures: PublishedFigures) -> pd.DataFrame:
         row = {"method": method, "here": name or "-"}
         for column, number in zip(figures.columns, numbers, strict=True):
             row[column] = "-" if number is None else f"{number:g}"
-            row[f"{column}, here"] = "-" if metrics is None else _here(metrics, column, method)
+            row[f"{column}, here"] = "-" if metrics is None else _here(metrics, column, method, figures.structures)
         rows.append(row | {"remark": figures.missing.get(method, absent)})
     return pd.DataFrame(rows)
 
 
-def _here(metrics: pd.DataFrame, column: str, method: str) -> str:
-    """What was measured of a published column, which names metric, structure, phase and unit."""
+def _here(metrics: pd.DataFrame, column: str, method: str, of_table: Sequence[str]) -> str:
+    """What was measured of a published column, which names metric, structure, phase and unit; ``of_table`` are the
+    structures of a column that names none."""
     metric, *words = column.replace(",", "").split()
     phases = {*words, method.split(", ")[-1]} & {*PHASES}
-    structures = {*words} - {*PHASES} - {"%", "mm", "average"}
+    structures = {*words} - {*PHASES} - {"%", "mm", "average"} or {*of_table}
     if phases:
         metrics = metrics[metrics["phase"].isin(phases)]
     if structures:

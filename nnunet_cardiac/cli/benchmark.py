@@ -167,6 +167,7 @@ def run(options: argparse.Namespace) -> bool:
         corruptions=list(CORRUPTIONS) if options.corruptions == [] else options.corruptions or [],
         snapshots=options.snapshots,
         match=options.match,
+        margin=options.margin,
         **_search(options),
         # a cluster's front end may have no GPU
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),

@@ -42,12 +42,12 @@ def run(options: argparse.Namespace) -> bool:
 def add_margin_option(p) -> None:
     """``--margin``"""
     p.add_argument(
-        "--margin", type=above_0, default=0.01, metavar="DICE",
-        help="difference of Dice that means nothing, for the tests of equivalence, default 0.01",
+        "--margin", type=above_0, metavar="DICE",
+        help="difference of Dice that means nothing, for the tests of equivalence, default the benchmark's, or 0.01",
     )  # fmt: skip
 
 
-def print_report(benchmark: Path, output: Path | None, baseline: str | None, margin: float) -> bool:
+def print_report(benchmark: Path, output: Path | None, baseline: str | None, margin: float | None) -> bool:
     """Writes a report and prints its main table; returns whether something is missing in it."""
     from nnunet_cardiac.benchmark.folder import BenchmarkFolder
     from nnunet_cardiac.benchmark.report import write_report

@@ -5,6 +5,7 @@ mean.
 """
 
 import math
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -77,6 +78,9 @@ def compare(
     baseline: pd.Series,
     patients: pd.Series | None = None,
     margin: float | None = None,
+    perfect: float | None = None,
+    planned: int | None = None,
+    outside: Collection[str] = (),
 ) -> pd.DataFrame:
     """Every contender against the baseline, paired by patient: Wilcoxon's signed-rank test, two-sided, Holm-corrected.
 
@@ -85,18 +89,23 @@ def compare(
         baseline: the same metric of the baseline
         patients: by case, who it is of; None where every case is a patient
         margin: largest difference that means nothing, in the metric's unit; None to ask for no equivalence
+        perfect: the metric's best value, see ``paired``
+        planned: how many comparisons were planned; None for as many as there are
+        outside: contenders whose comparison is not among these, and is not corrected
 
     Returns:
         by contender: ``n`` paired patients, ``difference`` (mean, contender - baseline) with its interval ``ci_lower``
-        and ``ci_upper``, ``p`` (as it is), ``p_holm`` (corrected for the number of contenders), ``effect_size``: the
-        matched-pairs rank-biserial correlation, from -1 (the baseline's value is larger in every patient) to 1 (the
-        contender's is); ``p_equivalent``: of two one-sided paired t tests, small where the difference is within
-        ``margin``; ``detectable``: the smallest difference that a paired t test with so many patients shows at 5 % with
-        a power of 80 %, given how much the differences scatter
+        and ``ci_upper``, ``p`` (as it is), ``p_holm`` (corrected for all planned comparisons; those that are missing
+        count as found alike), ``effect_size``: the matched-pairs rank-biserial correlation, from -1 (the baseline's
+        value is larger in every patient) to 1 (the contender's is); ``p_equivalent``: of two one-sided paired t tests,
+        small where the difference is within ``margin``; ``detectable``: the smallest difference that a paired t test
+        with so many patients shows with a power of 80 % at 5 % over the planned comparisons (Holm's first step), given
+        how much the differences scatter
     """
+    planned = max(planned or 0, len(contenders.keys() - {*outside}), 1)
     rows = {}
     for name, values in contenders.items():
-        pairs = pd.concat([values, baseline], axis=1, keys=["contender", "baseline"]).dropna()
+        pairs = paired({"contender": values, "baseline": baseline}, perfect)
         means = pairs.groupby(_patients_of(pairs["baseline"], patients)).mean()
         differences = (means["contender"] - means["baseline"]).to_numpy()
         untied = differences[differences != 0]
@@ -111,13 +120,38 @@ def compare(
             "p_holm": math.nan,
             "effect_size": rank_biserial(differences),
             "p_equivalent": _equivalence(means, margin),
-            "detectable": _detectable(spread["sd"], len(differences)),
+            "detectable": _detectable(spread["sd"], len(differences), planned),
         }
     table = pd.DataFrame.from_dict(rows, orient="index", columns=COMPARED)
-    tested = table["p"].notna()
-    if tested.any():
-        table.loc[tested, "p_holm"] = multipletests(table.loc[tested, "p"], method="holm")[1]
+    tested = table["p"].notna() & ~table.index.isin(list(outside))
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"], planned)
     return table
+
+
+def holm(p: Sequence[float], planned: int) -> list[float]:
+    """p values after Holm's correction for all planned tests, of which those that are missing count with p = 1."""
+    if not len(p):
+        return []
+    return multipletests([*p, *[1.0] * (planned - len(p))], method="holm")[1][: len(p)].tolist()
+
+
+def paired(values: Mapping[str, pd.Series], perfect: float | None = None) -> pd.DataFrame:
+    """A metric of several contenders, of the cases that all have segmented.
+
+    A structure that neither the expert nor a contender has, has no value. Where another contender finds it all the
+    same, which counts as a failure, its absence is right and gets the best value: else the failure would drop out.
+
+    Args:
+        values: by name, a metric indexed by case
+        perfect: the metric's best value; None to leave such cases out
+
+    Returns:
+        a row for each case, a column for each name
+    """
+    table = pd.concat(values, axis=1, join="inner")
+    if perfect is not None:
+        table[table.notna().any(axis=1)] = table[table.notna().any(axis=1)].fillna(perfect)
+    return table.dropna()
 
 
 COMPARED = [
@@ -135,18 +169,21 @@ def _equivalence(means: pd.DataFrame, margin: float | None) -> float:
     return float(ttost_paired(means["contender"], means["baseline"], -margin, margin)[0])
 
 
-def _detectable(sd: float, n: int) -> float:
-    return math.nan if n < 3 or math.isnan(sd) else sd * _detectable_effect(n)
+def _detectable(sd: float, n: int, planned: int) -> float:
+    return math.nan if n < 3 or math.isnan(sd) else sd * _detectable_effect(n, SIGNIFICANCE / planned)
 
 
 @lru_cache
-def _detectable_effect(n: int) -> float:
+def _detectable_effect(n: int, alpha: float) -> float:
     """In standard deviations of the differences."""
-    return float(TTestPower().solve_power(nobs=n, alpha=SIGNIFICANCE, power=POWER, alternative="two-sided"))
+    return float(TTestPower().solve_power(nobs=n, alpha=alpha, power=POWER, alternative="two-sided"))
 
 
 def rank_biserial(differences: np.ndarray) -> float:
-    """Matched-pairs rank-biserial correlation (Kerby 2014): share of the ranks for minus share against; 0 without."""
+    """Matched-pairs rank-biserial correlation (Kerby 2014): share of the ranks for minus share against; 0 where
+    all are alike, NaN where there are none."""
+    if not len(differences):
+        return math.nan
     differences = differences[differences != 0]
     if not len(differences):
         return 0.0
@@ -164,9 +201,10 @@ def variance_components(values: pd.DataFrame) -> dict[str, float]:
 
     Returns:
         variances ``fold``, ``patient``, ``seed`` (of trainings that differ in it alone) and ``rest`` (how seeds and
-        patients interact); NaN where one fold or one seed tells nothing about it
+        patients interact); NaN where one fold or one seed tells nothing about it. Of patients whom not all seeds have
+        segmented, see ``of_all_seeds``, nothing is taken
     """
-    means = values.groupby(["fold", "patient", "seed"])["value"].mean().unstack("seed").dropna()
+    means = of_all_seeds(values)
     n_seeds = means.shape[1]
     sums = dict.fromkeys(("patient", "seed", "rest"), 0.0)
     degrees = dict.fromkeys(sums, 0)
@@ -188,15 +226,24 @@ def variance_components(values: pd.DataFrame) -> dict[str, float]:
     size = len(means) / max(1, len(folds))
     variances = {
         "fold": math.nan,
-        "patient": max(0.0, (squares["patient"] - rest) / n_seeds),
-        "seed": max(0.0, (squares["seed"] - rest) / size) if several_seeds else math.nan,
+        "patient": _not_negative((squares["patient"] - rest) / n_seeds),
+        "seed": _not_negative((squares["seed"] - rest) / size) if several_seeds else math.nan,
         "rest": rest if several_seeds else math.nan,
     }
     if len(folds) > 1:
         between = n_seeds * sum(n * (mean - means.to_numpy().mean()) ** 2 for n, mean in folds) / (len(folds) - 1)
         within = squares["patient"] + (squares["seed"] - rest if several_seeds else 0.0)
-        variances["fold"] = max(0.0, (between - within) / (size * n_seeds))
+        variances["fold"] = _not_negative((between - within) / (size * n_seeds))
     return variances
+
+
+def of_all_seeds(values: pd.DataFrame) -> pd.DataFrame:
+    """Means of patients by fold and patient, a column for each seed: of the patients whom all seeds have segmented."""
+    return values.groupby(["fold", "patient", "seed"])["value"].mean().unstack("seed").dropna()
+
+
+def _not_negative(value: float) -> float:
+    return value if math.isnan(value) else max(0.0, value)
 
 
 def rank_stability(values: pd.DataFrame, higher_is_better: bool = True, seed: int = 0) -> pd.DataFrame:
@@ -209,7 +256,7 @@ def rank_stability(values: pd.DataFrame, higher_is_better: bool = True, seed: in
 
     Returns:
         by contender: ``rank`` (1 is best; equals share the mean of theirs), ``rank_lower`` and ``rank_upper`` (95 %),
-        ``first`` (share of draws in which it is first), ``tau`` (Kendall's, mean over draws, of the ranking as a whole)
+        ``first`` (share of draws in which none is before it), ``tau`` (Kendall's, mean over draws, of the whole order)
     """
     values = values.dropna()
     scores = values.to_numpy(float) * (1 if higher_is_better else -1)
@@ -220,7 +267,8 @@ def rank_stability(values: pd.DataFrame, higher_is_better: bool = True, seed: in
     tau = np.nanmean(_kendall(rank, ranks)) if varied else math.nan
     return pd.DataFrame(
         {
-            "rank": rank, "rank_lower": lower, "rank_upper": upper, "first": (ranks == 1).mean(0), "tau": tau,
+            "rank": rank, "rank_lower": lower, "rank_upper": upper, "tau": tau,
+            "first": (ranks == ranks.min(axis=1, keepdims=True)).mean(0),
         },
         index=values.columns,
     )  # fmt: skip
