@@ -154,7 +154,7 @@ def _detectable(tests: pd.DataFrame | None) -> str:
 
 def _of_models(results: Results) -> dict[int, str]:
     settings = results.settings
-    costs = [cost for c in results.contenders for cost in c.circumstances]
+    costs = [cost for c in results.contenders for cost in c.trainings.values()]
     models = "; ".join(
         f"{c.name}: {c.contender.description or c.model.name} ({c.model.plans}, {c.model.configuration}"
         + (f", {c.cost['parameters'] / 1e6:.2f} million parameters)" if c.cost["parameters"] > 0 else ")")

@@ -110,7 +110,7 @@ def _page(sections: list[Section], content: Content, problems: list[str]) -> str
     script = Path(__file__).with_name("report.js").read_text("utf-8")
     pictures, _ = content.pictures
     return environment.get_template("report.html.j2").render(
-        sections=sections, results=results, settings=results.settings, baseline=content.baseline_name,
+        sections=sections, results=results, settings=results.settings,
         problems=problems, today=date.today().isoformat(), steps=STEPS_PER_PIXEL, metrics_of=metrics_of,
         structure_colours=list(zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)),
         viewer=viewer_data(pictures, results), long_tables=long_tables(sections), circumstances=_circumstances(results),
@@ -151,7 +151,7 @@ def long_tables(sections: list[Section]) -> dict:
 
 def _circumstances(results: Results) -> dict[str, str]:
     """Hardware, versions and seeds of all trainings, each in one line."""
-    recorded = [c for contender in results.contenders for c in contender.circumstances]
+    recorded = [c for contender in results.contenders for c in contender.trainings.values()]
 
     def distinct(values: Iterable) -> str:
         return "; ".join(dict.fromkeys(map(str, values))) or "not recorded"
@@ -160,7 +160,6 @@ def _circumstances(results: Results) -> dict[str, str]:
         "hardware": distinct(c["hardware"] for c in recorded),
         "seed": distinct(c["seed"] for c in recorded),
         "versions": distinct(", ".join(f"{k} {v}" for k, v in c["versions"].items()) for c in recorded),
-        "memory": distinct(c["peak_memory_of"] for c in recorded),
     }
 
 
