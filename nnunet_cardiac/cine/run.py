@@ -20,10 +20,10 @@ from nnunet_cardiac.cine.segment import SegmentedPhase, segment_cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.files import remove_partial, written_whole
-from nnunet_cardiac.inference.predict import StagePredictor, load_stages
+from nnunet_cardiac.inference.predict import StagePredictor, identity, load_stages
 from nnunet_cardiac.inference.unusual import unusual_image
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import Model, previous_stages, trained_folder
+from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
 from nnunet_cardiac.texts import message
@@ -80,7 +80,6 @@ def load_segmenter(
     checkpoint: str = "checkpoint_final.pth",
     device: str = "cpu",
     use_mirroring: bool = True,
-    clean_up: bool | None = None,
     whole: bool = False,
 ) -> Segmenter:
     """Loads a model once, for any number of patients; arguments and errors as in ``predict``."""
@@ -93,19 +92,14 @@ def load_segmenter(
             "licence": model.licence,
             "citation": model.citation,
         }
-        training_images = model.training_images
-        clean_up = model.clean_up if clean_up is None else clean_up
-        identity = sha256((model.folder / "model.json").read_bytes()).hexdigest()
+        training_images, clean_up = model.training_images, model.clean_up
     else:
         words = {"name": model.name, "trained on": model.dataset, "folds": str(folds or "all")}
-        training_images = fingerprinted(trained_folder(model))
-        models = model.stages(previous_stages(stages[-1].plans.plans))
-        files = sorted(f for stage in models for f in stage.folder.glob(f"fold_*/{checkpoint}"))
-        identity = f"{model} {folds} {[(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]}"
+        training_images, clean_up = fingerprinted(trained_folder(model)), False
     words |= {"mirrored copies averaged": "yes" if use_mirroring else "no", "cleaned up": "yes" if clean_up else "no"}
-    identity += f" {use_mirroring} {clean_up} {whole}"
     words = {key: word for key, word in words.items() if word}
-    return Segmenter(stages, words, identity, bool(clean_up), training_images, whole)
+    used = f"{identity(model, folds, checkpoint)} {use_mirroring} {clean_up} {whole}"
+    return Segmenter(stages, words, used, clean_up, training_images, whole)
 
 
 def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Options = Options()) -> dict:  # noqa: B008

@@ -361,7 +361,7 @@ def predict(
 
 
 def identity(model: Model | SavedModel, folds: Sequence[int | str] | None, checkpoint: str) -> dict:
-    """What tells a model from others, for a JSON file: its name and what its weights' SHA-256 are.
+    """What tells a model from others, ready for JSON: its name and what its weights' SHA-256 are.
 
     Args:
         model, folds, checkpoint: as in ``predict``; they are there
