@@ -70,7 +70,7 @@ def write_report(analysis: Analysis, file: Path, ranges: Mapping[str, Range] | N
         analysis=analysis, cine=analysis.cine, today=date.today().isoformat(), patient=patient_line(analysis.cine),
         main=main_numbers(analysis), flags=flags(analysis), table=index_table(analysis, ranges or {}),
         bulls_eyes=bulls_eyes(analysis), viewer=viewer, sheets=sheets, versions=versions(),
-        definitions={name: INDICES[name] for name in analysis.indices if name in INDICES},
+        definitions={name: INDICES[name] for name in analysis.indices},
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
     try:
@@ -105,13 +105,6 @@ def patient_line(cine: Cine) -> str:
     return ", ".join(words for words in known if words)
 
 
-def title_and_unit(index: str) -> tuple[str, str]:
-    """Of an index, from the catalogue; from its name where the catalogue lacks it."""
-    if index in INDICES:
-        return INDICES[index].title, INDICES[index].unit
-    return index.replace("_", " "), ""
-
-
 def number(value: float, unit: str) -> str:
     """With as many decimals as can mean something; a dash for NaN."""
     if not np.isfinite(value):
@@ -126,7 +119,7 @@ def main_numbers(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
     for group, names in MAIN.items():
         for index, short in names.items():
             if index in analysis.indices:
-                title, unit = title_and_unit(index)
+                title, unit = INDICES[index].title, INDICES[index].unit
                 found.setdefault(group, []).append(
                     {"short": short, "title": title, "marks": marks(analysis, index)}
                     | {"value": number(analysis.indices[index], unit), "unit": unit}
@@ -154,36 +147,27 @@ def _listed(flag: Flag, analysis: Analysis) -> str:
     measured = [index for index in flag.indices if index in analysis.indices]
     if len(measured) > MOST_LISTED:
         return f"{len(measured)} of {len(analysis.indices)} indices, marked below"
-    return ", ".join(title_and_unit(index)[0] for index in measured)
+    return ", ".join(INDICES[index].title for index in measured)
 
 
 def index_table(analysis: Analysis, ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
     """A row for each index, that divided by the body surface in its second cell; a cell is None where there is none."""
-    divided = {indexed(index) for index in analysis.indices if index in INDICES} & set(analysis.indices)
+    divided = {indexed(index) for index in analysis.indices} & set(analysis.indices)
 
     def cell(index: str) -> dict[str, Any] | None:
         if index not in analysis.indices or (index in divided and analysis.cine.patient.body_surface is None):
             return None
         value = analysis.indices[index]
-        title, unit = title_and_unit(index)
+        title, unit = INDICES[index].title, INDICES[index].unit
         shown = {"title": title, "unit": unit, "value": number(value, unit), "marks": marks(analysis, index)}
         usual = ranges.get(index)
         if usual is None:
             return shown | {"range": "", "source": "", "outside": ""}
-        low, high = (None if side is None else number(side, unit) for side in (usual.low, usual.high))
-        text = f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}" if high else ""
-        outside = ""
-        if usual.low is not None and value < usual.low:
-            outside = "below the range"
-        elif usual.high is not None and value > usual.high:
-            outside = "above the range"
+        text = f"{number(usual.low, unit)} to {number(usual.high, unit)}"
+        outside = "below the range" if value < usual.low else "above the range" if value > usual.high else ""
         return shown | {"range": text, "source": usual.source, "outside": outside}
 
-    return [
-        {"cells": (cell(index), cell(indexed(index)) if index in INDICES else None)}
-        for index in analysis.indices
-        if index not in divided
-    ]
+    return [{"cells": (cell(index), cell(indexed(index)))} for index in analysis.indices if index not in divided]
 
 
 def bulls_eyes(analysis: Analysis) -> list[dict[str, Any]]:
