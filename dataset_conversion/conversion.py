@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import remove_partial, written_whole
+from nnunet_cardiac.files import DISK_FULL, remove_partial, write_text, writing, written_whole
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.processes import worker_processes
@@ -128,11 +128,9 @@ def write_dataset(
     cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     with locked(result.folder, "choose another ID with -d"):
-        try:
+        with writing(result.folder, "check nnUNet_raw."):
             for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
                 (result.folder / part).mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
 
         done: list[Case] = []
         volumes: dict[Case, np.ndarray] = {}
@@ -364,14 +362,13 @@ def _convert_case(
         segmentation = values[volume.segmentation.astype(np.uint8)]
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
         mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
-    try:
+    with writing(label_file, DISK_FULL):
         if volume.segmentation is None:
             label_file.unlink(missing_ok=True)
-        with ExitStack() as both:  # image and label come into place together, last the image, which tells of both
-            for target, nifti in written.items():
-                nib.save(nifti, both.enter_context(written_whole(target)))
-    except OSError as e:
-        raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
+    with ExitStack() as both:  # image and label come into place together, last the image, which tells of both
+        for target, nifti in written.items():
+            both.enter_context(writing(target, DISK_FULL))
+            nib.save(nifti, both.enter_context(written_whole(target)))
     return True, remarks, volume.repairs, mm3
 
 
@@ -421,5 +418,4 @@ def _write_text(path: Path, text: str) -> None:
     """Replaces ``path`` in one step, and only if its text changes."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(text, path)

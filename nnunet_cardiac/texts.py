@@ -59,6 +59,14 @@ def read_json(file: Path, kind: type = dict) -> Any:
     return content
 
 
+def read_record(file: Path) -> dict:
+    """What this project's JSON file holds; nothing where it is missing or cannot be read."""
+    try:
+        return read_json(file)
+    except UserError:
+        return {}
+
+
 def read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV file by the names of its columns; what a short row lacks is empty, what does not print blank.
 

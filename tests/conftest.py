@@ -206,7 +206,7 @@ def planned(dataset, nnunet_folders, once) -> Path:
 
 
 def heart_and_image_sizes(dataset: Path, scale_to: Sequence[float], first: int) -> tuple[np.ndarray, np.ndarray]:
-    """At a spacing, rows and columns of the box around the labels from ``first`` on, of each slice that has them (N, 2),
+    """At a spacing, rows and columns of the box around the labels from ``first`` on, in each slice with them (N, 2),
     and of the largest image."""
     hearts, largest = [], np.zeros(2)
     for file in sorted((dataset / "labelsTr").iterdir()):

@@ -362,7 +362,7 @@ def test_a_linked_folder_is_refused(folder, tmp_path):
 def test_a_card_cannot_command_a_terminal(folder):
     (folder / "card.md").write_bytes(b"# A card\n\x1b[2J\xff\tend")
     described(folder)
-    assert SavedModel.load(folder).card == "# A card\n[2J\ufffd\tend"
+    assert SavedModel.load(folder).card == "# A card\n [2J\ufffd\tend"
 
 
 def test_a_file_that_nobody_listed_is_refused(folder):

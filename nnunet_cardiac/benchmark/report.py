@@ -21,7 +21,7 @@ from nnunet_cardiac.benchmark.sections import SECTIONS, Content, Section, Table
 from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import write_text, writing
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import write_rows
 
@@ -61,7 +61,7 @@ def write_report(
     problems = list(results.problems)
     if baseline not in {c.name for c in results.contenders}:
         problems.append(f"The baseline {baseline} has no finished fold: nothing is tested against it.")
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         with own_style(), progress(total=3 + len(results.contenders), desc="Drawing", unit="figure") as bar:
             content = Content(results, place, baseline, margin, bar.update)
@@ -69,10 +69,7 @@ def write_report(
         written = {table.name: table for section in sections for table in section.tables()}
         _write_tables(written.values(), content, output)
         page = output / "index.html"
-        with written_whole(page) as partial:  # the script's hash holds for these line ends
-            partial.write_text(_page(sections, content, problems), "utf-8", newline="\n")
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
+        write_text(_page(sections, content, problems), page)
     return Report(page, written["summary"].data.to_string(index=False), problems)
 
 

@@ -19,10 +19,9 @@ from skimage.measure import find_contours
 from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.reference_ranges import Range
-from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
 from nnunet_cardiac.evaluation.segments import SEGMENTS
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import write_text, writing
 from nnunet_cardiac.system import versions
 
 STYLES = {
@@ -73,11 +72,8 @@ def write_report(analysis: Analysis, file: Path, ranges: Mapping[str, Range] | N
         definitions={name: INDICES[name] for name in analysis.indices},
         script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
-    try:
-        with written_whole(file) as partial:
-            partial.write_text(page, "utf-8", newline="\n")  # the script's hash holds for these line ends
-    except OSError as e:
-        raise UserError(f"{file} cannot be written ({e.strerror}): choose another folder with -o.") from e
+    with writing(file):
+        write_text(page, file)
 
 
 def template(name: str) -> jinja2.Template:

@@ -30,7 +30,7 @@ from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import TrainingImages
 from nnunet_cardiac.system import versions
-from nnunet_cardiac.texts import printable, reason, unforeseen
+from nnunet_cardiac.texts import LINES, printable, reason, unforeseen
 from nnunet_cardiac.training.memory import PlannedNetwork
 from nnunet_cardiac.training.trust import OURS, check_plans
 
@@ -150,7 +150,7 @@ class SavedModel:
     def card(self) -> str:
         """The model card, in Markdown, without characters that a terminal would obey."""
         text = (self.folder / CARD).read_text(encoding="utf-8", errors="replace")
-        return "".join(c for c in text if c.isprintable() or c in "\n\t")
+        return printable(text, LINES)
 
     def build_networks(self, stage: SavedStage) -> list[nn.Module]:
         """The networks of a stage with their weights, one for each fold. The trainer is not needed.
