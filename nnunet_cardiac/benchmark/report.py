@@ -1,16 +1,12 @@
 """The report on a benchmark: one page that needs nothing else, and its tables as CSV, Markdown and LaTeX."""
 
-import base64
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from nnunet_cardiac.benchmark import claim, tables
 from nnunet_cardiac.benchmark.contenders import BUILT_IN
@@ -22,6 +18,7 @@ from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
 from nnunet_cardiac.files import write_text, writing
+from nnunet_cardiac.pages import script, template
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import write_rows
 
@@ -99,14 +96,8 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _page(sections: list[Section], content: Content, problems: list[str]) -> str:
     results = content.results
-    loader = jinja2.PackageLoader("nnunet_cardiac.benchmark", ".")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    script = Path(__file__).with_name("report.js").read_text("utf-8")
     pictures, _ = content.pictures
-    return environment.get_template("report.html.j2").render(
+    return template("nnunet_cardiac.benchmark", "report.html.j2").render(
         sections=sections, results=results, settings=results.settings,
         problems=problems, today=date.today().isoformat(), steps=STEPS_PER_PIXEL, metrics_of=metrics_of,
         structure_colours=list(zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)),
@@ -114,7 +105,7 @@ def _page(sections: list[Section], content: Content, problems: list[str]) -> str
         command=_command(results), numbers={c.name: i for i, c in enumerate(results.contenders, 1)},
         n_cases=max(c.metrics["case"].nunique() for c in results.contenders),
         n_patients=max(c.patients.nunique() for c in results.contenders),
-        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **script(Path(__file__).with_name("report.js")),
     )  # fmt: skip
 
 

@@ -1,19 +1,13 @@
 """The report on a patient's cine: one page that needs nothing else."""
 
-import base64
-import hashlib
-import io
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
-from markupsafe import Markup
 from matplotlib.colors import to_hex
-from PIL import Image
 from skimage.measure import find_contours
 
 from nnunet_cardiac.cine.analysis import Analysis, Flag
@@ -22,6 +16,7 @@ from nnunet_cardiac.cine.reference_ranges import Range
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
 from nnunet_cardiac.evaluation.segments import SEGMENTS
 from nnunet_cardiac.files import write_text, writing
+from nnunet_cardiac.pages import data_uri, greys, script, template, webp
 from nnunet_cardiac.system import versions
 
 STYLES = {
@@ -64,26 +59,15 @@ def write_report(analysis: Analysis, file: Path, ranges: Mapping[str, Range] | N
         UserError: the file cannot be written
     """
     viewer, sheets = viewer_data(analysis)
-    script = Path(__file__).with_name("viewer.js").read_text("utf-8")
-    page = template("report.html.j2").render(
+    page = template("nnunet_cardiac.cine", "report.html.j2").render(
         analysis=analysis, cine=analysis.cine, today=date.today().isoformat(), patient=patient_line(analysis.cine),
         main=main_numbers(analysis), flags=flags(analysis), table=index_table(analysis, ranges or {}),
         bulls_eyes=bulls_eyes(analysis), viewer=viewer, sheets=sheets, versions=versions(),
         definitions={name: INDICES[name] for name in analysis.indices},
-        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **script(Path(__file__).with_name("viewer.js")),
     )  # fmt: skip
     with writing(file):
         write_text(page, file)
-
-
-def template(name: str) -> jinja2.Template:
-    """A page's template, of this folder."""
-    loader = jinja2.PackageLoader("nnunet_cardiac.cine", ".")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment.get_template(name)
 
 
 def patient_line(cine: Cine) -> str:
@@ -292,23 +276,15 @@ def image_sheets(voxels: np.ndarray, across: int) -> list[str]:
     """
     phases, slices, height, width = voxels.shape
     finite = np.nan_to_num(np.asarray(voxels, np.float32))
-    low, high = np.percentile(finite[:, :, ::2, ::2], (1, 99.5))
-    grey = np.round(np.clip((finite - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
     down = -(-phases // across)
     sheets = np.zeros((slices, down * across, height, width), np.uint8)
-    sheets[:, :phases] = grey.swapaxes(0, 1)
+    sheets[:, :phases] = greys(finite, finite[:, :, ::2, ::2]).swapaxes(0, 1)
     sheets = sheets.reshape(slices, down, across, height, width).swapaxes(2, 3)
     sheets = sheets.reshape(slices, down * height, across * width)
     middle = sheets[slices // 2]  # shows more than most others do
-    small = (quality for quality in QUALITIES if len(_webp(middle, quality)) * slices <= MOST_IMAGE_BYTES)
+    small = (quality for quality in QUALITIES if len(webp(middle, quality)) * slices <= MOST_IMAGE_BYTES)
     quality = next(small, QUALITIES[-1])
-    return ["data:image/webp;base64," + base64.b64encode(_webp(sheet, quality)).decode() for sheet in sheets]
-
-
-def _webp(image: np.ndarray, quality: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "webp", quality=quality)
-    return file.getvalue()
+    return [data_uri(webp(sheet, quality), "webp") for sheet in sheets]
 
 
 def outlined(analysis: Analysis, labels: np.ndarray, role: str) -> np.ndarray:
