@@ -276,11 +276,8 @@ def sizes_table(planner: str, configurations: Mapping[str, str]) -> str:
         c = manager.get_configuration(name)
         channels = 1 if c.previous_stage_name is None else 4
         network = PlannedNetwork.of(c).build(channels, 4).eval()
-        size = c.patch_size
-        if network.crop is not None:
-            network.crop.finds_hearts, size = False, network.crop.crop_size
-        if network.resize is not None:
-            network.resize.finds_images, size = False, network.resize.size
+        network.look_nowhere()
+        size = network.crop.crop_size if network.crop else network.resize.size if network.resize else c.patch_size
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, channels, *c.patch_size))
         parameters = sum(p.numel() for p in network.parameters()) / 1e6

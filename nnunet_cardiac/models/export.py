@@ -21,7 +21,6 @@ from nnunet_cardiac.models.saved_model import (
     PLANS,
     SavedModel,
     SavedStage,
-    build_network,
     check_name,
     own_tensors,
     write_description,
@@ -29,6 +28,7 @@ from nnunet_cardiac.models.saved_model import (
 from nnunet_cardiac.models.store import pack
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.system import versions
+from nnunet_cardiac.training.memory import build_network
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
 
@@ -96,7 +96,7 @@ def _export_stage(
         checkpoint = load_checkpoint(stage.fold_folder(fold) / CHECKPOINT)
         axes.append(checkpoint.get("inference_allowed_mirroring_axes"))
         file = f"{stage.configuration}/fold_{fold}.safetensors"
-        network = build_network(plans, dataset_json, stage.configuration)
+        network = build_network(PlansManager(plans), dataset_json, stage.configuration)
         try:
             network.load_state_dict(checkpoint["network_weights"])
         except (RuntimeError, AttributeError, TypeError) as e:
