@@ -245,7 +245,7 @@ def _describe(
     _write_text(dataset / "dataset.json", json.dumps(dataset_json, indent=2))
 
 
-def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> list[dict[str, list[str]]]:
+def patient_splits(cases: Sequence[Case], n_folds: int) -> list[dict[str, list[str]]]:
     """nnU-Net's ``splits_final``: folds over patients, stratified by group and vendor.
 
     Raises:
@@ -260,7 +260,7 @@ def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> li
         strata[:] = ""  # StratifiedKFold wants at least one stratum that can be in every fold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of strata smaller than that; they are spread as far as they go
-        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(names, strata))
+        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=12345).split(names, strata))
     return [
         {
             "train": sorted(case.case for case in cases if case.patient in names[train]),
