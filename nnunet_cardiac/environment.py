@@ -1,6 +1,6 @@
-"""Where things are: nnU-Net's folders, data sets, plans, trained models, and the trainers of this project.
+"""What nnU-Net works in: its folders, data sets, plans and folds, and the trainers of this project.
 
-Every function answers bad input with one sentence, before nnU-Net meets it.
+Bad input is answered with one sentence, before nnU-Net meets it.
 """
 
 import os

@@ -1,8 +1,8 @@
 """The jobs of a benchmark: ``python -m nnunet_cardiac.benchmark.jobs JOB ...`` in the benchmark's folder.
 
 A job does nothing that is done already, and writes its record last. When it fails, the reason is left for the report.
-``JOB`` is ``plan``, ``train``, ``evaluate`` or ``cost``, as the workflow starts them, or ``ready``: the worker, which
-does every job that takes no training, one after the other in one process.
+``JOB`` is ``plan``, ``tune``, ``train``, ``evaluate``, ``cost`` or ``test``, as the workflow starts them, or ``ready``:
+the worker, which does every job that takes no training, one after the other in one process.
 """
 
 import argparse
