@@ -26,7 +26,7 @@ from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import meant, plain, read_rows, unforeseen
+from nnunet_cardiac.texts import plain, read_cases, unforeseen
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
@@ -407,11 +407,6 @@ def _cases_csv(cases: Sequence[Case]) -> str:
     table.writerow(("case", "patient", "phase", "group", "vendor", "source", "split"))
     table.writerows(map(plain, row) for row in rows)
     return text.getvalue()
-
-
-def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
-    """The rows of a converted data set's ``cases.csv``, with names as files have them."""
-    return [{key: meant(value) for key, value in row.items()} for row in read_rows(dataset / name)]
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -80,6 +80,11 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     return [{printable(key): printable(value) for key, value in row.items() if key is not None} for row in rows]
 
 
+def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
+    """The rows of a converted data set's ``cases.csv``, with names as files have them."""
+    return [{key: meant(value) for key, value in row.items()} for row in read_rows(dataset / name)]
+
+
 def write_rows(file: Path, table: pd.DataFrame, **options: Any) -> None:
     """Writes a whole table as CSV that a spreadsheet shows as it is: a cell that would be a formula gets an apostrophe.
 
