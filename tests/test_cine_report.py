@@ -17,9 +17,10 @@ from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from nnunet_cardiac.cine import report
 from nnunet_cardiac.cine.analysis import Analysis, Flag
-from nnunet_cardiac.cine.cine import Cine, Patient
+from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.reference_ranges import Range
-from nnunet_cardiac.cine.report import as_seen, contours, heart_box, number, viewer_data, write_report
+from nnunet_cardiac.cine.report import as_seen, contours, number, shown_box, viewer_data, write_report
+from nnunet_cardiac.dicom import Patient
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, cine_indices
 from nnunet_cardiac.evaluation.segmentation import Structures
@@ -233,7 +234,7 @@ def filled(polygons: list[list[int]], shape: tuple[int, int]) -> np.ndarray:
 def test_contours_give_the_labels_again(analysis):
     data, _ = viewer_data(analysis)
     _, labels, spacing = as_seen(analysis)
-    rows, columns = heart_box(labels, spacing)
+    rows, columns = shown_box(labels, spacing)
     labels = labels[..., rows, columns]
     around = {"LV": (3,), "RV": (1,), "MYO": (2, 3)}
     compared = 0

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_cardiac.benchmark import claim, tables
+from nnunet_cardiac.benchmark import claim
 from nnunet_cardiac.benchmark.contenders import BUILT_IN
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import STEPS_PER_PIXEL, CasePicture, metrics_of
 from nnunet_cardiac.benchmark.results import Results, load
 from nnunet_cardiac.benchmark.sections import SECTIONS, Content, Section, Table
-from nnunet_cardiac.benchmark.settings import POSTPROCESSED, SNAPSHOTS, TEST_SET
+from nnunet_cardiac.benchmark.settings import DICE_MARGIN, POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
 from nnunet_cardiac.files import write_text, writing
@@ -35,7 +35,7 @@ class Report:
 
 
 def write_report(
-    benchmark: Path, output: Path | None = None, baseline: str | None = None, margin: float = tables.DICE_MARGIN
+    benchmark: Path, output: Path | None = None, baseline: str | None = None, margin: float = DICE_MARGIN
 ) -> Report:
     """Writes the report on whatever a benchmark has finished.
 

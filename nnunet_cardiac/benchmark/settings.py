@@ -14,6 +14,8 @@ TEST_SET, CORRUPTED, POSTPROCESSED, SNAPSHOTS = "imagesTs", "corrupted", "postpr
 CORRUPTIONS = ("noise", "bias_field", "ghosting", "low_resolution", "missing_slices")
 SEVERITIES = 3
 """Graded steps of each, see ``nnunet_cardiac.benchmark.corruptions``."""
+DICE_MARGIN = 0.01
+"""A choice: less than a hundredth is not what anybody would change a method for."""
 
 
 @dataclass(frozen=True)

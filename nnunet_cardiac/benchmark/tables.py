@@ -7,7 +7,7 @@ import pandas as pd
 
 from nnunet_cardiac.architectures.architecture import PublishedFigures
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy, trained_with
-from nnunet_cardiac.benchmark.settings import SNAPSHOTS
+from nnunet_cardiac.benchmark.settings import DICE_MARGIN, SNAPSHOTS
 from nnunet_cardiac.evaluation.evaluate import STATES, subsets
 from nnunet_cardiac.evaluation.figures import TITLES
 from nnunet_cardiac.evaluation.repeatability import VARIATIONS
@@ -19,8 +19,6 @@ from nnunet_cardiac.evaluation.statistics import (
     variance_components,
 )
 
-DICE_MARGIN = 0.01
-"""A choice: less than a hundredth is not what anybody would change a method for."""
 TESTED = ("dice", "hausdorff95_mm")
 ANATOMY = ("implausible_slices", "slices")
 PHASES = ("ED", "ES")

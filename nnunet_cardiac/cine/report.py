@@ -200,7 +200,7 @@ def _segment(i: int, value: float, unit: str, low: float, high: float) -> dict[s
 def viewer_data(analysis: Analysis) -> tuple[dict[str, Any], list[str]]:
     """All that ``viewer.js`` draws: data ready for JSON, and the sheets of ``image_sheets``."""
     voxels, labels, (dy, dx) = as_seen(analysis)
-    rows, columns = heart_box(labels, (dy, dx))
+    rows, columns = shown_box(labels, (dy, dx))
     voxels, labels = voxels[..., rows, columns], labels[..., rows, columns]
     phases, slices, height, width = labels.shape
     structures = [role for role in STYLES if role in analysis.structures.roles]
@@ -258,7 +258,7 @@ def as_seen(analysis: Analysis) -> tuple[np.ndarray, np.ndarray, tuple[float, fl
     return voxels[turned], labels[turned], (dy, dx)
 
 
-def heart_box(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
+def shown_box(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
     """Rows and columns that hold the heart of all phases and slices and ``MARGIN`` around it; all if there is none."""
     box = []
     for axis, size in zip((2, 3), spacing, strict=True):

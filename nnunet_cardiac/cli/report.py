@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from nnunet_cardiac.benchmark.settings import DICE_MARGIN
 from nnunet_cardiac.cli.options import above_0, add_command, print_problems
 from nnunet_cardiac.lock import locked
 
@@ -42,8 +43,8 @@ def run(options: argparse.Namespace) -> bool:
 def add_margin_option(p) -> None:
     """``--margin``"""
     p.add_argument(
-        "--margin", type=above_0, default=0.01, metavar="DICE",
-        help="difference of Dice that means nothing, for the tests of equivalence, default 0.01",
+        "--margin", type=above_0, default=DICE_MARGIN, metavar="DICE",
+        help=f"difference of Dice that means nothing, for the tests of equivalence, default {DICE_MARGIN}",
     )  # fmt: skip
 
 

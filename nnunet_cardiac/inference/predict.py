@@ -23,7 +23,7 @@ from nnunet_cardiac.environment import check_trainer, silence
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.evaluation.segmentation import FILE_ENDINGS, Structures
 from nnunet_cardiac.files import remove_partial, write_json, written_whole
-from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
+from nnunet_cardiac.inference.clean_up import cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.inference.unusual import slices_along, unusual_image, unusual_segmentation
 from nnunet_cardiac.model import CHECKPOINT, Model, chosen_folds, previous_stages, trained_folder

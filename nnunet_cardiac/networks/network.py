@@ -83,7 +83,7 @@ class Network(nn.Module):
             )
 
     def look_nowhere(self) -> None:
-        """For counting what it takes, where no values tell where the heart is: crops in the middle, shows whole images."""
+        """For counting what it takes, where no values tell where the heart is: it crops in the middle, or not."""
         if self.crop is not None:
             self.crop.finds_hearts = False
         if self.resize is not None:
