@@ -21,12 +21,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import remove_partial, written_whole
+from nnunet_cardiac.files import DISK_FULL, remove_partial, write_text, writing, written_whole
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.nifti import read_nifti
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import meant, plain, read_rows, unforeseen
+from nnunet_cardiac.texts import plain, read_cases, unforeseen
 
 PLAUSIBLE_SPACING = (0.3, 25.0)
 """mm; outside this range a warning is given."""
@@ -128,11 +128,9 @@ def write_dataset(
     cases = _without_duplicates(cases, result.problems)
     patient_splits([case for case in cases if case.split == "train"], n_folds)  # fails, if at all, before the work
     with locked(result.folder, "choose another ID with -d"):
-        try:
+        with writing(result.folder, "check nnUNet_raw."):
             for part in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
                 (result.folder / part).mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise UserError(f"{result.folder} cannot be written ({e.strerror}): check nnUNet_raw.") from e
 
         done: list[Case] = []
         volumes: dict[Case, np.ndarray] = {}
@@ -247,7 +245,7 @@ def _describe(
     _write_text(dataset / "dataset.json", json.dumps(dataset_json, indent=2))
 
 
-def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> list[dict[str, list[str]]]:
+def patient_splits(cases: Sequence[Case], n_folds: int) -> list[dict[str, list[str]]]:
     """nnU-Net's ``splits_final``: folds over patients, stratified by group and vendor.
 
     Raises:
@@ -262,7 +260,7 @@ def patient_splits(cases: Sequence[Case], n_folds: int, seed: int = 12345) -> li
         strata[:] = ""  # StratifiedKFold wants at least one stratum that can be in every fold
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of strata smaller than that; they are spread as far as they go
-        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(names, strata))
+        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=12345).split(names, strata))
     return [
         {
             "train": sorted(case.case for case in cases if case.patient in names[train]),
@@ -364,14 +362,13 @@ def _convert_case(
         segmentation = values[volume.segmentation.astype(np.uint8)]
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
         mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
-    try:
+    with writing(label_file, DISK_FULL):
         if volume.segmentation is None:
             label_file.unlink(missing_ok=True)
-        with ExitStack() as both:  # image and label come into place together, last the image, which tells of both
-            for target, nifti in written.items():
-                nib.save(nifti, both.enter_context(written_whole(target)))
-    except OSError as e:
-        raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
+    with ExitStack() as both:  # image and label come into place together, last the image, which tells of both
+        for target, nifti in written.items():
+            both.enter_context(writing(target, DISK_FULL))
+            nib.save(nifti, both.enter_context(written_whole(target)))
     return True, remarks, volume.repairs, mm3
 
 
@@ -412,14 +409,8 @@ def _cases_csv(cases: Sequence[Case]) -> str:
     return text.getvalue()
 
 
-def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
-    """The rows of a converted data set's ``cases.csv``, with names as files have them."""
-    return [{key: meant(value) for key, value in row.items()} for row in read_rows(dataset / name)]
-
-
 def _write_text(path: Path, text: str) -> None:
     """Replaces ``path`` in one step, and only if its text changes."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(text, path)

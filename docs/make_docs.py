@@ -13,12 +13,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_cardiac.architectures import ARCHITECTURES, contenders, costed
+from nnunet_cardiac.environment import silence
+from nnunet_cardiac.model import CHECKPOINT
 
 ROOT = Path(__file__).parents[1]
 MEMORY_TARGETS = (8, 11, 24)
@@ -143,7 +144,7 @@ def collected_curves(results: Path) -> dict:
     for title, model in {"nnU-Net's, on its U-Net": BASELINE, **CURVES}.items():
         checkpoint = results / model[0] / "__".join(model[1:]) / "fold_0" / "checkpoint_latest.pth"
         if not checkpoint.is_file():
-            checkpoint = checkpoint.with_name("checkpoint_final.pth")
+            checkpoint = checkpoint.with_name(CHECKPOINT)
         curve = before.get(title, {})
         if checkpoint.is_file():
             logging = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
@@ -227,7 +228,7 @@ def plan(planner: str, **options) -> dict:
     """Plans of a planner of ours for ACDC."""
     from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, find_planner
 
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), augmentation_workers():
+    with silence(), augmentation_workers():
         return find_planner(planner)("Dataset027_ACDC", **options).plan_experiment()
 
 
@@ -275,11 +276,8 @@ def sizes_table(planner: str, configurations: Mapping[str, str]) -> str:
         c = manager.get_configuration(name)
         channels = 1 if c.previous_stage_name is None else 4
         network = PlannedNetwork.of(c).build(channels, 4).eval()
-        size = c.patch_size
-        if network.crop is not None:
-            network.crop.finds_hearts, size = False, network.crop.crop_size
-        if network.resize is not None:
-            network.resize.finds_images, size = False, network.resize.size
+        network.look_nowhere()
+        size = network.crop.crop_size if network.crop else network.resize.size if network.resize else c.patch_size
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, channels, *c.patch_size))
         parameters = sum(p.numel() for p in network.parameters()) / 1e6

@@ -1,4 +1,4 @@
-"""What every reader of DICOM files shares.
+"""What all that reads or writes DICOM files shares.
 
 Damaged objects make pydicom raise all kinds of exceptions, some of them only when an element is looked at. So callers
 catch ``Exception`` around everything that they do with one.
@@ -6,6 +6,7 @@ catch ``Exception`` around everything that they do with one.
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,46 @@ MOST_PIXELS = 200_000_000
 """Of an object with all its frames."""
 SIZES = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
 """Elements that tell how many pixels there are."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Facts about a patient that identify nobody; None where nothing tells them.
+
+    Args:
+        sex: "F" or "M"
+        age: years
+        height: m
+        weight: kg
+    """
+
+    sex: str | None = None
+    age: float | None = None
+    height: float | None = None
+    weight: float | None = None
+
+    @property
+    def body_surface(self) -> float | None:
+        """m^2, after Mosteller, N Engl J Med 317:1098, 1987."""
+        if self.height is None or self.weight is None:
+            return None
+        return float(np.sqrt(self.height * 100 * self.weight / 3600))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The DICOM image that a slice at a phase comes from.
+
+    Args:
+        file: where it is
+        sop_class, sop_instance: UIDs
+        frame: its number in a multi-frame object, from 1; None in a single-frame one
+    """
+
+    file: Path
+    sop_class: str
+    sop_instance: str
+    frame: int | None = None
 
 
 def read_dicom(file: Path, **options: Any) -> pydicom.FileDataset:

@@ -1,9 +1,11 @@
-"""Where things are: nnU-Net's folders, data sets, plans, trained models, and the trainers of this project.
+"""What nnU-Net works in: its folders, data sets, plans and folds, and the trainers of this project.
 
-Every function answers bad input with one sentence, before nnU-Net meets it.
+Bad input is answered with one sentence, before nnU-Net meets it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import nnunet_cardiac.trainers
@@ -93,6 +95,11 @@ def code_is_allowed() -> bool:
     return os.environ.get(ALLOW_CODE, "0") not in ("", "0")
 
 
+def preprocessed_splits(dataset: str) -> list[dict[str, list[str]]]:
+    """The folds that a preprocessed data set is trained by; see ``read_splits``."""
+    return read_splits(folder("nnUNet_preprocessed") / dataset / "splits_final.json")
+
+
 def read_splits(file: Path) -> list[dict[str, list[str]]]:
     """nnU-Net's ``splits_final.json``: for each fold the cases to "train" and to validate ("val") on.
 
@@ -109,19 +116,24 @@ def read_splits(file: Path) -> list[dict[str, list[str]]]:
     return splits
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing is printed to standard output, where nnU-Net prints plans, tables and all kinds of news."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
 def check_trainer(name: str) -> None:
     """Makes this project's trainers known to nnU-Net, and makes sure that one is called ``name``.
 
     Raises:
         UserError: there is none
     """
-    from contextlib import redirect_stdout
-
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     os.environ["nnUNet_extTrainer"] = ext_trainer()
     try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        with silence():
             recursive_find_trainer_class_by_name(name)
     except RuntimeError as e:
         ours = sorted(p.stem for p in Path(trainers_folder()).glob("nnUNetTrainer*.py"))

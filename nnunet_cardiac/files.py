@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nnunet_cardiac.errors import UserError
 
+DISK_FULL = "is the disk full?"
 PARTIAL = ".partial_"
 """How folders begin in which files are written before they are moved into place."""
 
@@ -30,10 +31,32 @@ def written_whole(file: Path) -> Iterator[Path]:
         os.replace(partial, file)
 
 
+@contextmanager
+def writing(target: Path, way_out: str = "choose another folder with -o.") -> Iterator[None]:
+    """Inside, an error of the operating system is one of the user's.
+
+    Args:
+        target: what is written
+        way_out: what to do about it
+
+    Raises:
+        UserError: ``target`` cannot be written
+    """
+    try:
+        yield
+    except OSError as e:
+        raise UserError(f"{target} cannot be written ({e.strerror or e}): {way_out}") from e
+
+
+def write_text(text: str, file: Path) -> None:
+    """Writes a whole file, in UTF-8; its line ends are the same on every system, as hashes of scripts in it want."""
+    with written_whole(file) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
 def write_json(content: object, file: Path) -> None:
     """Writes a whole file."""
-    with written_whole(file) as partial:
-        partial.write_text(json.dumps(content, indent=4), encoding="utf-8")
+    write_text(json.dumps(content, indent=4), file)
 
 
 def remove_partial(*folders: Path) -> None:

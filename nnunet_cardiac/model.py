@@ -1,6 +1,6 @@
 """A model and its stages: what ``-d``, ``-tr``, ``-p`` and ``-c`` name together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +9,10 @@ from nnunet_cardiac.errors import UserError
 
 SEPARATOR = "__"
 """Between trainer, plans and configuration in the name of nnU-Net's folder of a model."""
+
+
+CHECKPOINT = "checkpoint_final.pth"
+"""nnU-Net's file of the weights with which a training ends."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,25 @@ def trained_folder(model: Model) -> Path:
     return model.folder
 
 
-def trained_folds(folder: Path, checkpoint: str = "checkpoint_final.pth") -> list[int | str]:
+def trained_folds(folder: Path, checkpoint: str = CHECKPOINT) -> list[int | str]:
     """The folds in nnU-Net's folder of a model that have a checkpoint: the numbered ones, else ``all``."""
     numbered = sorted(int(file.parent.name.removeprefix("fold_")) for file in folder.glob(f"fold_[0-9]*/{checkpoint}"))
     return [*numbered] or ["all"] * (folder / "fold_all" / checkpoint).is_file()
+
+
+def chosen_folds(model: Model, folds: Sequence[int | str] | None, checkpoint: str = CHECKPOINT) -> list[int | str]:
+    """Those that are asked for, None for all that are there.
+
+    Raises:
+        UserError: the model, or one of them, was not trained
+    """
+    folder = trained_folder(model)
+    found = trained_folds(folder, checkpoint) if folds is None else list(folds)
+    if not found:
+        raise UserError(f"{folder} has no fold with a {checkpoint}: finish its training with nnunet_cardiac train.")
+    if missing := [str(fold) for fold in found if not (model.fold_folder(fold) / checkpoint).is_file()]:
+        raise UserError(
+            f"{folder} has no {checkpoint} for fold {', '.join(missing)}: train what is missing with nnunet_cardiac "
+            "train, or choose folds with -f."
+        )
+    return found

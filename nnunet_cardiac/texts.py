@@ -59,6 +59,14 @@ def read_json(file: Path, kind: type = dict) -> Any:
     return content
 
 
+def read_record(file: Path) -> dict:
+    """What this project's JSON file holds; nothing where it is missing or cannot be read."""
+    try:
+        return read_json(file)
+    except UserError:
+        return {}
+
+
 def read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV file by the names of its columns; what a short row lacks is empty, what does not print blank.
 
@@ -70,6 +78,11 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     except csv.Error as e:
         raise UserError(f"{file} cannot be read as a table ({reason(e)}): repair it.") from e
     return [{printable(key): printable(value) for key, value in row.items() if key is not None} for row in rows]
+
+
+def read_cases(dataset: Path, name: str = "cases.csv") -> list[dict[str, str]]:
+    """The rows of a converted data set's ``cases.csv``, with names as files have them."""
+    return [{key: meant(value) for key, value in row.items()} for row in read_rows(dataset / name)]
 
 
 def write_rows(file: Path, table: pd.DataFrame, **options: Any) -> None:

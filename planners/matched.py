@@ -117,10 +117,7 @@ def flops(
     with FakeTensorMode(), torch.no_grad():
         model = network.build(input_channels, output_channels).eval()
         if isinstance(model, Network):
-            if model.crop is not None:
-                model.crop.finds_hearts = False
-            if model.resize is not None:
-                model.resize.finds_images = False
+            model.look_nowhere()
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, input_channels, *size))
     return counter.get_total_flops()

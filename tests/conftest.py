@@ -19,6 +19,7 @@ from types import SimpleNamespace
 # cores, and could add up in another order from run to run
 os.environ.update(nnUNet_n_proc_DA="0", nnUNet_def_n_proc="1", nnUNet_compile="f", OMP_NUM_THREADS="1")
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_cardiac.architectures import ARCHITECTURES
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import ext_trainer
+from nnunet_cardiac.networks.heart_crop import heart_box
 from nnunet_cardiac.networks.topology import Topology
 from nnunet_cardiac.phantom.acdc import write_patients
 from nnunet_cardiac.planners import network_planner
@@ -201,6 +203,20 @@ def planned(dataset, nnunet_folders, once) -> Path:
 
     once(preprocessed, [DATASET], plan)
     return preprocessed / DATASET
+
+
+def heart_and_image_sizes(dataset: Path, scale_to: Sequence[float], first: int) -> tuple[np.ndarray, np.ndarray]:
+    """At a spacing, rows and columns of the box around the labels from ``first`` on, in each slice with them (N, 2),
+    and of the largest image."""
+    hearts, largest = [], np.zeros(2)
+    for file in sorted((dataset / "labelsTr").iterdir()):
+        image = nib.load(file)
+        scale = np.array(image.header.get_zooms())[1::-1] / scale_to  # of rows and columns, as SimpleITK has them
+        labels = np.asanyarray(image.dataobj).transpose(2, 1, 0)
+        largest = np.maximum(largest, np.round(np.array(labels.shape[1:]) * scale))
+        boxes = [heart_box(np.ascontiguousarray(heart)) for heart in labels >= first]
+        hearts += [[stop - start for start, stop in box] * scale for box in boxes if box]
+    return np.array(hearts), largest
 
 
 def run_nnunet(command: str, *arguments) -> None:

@@ -12,9 +12,10 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.dataset_conversion import acdc
-from nnunet_cardiac.dataset_conversion.conversion import Case, patient_splits, read_cases
+from nnunet_cardiac.dataset_conversion.conversion import Case, patient_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import PARTIAL
+from nnunet_cardiac.texts import read_cases
 
 DATASET = "Dataset027_ACDC"
 

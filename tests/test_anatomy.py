@@ -20,7 +20,7 @@ def plausible() -> np.ndarray:
 
 
 def count(*slices: np.ndarray) -> dict[str, int]:
-    volume = Segmentation(np.stack(slices), (10.0, 1.5, 1.5), (0, 0, 0), ())
+    volume = Segmentation(np.stack(slices), (10.0, 1.5, 1.5))
     return implausible_anatomy(volume, STRUCTURES)
 
 
@@ -60,7 +60,7 @@ def test_fault_is_counted(fault):
 
 def test_slices_lie_across_the_largest_spacing():
     labels, _ = FAULTS["a hole in the cavity"]
-    volume = Segmentation(np.stack([labels] * 3, axis=2), (1.5, 1.5, 10.0), (0, 0, 0), ())
+    volume = Segmentation(np.stack([labels] * 3, axis=2), (1.5, 1.5, 10.0))
     assert implausible_anatomy(volume, STRUCTURES)["LV_holes"] == 3
 
 
@@ -69,5 +69,5 @@ def test_other_structures_are_judged_by_what_is_known_of_them():
     structures = Structures({"scar": (RV,), "edema": (MYO,)})
     clean = {"scar_extra_components": 0, "scar_holes": 0, "edema_extra_components": 0, "edema_holes": 0}
     for labels, n_holes in ((plausible(), 0), (np.where(plausible() == LV, 0, plausible()), 1)):
-        counts = implausible_anatomy(Segmentation(labels[None], (1, 1, 1), (0, 0, 0), ()), structures)
+        counts = implausible_anatomy(Segmentation(labels[None], (1, 1, 1)), structures)
         assert counts == clean | {"edema_holes": n_holes, "implausible_slices": n_holes, "slices": 1}

@@ -371,7 +371,7 @@ def test_patients_of_a_further_test_are_measured_too(results, benchmark):
 def test_what_a_reader_must_know_is_told(results):
     def told(**changes) -> list[str]:
         changed = [
-            replace(c, circumstances=[record | changes.get(c.name, {}) for record in c.circumstances])
+            replace(c, trainings={key: cost | changes.get(c.name, {}) for key, cost in c.trainings.items()})
             for c in results.contenders
         ]
         return replace(results, contenders=changed).remarks
@@ -384,7 +384,7 @@ def test_what_a_reader_must_know_is_told(results):
     )
     assert told(dadu=fair, nnunet_2d={"is_own_rate": False, "initial_lr": 0.5})[0].endswith("rate of 0.5.")
     assert told()[0].startswith("In favour of dadu: the recipe keeps its best epoch")  # also where nothing tells
-    unknown = [replace(c, circumstances=[]) for c in results.contenders]
+    unknown = [replace(c, trainings={}) for c in results.contenders]
     assert "In favour of dadu" in replace(results, contenders=unknown).remarks[0]
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,10 @@ from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
 from nnunet_cardiac.cine import report
 from nnunet_cardiac.cine.analysis import Analysis, Flag
-from nnunet_cardiac.cine.cine import Cine, Patient
-from nnunet_cardiac.cine.report import as_seen, contours, heart_box, number, viewer_data, write_report
+from nnunet_cardiac.cine.cine import Cine
+from nnunet_cardiac.cine.reference_ranges import Range
+from nnunet_cardiac.cine.report import as_seen, contours, number, shown_box, viewer_data, write_report
+from nnunet_cardiac.dicom import Patient
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, cine_indices
 from nnunet_cardiac.evaluation.segmentation import Structures
@@ -135,15 +136,15 @@ def test_flagged_numbers_say_why(analysis, tmp_path):
 def test_a_number_outside_the_reference_range_is_told_in_words(analysis, tmp_path):
     analysis = replace(analysis, indices=analysis.indices | {"LV_EF_percent": 41.2, "LV_mass_g": 400.0})
     ranges = {
-        "LV_EF_percent": SimpleNamespace(low=57.0, high=81.0, source="Some <Study>"),
-        "LV_mass_g": SimpleNamespace(low=None, high=100.0, source="Some <Study>"),
-        "LV_SV_mL": SimpleNamespace(low=1.0, high=None, source="Another"),
+        "LV_EF_percent": Range(57.0, 81.0, "Some <Study>"),
+        "LV_mass_g": Range(50.0, 100.0, "Some <Study>"),
+        "LV_SV_mL": Range(1.0, 1000.0, "Another"),
     }
     page = page_of(analysis, tmp_path, ranges=ranges)
     text = words(page)
     assert "41 % below the range" in text and "57 to 81" in text
-    assert "400 g above the range" in text and "at most 100" in text
-    assert "at least 1" in text and text.count("the range") == 2
+    assert "400 g above the range" in text and "50 to 100" in text
+    assert "1 to 1000" in text and text.count("the range") == 2
     assert page.count("Some &lt;Study&gt;") == 1
 
 
@@ -151,7 +152,7 @@ def test_hostile_words_stay_words(analysis, tmp_path):
     evil = "</script><script>alert('1')</script>\"'><img src=x onerror=alert(1)>"
     hostile = replace(
         analysis, cine=replace(analysis.cine, origin=evil, remarks=(evil,)), flags=(Flag(evil, evil, (evil,), (1,)),),
-        model={evil: evil}, indices=analysis.indices | {evil: 1.0},
+        model={evil: evil},
     )  # fmt: skip
     page = page_of(hostile, tmp_path)
     before, after = Elements(page_of_nothing_evil(analysis, tmp_path)), Elements(page)
@@ -233,7 +234,7 @@ def filled(polygons: list[list[int]], shape: tuple[int, int]) -> np.ndarray:
 def test_contours_give_the_labels_again(analysis):
     data, _ = viewer_data(analysis)
     _, labels, spacing = as_seen(analysis)
-    rows, columns = heart_box(labels, spacing)
+    rows, columns = shown_box(labels, spacing)
     labels = labels[..., rows, columns]
     around = {"LV": (3,), "RV": (1,), "MYO": (2, 3)}
     compared = 0

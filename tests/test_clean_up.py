@@ -5,12 +5,12 @@ import pytest
 from test_anatomy import FAULTS, LV, MYO, RV, STRUCTURES, count, plausible
 
 from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.inference.clean_up import clean_up
+from nnunet_cardiac.inference.clean_up import cleaned_up
 
 
 def test_a_plausible_heart_stays_as_it_is():
     volume = np.stack([plausible()] * 3)
-    cleaned = clean_up(volume, STRUCTURES)
+    cleaned = cleaned_up(volume, STRUCTURES)
     np.testing.assert_array_equal(cleaned, volume)
     assert cleaned is not volume and cleaned.dtype == volume.dtype
 
@@ -20,17 +20,17 @@ def test_a_fault_goes_and_little_else_changes(fault):
     labels, _ = FAULTS[fault]
     volume = np.stack([plausible(), labels, plausible()])
     before = volume.copy()
-    cleaned = clean_up(volume, STRUCTURES)
+    cleaned = cleaned_up(volume, STRUCTURES)
     np.testing.assert_array_equal(volume, before)
     assert count(*cleaned)["implausible_slices"] == 0
     assert np.count_nonzero(cleaned != plausible()) <= np.count_nonzero(volume != plausible())
-    np.testing.assert_array_equal(clean_up(cleaned, STRUCTURES), cleaned)
+    np.testing.assert_array_equal(cleaned_up(cleaned, STRUCTURES), cleaned)
 
 
 def test_an_island_in_another_slice_is_no_part_of_the_heart():
     far = np.zeros_like(plausible())
     far[1:4, 45:48] = RV
-    cleaned = clean_up(np.stack([plausible(), np.zeros_like(far), far]), STRUCTURES)
+    cleaned = cleaned_up(np.stack([plausible(), np.zeros_like(far), far]), STRUCTURES)
     assert cleaned[0].any() and not cleaned[1:].any()
 
 
@@ -38,19 +38,19 @@ def test_the_wall_that_is_kept_is_the_one_around_the_cavity():
     """Although there is more of it elsewhere."""
     labels = plausible()
     labels[30:39, 28:49] = MYO
-    cleaned = clean_up(labels[None], STRUCTURES)[0]
+    cleaned = cleaned_up(labels[None], STRUCTURES)[0]
     np.testing.assert_array_equal(cleaned, plausible())
 
 
 def test_a_ring_without_a_cavity_has_one():
     labels = np.where(plausible() == LV, 0, plausible())
-    cleaned = clean_up(labels[None], STRUCTURES)[0]
+    cleaned = cleaned_up(labels[None], STRUCTURES)[0]
     np.testing.assert_array_equal(cleaned, plausible())
 
 
 def test_a_cavity_at_the_edge_of_the_image_gets_its_wall_there():
     labels = plausible()[:, 20:]
-    cleaned = clean_up(labels[None], STRUCTURES)[0]
+    cleaned = cleaned_up(labels[None], STRUCTURES)[0]
     assert count(labels)["LV_touches_background_slices"] and not count(cleaned)["implausible_slices"]
 
 
@@ -58,28 +58,29 @@ def test_slices_along_another_axis():
     labels = FAULTS["an open myocardium"][0]
     volume = np.stack([plausible(), labels])
     np.testing.assert_array_equal(
-        clean_up(np.moveaxis(volume, 0, 2), STRUCTURES, slice_axis=2), np.moveaxis(clean_up(volume, STRUCTURES), 0, 2)
+        cleaned_up(np.moveaxis(volume, 0, 2), STRUCTURES, slice_axis=2),
+        np.moveaxis(cleaned_up(volume, STRUCTURES), 0, 2),
     )
 
 
 def test_labels_that_no_name_explains_lose_their_islands_alone():
     labels, _ = FAULTS["two islands of the right ventricle"]
     structures = Structures({"1": (RV,), "2": (MYO,), "3": (LV,)})
-    np.testing.assert_array_equal(clean_up(labels[None], structures)[0], plausible())
+    np.testing.assert_array_equal(cleaned_up(labels[None], structures)[0], plausible())
     opened, _ = FAULTS["an open myocardium"]
-    np.testing.assert_array_equal(clean_up(opened[None], structures)[0], opened)
+    np.testing.assert_array_equal(cleaned_up(opened[None], structures)[0], opened)
 
 
 def test_regions_are_part_of_the_heart():
     """Labels that several regions share are not looked at one by one; the island goes all the same."""
     labels, _ = FAULTS["an island of the cavity"]
     structures = Structures({"heart": (RV, MYO, LV), "left": (MYO, LV)})
-    np.testing.assert_array_equal(clean_up(labels[None], structures)[0], plausible())
+    np.testing.assert_array_equal(cleaned_up(labels[None], structures)[0], plausible())
 
 
 def test_nothing_and_noise_end():
-    assert not clean_up(np.zeros((2, 9, 9), np.uint8), STRUCTURES).any()
+    assert not cleaned_up(np.zeros((2, 9, 9), np.uint8), STRUCTURES).any()
     noise = np.random.default_rng(0).integers(0, 4, (3, 40, 40), np.uint8)
-    cleaned = clean_up(noise, STRUCTURES)
+    cleaned = cleaned_up(noise, STRUCTURES)
     assert set(np.unique(cleaned)) <= {0, RV, MYO, LV}
     assert count(*cleaned)["implausible_slices"] < count(*noise)["implausible_slices"] == 3

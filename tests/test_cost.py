@@ -1,11 +1,16 @@
 """The command that measures every architecture beside nnU-Net's U-Nets."""
 
 import os
+from dataclasses import replace
 
 import pytest
-from conftest import DATASET
+import torch
+from conftest import DATASET, HALSR
 
 from nnunet_cardiac.cli import main
+from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
+from nnunet_cardiac.inference.predict import load_stages
+from nnunet_cardiac.model import Model
 
 
 def table(capsys) -> list[dict]:
@@ -46,3 +51,11 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(planned, nnunet_folders):
             main(["cost", *arguments, "-device", "cpu", "--steps", "1", "--cases", "0"])
         assert reason in str(error.value.code)
     other.rmdir()
+
+
+def test_cost_of_networks_that_want_other_sizes_than_their_strides_tell(trained_halsr_net):
+    stages = load_stages(Model(DATASET, *HALSR[3::2]), [0], "checkpoint_final.pth", torch.device("cpu"), True, 0.5)
+    example = example_slice(DATASET, stages[0], "patient001_ED")
+    example = replace(example, image=example.image[:, :-3, :-5], labels=example.labels[:-3, :-5])
+    box, inside = (flops_per_slice(stage, example) for stage in stages)
+    assert 0 < box < inside

@@ -1,19 +1,15 @@
 import json
 
-import nibabel as nib
 import numpy as np
 import pytest
 from batchgenerators.utilities.file_and_folder_operations import load_json
+from conftest import heart_and_image_sizes
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cardiac.networks import CroCNetRefiner, E2AUNet
-from nnunet_cardiac.networks.heart_crop import heart_box
 from nnunet_cardiac.planners.cascade_planner import CROP_MARGIN
 from nnunet_cardiac.planners.crocnet_planner import CroCNetPlanner
-from nnunet_cardiac.planners.plan_and_preprocess import our_planners
-from nnunet_cardiac.planners.shrink import shrink
-from nnunet_cardiac.planners.sizes import SIZES
 
 DATASET = "Dataset027_ACDC"
 STAGE_2 = {
@@ -80,19 +76,8 @@ def test_stage_2_has_half_the_width_of_stage_1(plans):
 def test_crop_holds_the_hearts_and_the_patch_the_largest_image(plans, dataset):
     configuration = PlansManager(plans).get_configuration("2d_cascade")
     crop_size = configuration.network_arch_init_kwargs["crop_size"]
-    scale_to = np.array(configuration.spacing)
-    held, largest = [], np.zeros(2)
-    for file in sorted((dataset / "labelsTr").iterdir()):
-        image = nib.load(file)
-        spacing = np.array(image.header.get_zooms())[1::-1]  # of rows and columns, as SimpleITK has them
-        labels = np.asanyarray(image.dataobj).transpose(2, 1, 0)
-        largest = np.maximum(largest, np.round(np.array(labels.shape[1:]) * spacing / scale_to))
-        for heart in labels > 0:
-            box = heart_box(np.ascontiguousarray(heart))
-            if box:
-                size = np.array([stop - start for start, stop in box]) * spacing / scale_to
-                held.append((size + 2 * CROP_MARGIN <= crop_size).all())
-    assert np.mean(held) >= 0.95
+    hearts, largest = heart_and_image_sizes(dataset, configuration.spacing, 1)
+    assert (hearts + 2 * CROP_MARGIN <= crop_size).all(1).mean() >= 0.95
     assert (np.array(configuration.patch_size) >= largest).all()
     divisor = np.prod(configuration.network_arch_init_kwargs["strides"], axis=0)
     assert not (np.array(crop_size) % divisor).any()
@@ -117,17 +102,3 @@ def test_hand_made_configurations_survive_planning_again(planned):
     CroCNetPlanner(DATASET, plans_name="nnUNetMinePlans").plan_experiment()
     assert PlansManager(load_json(str(file))).get_configuration("mine").batch_size == 3
     file.unlink()
-
-
-def test_shrunk_plans_build_and_run(plans, paper_plans):
-    for full in (plans, paper_plans):
-        small = shrink(json.loads(json.dumps(full)), SIZES["small"])
-        for name in ("2d", *STAGE_2):
-            kwargs = PlansManager(small).get_configuration(name).network_arch_init_kwargs
-            assert kwargs["n_stages"] <= 4 and len(kwargs["n_conv_per_stage_decoder"]) == kwargs["n_stages"] - 1
-            assert sum(p.numel() for p in network(small, name).parameters()) < 1e6
-        assert max(PlansManager(small).get_configuration("2d").patch_size) <= 128
-
-
-def test_our_planners_are_found():
-    assert our_planners()["CroCNetPlanner"] is CroCNetPlanner

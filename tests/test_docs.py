@@ -48,5 +48,11 @@ def test_links_lead_to_files_and_headings(page):
             assert heading in anchors, f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_is_wrapped(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S).splitlines()
+    assert [line for line in prose if len(line) > 120 and not line.lstrip().startswith("|")] == []
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120

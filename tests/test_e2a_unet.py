@@ -28,10 +28,3 @@ def test_flops_grow_linearly_with_pixels():
 
     # q*, a sum over features and the one vector that attends, does not grow with the image; all else does
     assert flops(128) / flops(64) == pytest.approx(4, rel=0.01)
-
-
-def test_wrong_lists_are_refused():
-    with pytest.raises(ValueError, match="features_per_stage"):
-        build(features_per_stage=[4, 8])
-    with pytest.raises(ValueError, match="first stride"):
-        build(strides=[[2, 2]] * 3)

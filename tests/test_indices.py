@@ -12,7 +12,7 @@ def segmentation(lv: int, rv: int, myocardium: int) -> Segmentation:
     """So many voxels of each, of 0.1 mL."""
     labels = np.zeros((3, 40, 40), np.uint8)
     labels.flat[: lv + rv + myocardium] = [3] * lv + [1] * rv + [2] * myocardium
-    return Segmentation(labels, (4.0, 5.0, 5.0), (0, 0, 0), tuple(np.eye(3).ravel()))
+    return Segmentation(labels, (4.0, 5.0, 5.0))
 
 
 ED, ES = segmentation(1000, 1200, 900), segmentation(400, 640, 920)

@@ -12,9 +12,9 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.dataset_conversion import lvquan19
-from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.phantom.lvquan19 import N_FRAMES, write_patients
+from nnunet_cardiac.texts import read_cases
 
 
 @pytest.fixture(scope="module")

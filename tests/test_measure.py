@@ -28,7 +28,7 @@ def heart(cavity: float, wall: float = 8, rv: int = 10) -> np.ndarray:
 
 
 def segmentation(labels: np.ndarray) -> Segmentation:
-    return Segmentation(labels, SPACING, (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    return Segmentation(labels, SPACING)
 
 
 def test_indices_of_a_heart_of_known_size():

@@ -11,9 +11,9 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.dataset_conversion import mnms2
-from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.phantom.mnms2 import write_subjects
+from nnunet_cardiac.texts import read_cases
 
 SUBJECTS = (1, 2, 160, 161, 201)
 

@@ -1,6 +1,7 @@
-"""nnU-Net's own commands on our plans and trainers, each once as the process that users start.
+"""nnU-Net's training and prediction on our plans and trainers, each once as the process that users start.
 
-What they do in detail is tested without processes: in test_predict.py, test_train.py and test_trainer.py.
+What they and nnU-Net's other commands do is tested without processes: in test_predict.py, test_train.py and
+test_trainer.py.
 """
 
 import json
@@ -17,7 +18,6 @@ from conftest import CASCADE, DATASET, predict_with_nnunet
 from nnunet_cardiac.environment import ext_trainer
 
 pytestmark = pytest.mark.slow
-STAGE_1, STAGE_2 = (f"{CASCADE[3]}__{CASCADE[5]}__{configuration}" for configuration in ("2d", "2d_cascade"))
 ONE_STEP = """
 from nnunet_cardiac.trainers.nnUNetTrainerCroCNet import nnUNetTrainerCroCNet
 
@@ -62,24 +62,3 @@ def test_predict(trained_crocnet, dataset, tmp_path):
     for file in files:
         one, other = (np.asanyarray(nib.load(f).dataobj) for f in (file, tmp_path / "here" / file.name))
         assert np.array_equal(one, other)
-
-
-def test_export_and_install(trained_crocnet, tmp_path):
-    names = ("-d", "27", "-f", "0", "1", "-c", "2d", "2d_cascade", "-tr", CASCADE[3], "-p", CASCADE[5])
-    start("nnUNetv2_export_model_to_zip", *names, "-o", tmp_path / "model.zip", "--not_strict")
-    results = tmp_path / "results"
-    results.mkdir()
-    start("nnUNetv2_install_pretrained_model_from_zip", tmp_path / "model.zip", nnUNet_results=str(results))
-    for stage in (STAGE_1, STAGE_2):
-        for fold in ("fold_0", "fold_1"):
-            file = Path(DATASET, stage, fold, "checkpoint_final.pth")
-            assert (results / file).read_bytes() == (trained_crocnet.parent / file).read_bytes()
-
-
-def test_find_best_configuration(trained_crocnet):
-    """Of one alone; test_predict.py compares several."""
-    names = ("-p", CASCADE[5], "-tr", CASCADE[3], "-c", "2d_cascade", "-f", "0", "1")
-    start("nnUNetv2_find_best_configuration", "27", *names, "--disable_ensembling", "-np", "1")
-    information = json.loads((trained_crocnet / "inference_information.json").read_text())
-    assert information["dataset_name_or_id"] in ("27", DATASET)
-    assert [model["configuration"] for model in information["considered_models"]] == ["2d_cascade"]

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -12,9 +11,8 @@ import torch
 from conftest import CASCADE, DADU, DATASET, HALSR, NNUNET, predict_with_nnunet, run_nnunet
 
 from nnunet_cardiac.cli import main
-from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.inference.predict import RECORD, find_cases, load_stages, predict
+from nnunet_cardiac.inference.predict import RECORD, find_cases, predict
 from nnunet_cardiac.model import Model
 
 STAGE_1 = tuple("2d" if argument == "2d_cascade" else argument for argument in CASCADE)
@@ -245,16 +243,6 @@ def test_the_best_of_our_configurations_is_found(trained_crocnet):
     information = json.loads((trained_crocnet / "inference_information.json").read_text())
     assert [model["configuration"] for model in information["considered_models"]] == ["2d", "2d_cascade"]
     assert 0 < len(information["best_model_or_ensemble"]["selected_model_or_models"]) <= 2
-
-
-def test_cost_of_networks_that_want_other_sizes_than_their_strides_tell(trained_halsr_net):
-    _, _, _, trainer, _, plans, _, configuration = HALSR
-    model = Model(DATASET, trainer, plans, configuration)
-    stages = load_stages(model, [0], "checkpoint_final.pth", torch.device("cpu"), True, 0.5)
-    example = example_slice(DATASET, stages[0], "patient001_ED")
-    example = replace(example, image=example.image[:, :-3, :-5], labels=example.labels[:-3, :-5])
-    box, inside = (flops_per_slice(stage, example) for stage in stages)
-    assert 0 < box < inside
 
 
 def test_odd_images_are_named_and_the_others_segmented(trained_nnunet, images, tmp_path):

@@ -45,7 +45,7 @@ def analysed(labels: np.ndarray, spacing=SPACING, disagreement: float | np.ndarr
     for role, curve in curves.items():
         volumes[f"{role}_smooth_mL"] = curve.smooth
     lead = leading_curve(curves)
-    ed, es = (Segmentation(labels[p], spacing, (0, 0, 0), tuple(np.eye(3).ravel())) for p in (lead.ed, lead.es))
+    ed, es = (Segmentation(labels[p], spacing) for p in (lead.ed, lead.es))
     rates = {v: (curves[v].peak_ejection_rate, curves[v].peak_filling_rate) for v in ("LV", "RV")}
     indices = cine_indices(ed, es, STRUCTURES, cine.heart_rate, 1.9, rates)
     return Analysis(cine, labels, STRUCTURES, volumes, lead.ed, lead.es, indices)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.inference.clean_up import clean_up
+from nnunet_cardiac.inference.clean_up import cleaned_up
 from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import Model, trained_folder
 from nnunet_cardiac.models.export import export, to_nnunet
@@ -96,7 +96,7 @@ def test_it_cleans_up_and_says_what_is_unusual(trained_crocnet, store, phantom_a
     np.testing.assert_array_equal(cleaned, asked)
     assert not np.array_equal(cleaned, raw), "a network that has learnt so little leaves something to be cleaned"
     structures = Structures.named(find_model("stage_1").dataset_json["labels"])
-    np.testing.assert_array_equal(cleaned, clean_up(raw, structures, slice_axis=2))
+    np.testing.assert_array_equal(cleaned, cleaned_up(raw, structures, slice_axis=2))
     assert find_model("stage_1").training_images == fingerprinted(trained_folder(stage_1)) is not None
 
 
@@ -362,7 +362,7 @@ def test_a_linked_folder_is_refused(folder, tmp_path):
 def test_a_card_cannot_command_a_terminal(folder):
     (folder / "card.md").write_bytes(b"# A card\n\x1b[2J\xff\tend")
     described(folder)
-    assert SavedModel.load(folder).card == "# A card\n[2J\ufffd\tend"
+    assert SavedModel.load(folder).card == "# A card\n [2J\ufffd\tend"
 
 
 def test_a_file_that_nobody_listed_is_refused(folder):

@@ -107,4 +107,4 @@ def test_every_kind_of_file_is_read(ending, tmp_path):
     [((9, 8, 1), (1.5, 1.5, 1), 2), ((9, 8, 4), (1.5, 1.5, 10), 2), ((4, 9, 8), (2, 2, 2), 0)],
 )
 def test_one_slice_lies_across_its_axis_however_thin_it_is(shape, spacing, axis):
-    assert Segmentation(np.zeros(shape, np.int16), spacing, (0, 0, 0), ()).slice_axis == axis
+    assert Segmentation(np.zeros(shape, np.int16), spacing).slice_axis == axis

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_cardiac.cine.cine import Patient, Source
 from nnunet_cardiac.cine.dicom import Frame
 from nnunet_cardiac.cine.read import _doubts
 from nnunet_cardiac.cine.study import find_short_axis
+from nnunet_cardiac.dicom import Patient, Source
 from nnunet_cardiac.errors import UserError
 
 ACROSS = np.array([[0.7, 0.65, -0.3], [-0.53, 0.2, -0.82]])

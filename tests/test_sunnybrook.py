@@ -15,10 +15,10 @@ from pydicom.uid import JPEGLosslessSV1
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.dataset_conversion import sunnybrook
-from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.dataset_conversion.sunnybrook import fill_polygon, polygon_area, read_contour
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.phantom.sunnybrook import N_FRAMES, write_dicom, write_patients
+from nnunet_cardiac.texts import read_cases
 
 PATIENTS = ("SC-HF-I-1", "SC-HF-NI-2", "SC-HYP-3", "SC-N-4")
 CONTOURS = "TrainingDataContours/{}/contours-manual/IRCCI-expert"

@@ -12,10 +12,10 @@ import pandas as pd
 
 from nnunet_cardiac.benchmark import tables
 from nnunet_cardiac.benchmark.settings import CORRUPTED, TEST_SET
-from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.environment import folder, read_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.system import versions
+from nnunet_cardiac.texts import read_cases
 
 if TYPE_CHECKING:
     from nnunet_cardiac.benchmark.sections import Content
@@ -182,7 +182,7 @@ def _detectable(tests: pd.DataFrame | None) -> str:
 def _of_models(content: Content) -> dict[int, str]:
     results = content.results
     settings = results.settings
-    costs = [cost for c in results.contenders for cost in c.circumstances]
+    costs = [cost for c in results.contenders for cost in c.trainings.values()]
     models = "; ".join(
         f"{c.name}: {c.contender.description or c.model.name} ({c.model.plans}, {c.model.configuration}"
         + (f", {c.cost['parameters'] / 1e6:.2f} million parameters)" if c.cost["parameters"] > 0 else ")")

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import write_text
 from nnunet_cardiac.lock import held, locked
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import read_json, read_text, unforeseen
@@ -153,7 +153,7 @@ class BenchmarkFolder:
 
     def fail(self, job: Job, reason: str) -> None:
         """Notes why a job failed, in one step."""
-        write_text(reason, self.failed(job))
+        _write(reason, self.failed(job))
 
     def failure(self, job: Job) -> str | None:
         """Why a job failed; None for one that did not."""
@@ -295,12 +295,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
-def _write(content: dict, file: Path) -> None:
-    write_text(json.dumps(content, indent=2), file)
-
-
-def write_text(text: str, file: Path) -> None:
+def _write(content: dict | str, file: Path) -> None:
     """In one step."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(file) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(content if isinstance(content, str) else json.dumps(content, indent=2), file)

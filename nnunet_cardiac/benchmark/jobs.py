@@ -1,12 +1,11 @@
 """The jobs of a benchmark: ``python -m nnunet_cardiac.benchmark.jobs JOB ...`` in the benchmark's folder.
 
 A job does nothing that is done already, and writes its record last. When it fails, the reason is left for the report.
-``JOB`` is ``plan``, ``train``, ``evaluate`` or ``cost``, as the workflow starts them, or ``ready``: the worker, which
-does every job that takes no training, one after the other in one process.
+``JOB`` is ``plan``, ``tune``, ``train``, ``evaluate``, ``cost`` or ``test``, as the workflow starts them, or ``ready``:
+the worker, which does every job that takes no training, one after the other in one process.
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -18,14 +17,15 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nnunet_cardiac.architectures.architecture import Contender
-from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job, write_text
+from nnunet_cardiac.benchmark.folder import KINDS, BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.gpus import own_gpu, visible_gpus
 from nnunet_cardiac.benchmark.schedule import Schedule, first_seed
 from nnunet_cardiac.benchmark.settings import Settings
-from nnunet_cardiac.environment import check_trainer, folder, load_plans, read_splits
+from nnunet_cardiac.environment import check_trainer, folder, load_plans, preprocessed_splits
 from nnunet_cardiac.errors import UserError, sentence
+from nnunet_cardiac.files import write_json
 from nnunet_cardiac.lock import waiting
-from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.model import CHECKPOINT, Model, previous_stages
 from nnunet_cardiac.processes import Stopped, kill_children, stopped_by_signals
 from nnunet_cardiac.system import omp_threads
 from nnunet_cardiac.texts import read_json, write_rows
@@ -84,7 +84,7 @@ def _copy_plans(dataset: str, original: str, copy: str) -> dict:
     """Plans under another name: of the same preprocessed images, and for models of their own."""
     place = folder("nnUNet_preprocessed") / dataset
     plans = read_json(place / f"{original}.json") | {"plans_name": copy}
-    write_text(json.dumps(plans, indent=4), place / f"{copy}.json")
+    write_json(plans, place / f"{copy}.json")
     return {"copy_of": original}
 
 
@@ -98,7 +98,7 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
     load_plans(model.dataset, model.plans, model.configuration)
     check_trainer(model.trainer)
     place = benchmark.search(model, fold)
-    cases = read_splits(folder("nnUNet_preprocessed") / settings.dataset / "splits_final.json")[fold]["train"]
+    cases = preprocessed_splits(settings.dataset)[fold]["train"]
     dice = search_learning_rate(
         model, fold, inner_split(settings.dataset, cases), settings.lr_factors, settings.search_steps, place,
         settings.training_options(model.plans),
@@ -134,7 +134,7 @@ def train(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         raise UserError(
             f"{place} was trained with a budget of {cost.get('budget')} steps, not {settings.budget}: move it away."
         )
-    return {"cost": cost, "curve": _learning_curve(place / "checkpoint_final.pth")}
+    return {"cost": cost, "curve": _learning_curve(place / CHECKPOINT)}
 
 
 def _learning_curve(checkpoint: Path) -> dict[str, list[float]]:
@@ -150,7 +150,7 @@ def evaluate(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
 
     model, fold = job.model_and_fold(settings.dataset)
     raw, preprocessed = (folder(f"nnUNet_{name}") / settings.dataset for name in ("raw", "preprocessed"))
-    cases = read_splits(preprocessed / "splits_final.json")[fold]["val"]
+    cases = preprocessed_splits(settings.dataset)[fold]["val"]
     predictions = benchmark.fold_folder(settings, model, fold) / "validation"
     truth, output = preprocessed / "gt_segmentations", benchmark.evaluation(model, fold)
     problems = evaluate_cases(predictions, truth, raw / "dataset.json", output, cases)
@@ -264,9 +264,7 @@ def takes_training(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> 
     except UserError:
         return False
     place = benchmark.fold_folder(settings, model, fold)
-    return job.kind == "tune" or not all(
-        (place / file).is_file() for file in ("checkpoint_final.pth", "validation/summary.json")
-    )
+    return job.kind == "tune" or not all((place / file).is_file() for file in (CHECKPOINT, "validation/summary.json"))
 
 
 @contextmanager

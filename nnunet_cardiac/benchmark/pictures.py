@@ -17,6 +17,7 @@ from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures, read_segmentation
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.pages import data_uri, greys, webp
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import unforeseen
 
@@ -184,14 +185,7 @@ def _window(anything: np.ndarray) -> tuple[slice, slice]:
 
 def _images(voxels: np.ndarray) -> list[str]:
     """Slices (Z, Y, X) as data URIs, all with the same greys."""
-    low, high = np.percentile(voxels, (1, 99.5))
-    grey = np.round(np.clip((voxels - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
-    uris = []
-    for image in grey:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "webp", quality=80)
-        uris.append("data:image/webp;base64," + base64.b64encode(file.getvalue()).decode())
-    return uris
+    return [data_uri(webp(image, 80), "webp") for image in greys(voxels, voxels)]
 
 
 def outline(mask: np.ndarray) -> str:

@@ -14,14 +14,14 @@ import SimpleITK as sitk
 from nnunet_cardiac.benchmark.corruptions import corrupt
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SEVERITIES, SNAPSHOTS, TEST_SET, Settings
-from nnunet_cardiac.environment import folder, read_splits
+from nnunet_cardiac.environment import folder, preprocessed_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.evaluation.measure import measure, write_measurement
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.files import link
 from nnunet_cardiac.inference.predict import predict
-from nnunet_cardiac.model import Model
+from nnunet_cardiac.model import CHECKPOINT, Model
 from nnunet_cardiac.texts import read_json, write_rows
 from nnunet_cardiac.training.train import SNAPSHOT_SHARES, snapshot_file
 
@@ -40,7 +40,7 @@ def test(benchmark: BenchmarkFolder, settings: Settings, model: Model, where: st
     Raises:
         UserError: what is to be tested on is not there
     """
-    trained = [benchmark.fold_folder(settings, model, fold) / "checkpoint_final.pth" for fold in settings.folds]
+    trained = [benchmark.fold_folder(settings, model, fold) / CHECKPOINT for fold in settings.folds]
     place = benchmark.predictions(model, where)
     newest = max(file.stat().st_mtime for file in trained)
     if any(file.lstat().st_mtime < newest for file in place.rglob("*")):  # of networks that were trained anew since
@@ -136,8 +136,7 @@ def matching_labels(mine: Structures, theirs: Structures) -> dict[str, str]:
 
 
 def _held_out(settings: Settings, fold: int) -> list[str]:
-    splits = folder("nnUNet_preprocessed") / settings.dataset / "splits_final.json"
-    return read_splits(splits)[fold]["val"]
+    return preprocessed_splits(settings.dataset)[fold]["val"]
 
 
 def _images(settings: Settings, cases: Sequence[str], place: Path) -> Path:

@@ -1,16 +1,12 @@
 """The report on a benchmark: one page that needs nothing else, and its tables as CSV, Markdown and LaTeX."""
 
-import base64
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from nnunet_cardiac.benchmark import claim
 from nnunet_cardiac.benchmark.contenders import BUILT_IN
@@ -21,7 +17,8 @@ from nnunet_cardiac.benchmark.sections import SECTIONS, Content, Section, Table
 from nnunet_cardiac.benchmark.settings import DICE_MARGIN, POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import write_text, writing
+from nnunet_cardiac.pages import script, template
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import write_rows
 
@@ -61,7 +58,7 @@ def write_report(
     problems = list(results.problems)
     if baseline not in {c.name for c in results.contenders}:
         problems.append(f"The baseline {baseline} has no finished fold: nothing is tested against it.")
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         with own_style(), progress(total=3 + len(results.contenders), desc="Drawing", unit="figure") as bar:
             margin = margin or results.settings.margin or DICE_MARGIN
@@ -70,10 +67,7 @@ def write_report(
         written = {table.name: table for section in sections for table in section.tables()}
         _write_tables(written.values(), content, output)
         page = output / "index.html"
-        with written_whole(page) as partial:  # the script's hash holds for these line ends
-            partial.write_text(_page(sections, content, problems), "utf-8", newline="\n")
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
+        write_text(_page(sections, content, problems), page)
     return Report(page, written["summary"].data.to_string(index=False), problems)
 
 
@@ -103,22 +97,16 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _page(sections: list[Section], content: Content, problems: list[str]) -> str:
     results = content.results
-    loader = jinja2.PackageLoader("nnunet_cardiac.benchmark", ".")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    script = Path(__file__).with_name("report.js").read_text("utf-8")
     pictures, _ = content.pictures
-    return environment.get_template("report.html.j2").render(
-        sections=sections, results=results, settings=results.settings, baseline=content.baseline_name,
+    return template("nnunet_cardiac.benchmark", "report.html.j2").render(
+        sections=sections, results=results, settings=results.settings,
         problems=problems, today=date.today().isoformat(), steps=STEPS_PER_PIXEL, metrics_of=metrics_of,
         structure_colours=list(zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)),
         viewer=viewer_data(pictures, results), long_tables=long_tables(sections), circumstances=_circumstances(results),
         command=_command(results), numbers={c.name: i for i, c in enumerate(results.contenders, 1)},
         n_cases=max(c.metrics["case"].nunique() for c in results.contenders),
         n_patients=max(c.patients.nunique() for c in results.contenders),
-        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **script(Path(__file__).with_name("report.js")),
     )  # fmt: skip
 
 
@@ -152,7 +140,7 @@ def long_tables(sections: list[Section]) -> dict:
 
 def _circumstances(results: Results) -> dict[str, str]:
     """Hardware, versions and seeds of all trainings, each in one line."""
-    recorded = [c for contender in results.contenders for c in contender.circumstances]
+    recorded = [c for contender in results.contenders for c in contender.trainings.values()]
 
     def distinct(values: Iterable) -> str:
         return "; ".join(dict.fromkeys(map(str, values))) or "not recorded"
@@ -161,7 +149,6 @@ def _circumstances(results: Results) -> dict[str, str]:
         "hardware": distinct(c["hardware"] for c in recorded),
         "seed": distinct(c["seed"] for c in recorded),
         "versions": distinct(", ".join(f"{k} {v}" for k, v in c["versions"].items()) for c in recorded),
-        "memory": distinct(c["peak_memory_of"] for c in recorded),
     }
 
 

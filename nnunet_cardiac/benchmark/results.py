@@ -45,11 +45,10 @@ class ContenderResults:
         measurement: clinical indices, where there are ventricles and phases; of the first seed
         cost: see ``cost_table``
         curves: by fold and seed: ``steps`` and the online Dice of each epoch, of the last stage
-        circumstances: hardware, versions, seed, of every training
         crop: see ``evaluate_crop``, of the first seed; None for a model without one
         searches: by stage and fold, the record of the search for a learning rate
         stages: the models that lead to it, and itself
-        trainings: the cost of every training of every stage, by the training's name
+        trainings: by its name, the cost, hardware, versions and seed of every training of every stage
     """
 
     contender: Contender
@@ -60,7 +59,6 @@ class ContenderResults:
     measurement: Measurement | None
     cost: dict[str, float]
     curves: dict[tuple[int, int], dict[str, list[float]]]
-    circumstances: list[dict] = field(default_factory=list)
     crop: pd.DataFrame | None = None
     searches: dict[tuple[str, int], dict] = field(default_factory=dict)
     stages: list[Model] = field(default_factory=list)
@@ -106,7 +104,7 @@ class Results:
             f"{c.name} was found trained, with {_length(r)} and an initial learning rate of {r['initial_lr']:g}"
             f"{', in bfloat16' if r.get('bfloat16') else ''}."
             for c in self.contenders
-            for r in c.circumstances
+            for r in c.trainings.values()
             if (r["budget"] or 0) != (self.settings.budget or 0)
             or r.get("bfloat16", False) != self.settings.bfloat16
             or not (r.get("is_own_rate", True) or self.settings.initial_lr or self.settings.lr_factors)
@@ -119,7 +117,7 @@ class Results:
         favoured = [
             c.name
             for c in self.contenders
-            if "held-out cases" in (chosen := {r.get("chosen_on") for r in c.circumstances})
+            if "held-out cases" in (chosen := {r.get("chosen_on") for r in c.trainings.values()})
             or (c.contender.trainer in choosing_trainers() and chosen != {"training patients"})
         ]
         if not favoured:
@@ -255,7 +253,6 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
             for fold, record in trainings.get((own, seed), {}).items()
             if (fold, seed) in places
         },
-        [record["cost"] for stage in trainings.values() for record in stage.values() if record["cost"]],
         of_first(crops) if crops else None, searches, _stages(benchmark, model),
         {
             f"{stage.name} fold {fold}": record["cost"]

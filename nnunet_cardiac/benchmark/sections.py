@@ -4,7 +4,6 @@ To add a section, write such a function and put it into ``SECTIONS``: the page, 
 Markdown and LaTeX follow.
 """
 
-import base64
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from nnunet_cardiac.benchmark.pictures import SHOWN, CasePicture, draw_cases
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.evaluation.figures import MOST_IN_A_ROW, bland_altman, distributions
+from nnunet_cardiac.pages import data_uri
 
 FEW = 3
 """Contenders, at most, whose own pictures stand open in the page."""
@@ -190,7 +190,7 @@ def _embed(figure: Figure, svg: bool) -> str:
         figure.savefig(file, format="svg", dpi=120, metadata={"Date": None})
     else:
         figure.savefig(file, format="png", dpi=120)
-    return f"data:image/{'svg+xml' if svg else 'png'};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(file.getvalue(), "svg+xml" if svg else "png")
 
 
 def summary(content: Content) -> Section:

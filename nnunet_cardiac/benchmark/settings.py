@@ -12,10 +12,10 @@ from nnunet_cardiac.training.options import TrainingOptions
 TEST_SET, CORRUPTED, POSTPROCESSED, SNAPSHOTS = "imagesTs", "corrupted", "postprocessed", "snapshots"
 """Tests beyond the held-out cases, by name; others are named by the data set that they are done on."""
 CORRUPTIONS = ("noise", "bias_field", "ghosting", "low_resolution", "missing_slices")
-DICE_MARGIN = 0.01
-"""A choice: less than a hundredth is not what anybody would change a method for."""
 SEVERITIES = 3
 """Graded steps of each, see ``nnunet_cardiac.benchmark.corruptions``."""
+DICE_MARGIN = 0.01
+"""A choice: less than a hundredth is not what anybody would change a method for."""
 
 
 @dataclass(frozen=True)

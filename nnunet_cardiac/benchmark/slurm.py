@@ -44,14 +44,14 @@ LOWER = "Copy the profile, lower what it asks for, and give the copy's folder to
 
 
 @dataclass(frozen=True)
-class Size:
+class Request:
     """What a job asks for, or a node has."""
 
     cores: int
     memory_mb: int
     gpus: int
 
-    def fits(self, node: "Size") -> bool:
+    def fits(self, node: "Request") -> bool:
         """Whether a node has so much."""
         return self.cores <= node.cores and self.memory_mb <= node.memory_mb and self.gpus <= node.gpus
 
@@ -97,7 +97,7 @@ def check_nodes(profile: Path, workflow: Mapping, kinds: Collection[str]) -> Non
         if any(key in resources for key in ELSEWHERE) or _chooses_partitions(content):
             continue
         on_gpu = kind in ("tune", "train", "cost", "test")
-        asked = Size(
+        asked = Request(
             _number(_mapping(content, "set-threads").get(kind, 1 if kind == "evaluate" else workflow["threads"])),
             _number(resources.get("mem_mb")),
             _number(resources.get("gpu", workflow["gpu"] if on_gpu else 0)),
@@ -128,7 +128,7 @@ def _chooses_partitions(content: Mapping) -> bool:
     return "slurm-partition-config" in content or "SNAKEMAKE_SLURM_PARTITIONS" in os.environ
 
 
-def _nodes(partition: object) -> set[Size]:
+def _nodes(partition: object) -> set[Request]:
     """The different nodes of a partition, or of the default one."""
     only = [] if partition is None else ["--partition", str(partition)]
     answer = subprocess.run(
@@ -141,7 +141,7 @@ def _nodes(partition: object) -> set[Size]:
         raise UserError(f"Slurm has no nodes in a partition '{partition}', which the profile asks for.")
     default = [row for row in rows if row[0].endswith("*")]
     return {
-        Size(int(cores.rstrip("+")), int(memory.rstrip("+")), sum(map(int, GPUS.findall(gres))))
+        Request(int(cores.rstrip("+")), int(memory.rstrip("+")), sum(map(int, GPUS.findall(gres))))
         for _, cores, memory, gres in (default if partition is None and default else rows)
     }
 

@@ -59,7 +59,7 @@ class Analysis:
 
     def segmentation(self, phase: int) -> Segmentation:
         """The labels of one phase."""
-        return Segmentation(self.labels[phase], self.cine.spacing, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+        return Segmentation(self.labels[phase], self.cine.spacing)
 
     def flagged(self, index: str) -> list[Flag]:
         """The flags that an index rests on."""

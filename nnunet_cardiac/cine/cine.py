@@ -1,49 +1,10 @@
 """A short-axis cine: what is read of a patient, whatever it came as."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Patient:
-    """Facts about a patient that identify nobody; None where nothing tells them.
-
-    Args:
-        sex: "F" or "M"
-        age: years
-        height: m
-        weight: kg
-    """
-
-    sex: str | None = None
-    age: float | None = None
-    height: float | None = None
-    weight: float | None = None
-
-    @property
-    def body_surface(self) -> float | None:
-        """m^2, after Mosteller, N Engl J Med 317:1098, 1987."""
-        if self.height is None or self.weight is None:
-            return None
-        return float(np.sqrt(self.height * 100 * self.weight / 3600))
-
-
-@dataclass(frozen=True)
-class Source:
-    """The DICOM image that a slice at a phase comes from.
-
-    Args:
-        file: where it is
-        sop_class, sop_instance: UIDs
-        frame: its number in a multi-frame object, from 1; None in a single-frame one
-    """
-
-    file: Path
-    sop_class: str
-    sop_instance: str
-    frame: int | None = None
+from nnunet_cardiac.dicom import Patient, Source
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import pandas as pd
 from nnunet_cardiac.cine.dicom import SALT, is_dicom, pseudonym
 from nnunet_cardiac.cine.output import REPORT
 from nnunet_cardiac.cine.read import NIFTI
-from nnunet_cardiac.cine.report import template
 from nnunet_cardiac.cine.run import Options, Segmenter, report_patient
 from nnunet_cardiac.errors import UserError, sentence
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import write_text, writing
+from nnunet_cardiac.pages import template
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import printable, unforeseen, write_rows
 
@@ -105,10 +105,7 @@ def _earlier(file: Path) -> list[dict]:
 
 
 def _write(rows: Sequence[dict], output: Path) -> None:
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         write_rows(output / TABLE, pd.DataFrame(rows), index=False, float_format="%.6g")
-        with written_whole(output / PAGE) as file:
-            file.write_text(template("cohort.html.j2").render(rows=rows, shown=SHOWN), encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
+        write_text(template("nnunet_cardiac.cine", "cohort.html.j2").render(rows=rows, shown=SHOWN), output / PAGE)

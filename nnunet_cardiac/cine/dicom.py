@@ -17,8 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import ImplicitVRLittleEndian
 
-from nnunet_cardiac.cine.cine import Patient, Source
-from nnunet_cardiac.dicom import SIZES, read_dicom, unit_vectors
+from nnunet_cardiac.dicom import SIZES, Patient, Source, read_dicom, unit_vectors
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import printable, reason
 

@@ -48,8 +48,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, MRImageStorage, generate_uid
 
 from nnunet_cardiac.cine.analysis import Analysis, Flag
-from nnunet_cardiac.cine.cine import Patient, Source
-from nnunet_cardiac.dicom import read_dicom
+from nnunet_cardiac.dicom import Patient, Source, read_dicom
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
 from nnunet_cardiac.files import written_whole

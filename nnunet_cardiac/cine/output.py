@@ -18,7 +18,7 @@ from nnunet_cardiac.cine.reference_ranges import Range, reference_range
 from nnunet_cardiac.cine.report import write_report
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import DISK_FULL, write_text, writing, written_whole
 from nnunet_cardiac.texts import printable, write_rows
 
 REPORT, INDICES_JSON, INDICES_CSV, VOLUMES = "report.html", "indices.json", "indices.csv", "volumes.csv"
@@ -44,7 +44,7 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
         for name in analysis.indices
         if (found := reference_range(name, patient.sex, patient.age)) is not None
     }
-    try:
+    with writing(folder, DISK_FULL):
         with written_whole(folder / SEGMENTATION) as file:
             nib.save(_image(analysis), file)
         for name, table in ((VOLUMES, volume_table(analysis)), (INDICES_CSV, index_table(analysis, ranges))):
@@ -54,10 +54,7 @@ def write_output(analysis: Analysis, folder: Path, key: str, keep_identifiers: b
         if analysis.cine.sources is not None:
             _write_dicom(analysis, folder / DICOM, keep_identifiers)
         record = json.dumps(as_json(analysis, ranges) | {"key": key}, indent=1, allow_nan=False) + "\n"
-        with written_whole(folder / INDICES_JSON) as file:
-            file.write_text(record, encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"{folder} cannot be written ({e.strerror or e}): is the disk full?") from e
+        write_text(record, folder / INDICES_JSON)
 
 
 def _image(analysis: Analysis) -> nib.Nifti1Image:

@@ -43,6 +43,7 @@ SYSTOLIC = tuple(f"{v}_{what}" for v in ("LV", "RV") for what in ("ESV", "SV", "
 OUTPUT = ("LV_CO", "RV_CO")
 RATES = ("LV_PER", "LV_PFR", "RV_PER", "RV_PFR")
 WALL = ("LV_mass", "LV_max", "LV_mean")
+EVERYTHING = (*LV_VOLUMES, *RV_VOLUMES, *WALL)
 OF_STRUCTURE = {"LV": LV_VOLUMES, "RV": RV_VOLUMES, "MYO": WALL}
 NAMES = {"LV": "left ventricle", "RV": "right ventricle", "MYO": "myocardium"}
 
@@ -80,7 +81,7 @@ def _mask(analysis: Analysis, phase: int, role: str) -> np.ndarray:
 
 def _doubts(analysis: Analysis) -> list[Flag]:
     """Of the images: slices or phases that are missing, and what may be no short axis."""
-    affected = _starting_with((*LV_VOLUMES, *RV_VOLUMES, *WALL))
+    affected = _starting_with(EVERYTHING)
     return [Flag(title, reason, affected) for title, reason in analysis.cine.doubts]
 
 
@@ -91,7 +92,7 @@ def _coverage(analysis: Analysis) -> list[Flag]:
         return []
     base, apex = (-1, 0) if base_is_last(lv | rv) else (0, -1)
     areas = lv.sum((1, 2)) / lv.sum((1, 2)).max()
-    affected = _starting_with((*LV_VOLUMES, *RV_VOLUMES, *WALL))
+    affected = _starting_with(EVERYTHING)
     phases = (analysis.ed,)
     flags = []
     if areas[base] >= BASE_AREA and (myocardium[base].any() or not myocardium.any()):
@@ -117,7 +118,7 @@ def _anatomy(analysis: Analysis) -> list[Flag]:
         if implausible:
             found = ", ".join(f"{what.replace('_', ' ')} {count}" for what, count in counts.items() if count)
             reason = f"At {name}, {implausible} of {slices} slices show what no heart has: {found}."
-            affected = _starting_with((*LV_VOLUMES, *RV_VOLUMES, *WALL))
+            affected = _starting_with(EVERYTHING)
             flags.append(Flag(f"Implausible anatomy at {name}", reason, affected, (phase,)))
     return flags
 
@@ -177,7 +178,7 @@ def _disagreement(analysis: Analysis) -> list[Flag]:
         f"{np.nanmax(values):.2f}, where {DISAGREEMENT:g} is usual at most."
     )
     concerned = {analysis.ed, analysis.es} & set(phases)
-    affected = _starting_with((*LV_VOLUMES, *RV_VOLUMES, *WALL) if concerned else RATES)
+    affected = _starting_with(EVERYTHING if concerned else RATES)
     return [Flag("Uncertain segmentation", reason, affected, phases)]
 
 
@@ -188,7 +189,7 @@ def _shift(analysis: Analysis) -> list[Flag]:
         f"Neighbouring slices are shifted by up to {analysis.cine.shift:.0f} mm in their plane, and are segmented as "
         "if they were not: parts of the heart that then do not touch may be missing."
     )
-    return [Flag("Slices shifted", reason, _starting_with((*LV_VOLUMES, *RV_VOLUMES, *WALL)))]
+    return [Flag("Slices shifted", reason, _starting_with(EVERYTHING))]
 
 
 def _phases(analysis: Analysis) -> list[Flag]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunet_cardiac.cine.cine import Cine, Patient, Source
+from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.dicom import Frame, is_dicom, read_frames, read_pixels
 from nnunet_cardiac.cine.study import LEAST_PHASES, LEAST_SLICES, LONGEST_CYCLE, UNEQUAL, Loop, Stack, find_short_axis
-from nnunet_cardiac.dicom import dicom_affine
+from nnunet_cardiac.dicom import Patient, Source, dicom_affine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import open_nifti, read_nifti
 from nnunet_cardiac.texts import read_text

@@ -1,28 +1,22 @@
 """The report on a patient's cine: one page that needs nothing else."""
 
-import base64
-import hashlib
-import io
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
-from markupsafe import Markup
 from matplotlib.colors import to_hex
-from PIL import Image
 from skimage.measure import find_contours
 
 from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.reference_ranges import Range
-from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
 from nnunet_cardiac.evaluation.segments import SEGMENTS
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import write_text, writing
+from nnunet_cardiac.pages import data_uri, greys, script, template, webp
 from nnunet_cardiac.system import versions
 
 STYLES = {
@@ -65,29 +59,15 @@ def write_report(analysis: Analysis, file: Path, ranges: Mapping[str, Range] | N
         UserError: the file cannot be written
     """
     viewer, sheets = viewer_data(analysis)
-    script = Path(__file__).with_name("viewer.js").read_text("utf-8")
-    page = template("report.html.j2").render(
+    page = template("nnunet_cardiac.cine", "report.html.j2").render(
         analysis=analysis, cine=analysis.cine, today=date.today().isoformat(), patient=patient_line(analysis.cine),
         main=main_numbers(analysis), flags=flags(analysis), table=index_table(analysis, ranges or {}),
         bulls_eyes=bulls_eyes(analysis), viewer=viewer, sheets=sheets, versions=versions(),
-        definitions={name: INDICES[name] for name in analysis.indices if name in INDICES},
-        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        definitions={name: INDICES[name] for name in analysis.indices},
+        **script(Path(__file__).with_name("viewer.js")),
     )  # fmt: skip
-    try:
-        with written_whole(file) as partial:
-            partial.write_text(page, "utf-8", newline="\n")  # the script's hash holds for these line ends
-    except OSError as e:
-        raise UserError(f"{file} cannot be written ({e.strerror}): choose another folder with -o.") from e
-
-
-def template(name: str) -> jinja2.Template:
-    """A page's template, of this folder."""
-    loader = jinja2.PackageLoader("nnunet_cardiac.cine", ".")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment.get_template(name)
+    with writing(file):
+        write_text(page, file)
 
 
 def patient_line(cine: Cine) -> str:
@@ -105,13 +85,6 @@ def patient_line(cine: Cine) -> str:
     return ", ".join(words for words in known if words)
 
 
-def title_and_unit(index: str) -> tuple[str, str]:
-    """Of an index, from the catalogue; from its name where the catalogue lacks it."""
-    if index in INDICES:
-        return INDICES[index].title, INDICES[index].unit
-    return index.replace("_", " "), ""
-
-
 def number(value: float, unit: str) -> str:
     """With as many decimals as can mean something; a dash for NaN."""
     if not np.isfinite(value):
@@ -126,7 +99,7 @@ def main_numbers(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
     for group, names in MAIN.items():
         for index, short in names.items():
             if index in analysis.indices:
-                title, unit = title_and_unit(index)
+                title, unit = INDICES[index].title, INDICES[index].unit
                 found.setdefault(group, []).append(
                     {"short": short, "title": title, "marks": marks(analysis, index)}
                     | {"value": number(analysis.indices[index], unit), "unit": unit}
@@ -154,36 +127,27 @@ def _listed(flag: Flag, analysis: Analysis) -> str:
     measured = [index for index in flag.indices if index in analysis.indices]
     if len(measured) > MOST_LISTED:
         return f"{len(measured)} of {len(analysis.indices)} indices, marked below"
-    return ", ".join(title_and_unit(index)[0] for index in measured)
+    return ", ".join(INDICES[index].title for index in measured)
 
 
 def index_table(analysis: Analysis, ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
     """A row for each index, that divided by the body surface in its second cell; a cell is None where there is none."""
-    divided = {indexed(index) for index in analysis.indices if index in INDICES} & set(analysis.indices)
+    divided = {indexed(index) for index in analysis.indices} & set(analysis.indices)
 
     def cell(index: str) -> dict[str, Any] | None:
         if index not in analysis.indices or (index in divided and analysis.cine.patient.body_surface is None):
             return None
         value = analysis.indices[index]
-        title, unit = title_and_unit(index)
+        title, unit = INDICES[index].title, INDICES[index].unit
         shown = {"title": title, "unit": unit, "value": number(value, unit), "marks": marks(analysis, index)}
         usual = ranges.get(index)
         if usual is None:
             return shown | {"range": "", "source": "", "outside": ""}
-        low, high = (None if side is None else number(side, unit) for side in (usual.low, usual.high))
-        text = f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}" if high else ""
-        outside = ""
-        if usual.low is not None and value < usual.low:
-            outside = "below the range"
-        elif usual.high is not None and value > usual.high:
-            outside = "above the range"
+        text = f"{number(usual.low, unit)} to {number(usual.high, unit)}"
+        outside = "below the range" if value < usual.low else "above the range" if value > usual.high else ""
         return shown | {"range": text, "source": usual.source, "outside": outside}
 
-    return [
-        {"cells": (cell(index), cell(indexed(index)) if index in INDICES else None)}
-        for index in analysis.indices
-        if index not in divided
-    ]
+    return [{"cells": (cell(index), cell(indexed(index)))} for index in analysis.indices if index not in divided]
 
 
 def bulls_eyes(analysis: Analysis) -> list[dict[str, Any]]:
@@ -236,7 +200,7 @@ def _segment(i: int, value: float, unit: str, low: float, high: float) -> dict[s
 def viewer_data(analysis: Analysis) -> tuple[dict[str, Any], list[str]]:
     """All that ``viewer.js`` draws: data ready for JSON, and the sheets of ``image_sheets``."""
     voxels, labels, (dy, dx) = as_seen(analysis)
-    rows, columns = heart_box(labels, (dy, dx))
+    rows, columns = shown_box(labels, (dy, dx))
     voxels, labels = voxels[..., rows, columns], labels[..., rows, columns]
     phases, slices, height, width = labels.shape
     structures = [role for role in STYLES if role in analysis.structures.roles]
@@ -294,7 +258,7 @@ def as_seen(analysis: Analysis) -> tuple[np.ndarray, np.ndarray, tuple[float, fl
     return voxels[turned], labels[turned], (dy, dx)
 
 
-def heart_box(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
+def shown_box(labels: np.ndarray, spacing: tuple[float, float]) -> tuple[slice, slice]:
     """Rows and columns that hold the heart of all phases and slices and ``MARGIN`` around it; all if there is none."""
     box = []
     for axis, size in zip((2, 3), spacing, strict=True):
@@ -312,23 +276,15 @@ def image_sheets(voxels: np.ndarray, across: int) -> list[str]:
     """
     phases, slices, height, width = voxels.shape
     finite = np.nan_to_num(np.asarray(voxels, np.float32))
-    low, high = np.percentile(finite[:, :, ::2, ::2], (1, 99.5))
-    grey = np.round(np.clip((finite - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
     down = -(-phases // across)
     sheets = np.zeros((slices, down * across, height, width), np.uint8)
-    sheets[:, :phases] = grey.swapaxes(0, 1)
+    sheets[:, :phases] = greys(finite, finite[:, :, ::2, ::2]).swapaxes(0, 1)
     sheets = sheets.reshape(slices, down, across, height, width).swapaxes(2, 3)
     sheets = sheets.reshape(slices, down * height, across * width)
     middle = sheets[slices // 2]  # shows more than most others do
-    small = (quality for quality in QUALITIES if len(_webp(middle, quality)) * slices <= MOST_IMAGE_BYTES)
+    small = (quality for quality in QUALITIES if len(webp(middle, quality)) * slices <= MOST_IMAGE_BYTES)
     quality = next(small, QUALITIES[-1])
-    return ["data:image/webp;base64," + base64.b64encode(_webp(sheet, quality)).decode() for sheet in sheets]
-
-
-def _webp(image: np.ndarray, quality: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "webp", quality=quality)
-    return file.getvalue()
+    return [data_uri(webp(sheet, quality), "webp") for sheet in sheets]
 
 
 def outlined(analysis: Analysis, labels: np.ndarray, role: str) -> np.ndarray:

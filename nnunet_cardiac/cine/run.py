@@ -1,6 +1,5 @@
 """A patient from study to report. What is finished is kept; what was interrupted goes on."""
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,14 +18,14 @@ from nnunet_cardiac.cine.read import read_cine, with_size
 from nnunet_cardiac.cine.segment import SegmentedPhase, segment_cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.files import remove_partial, written_whole
-from nnunet_cardiac.inference.predict import StagePredictor, load_stages
+from nnunet_cardiac.files import DISK_FULL, remove_partial, writing, written_whole
+from nnunet_cardiac.inference.predict import StagePredictor, identity, load_stages
 from nnunet_cardiac.inference.unusual import unusual_image
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import Model, previous_stages, trained_folder
+from nnunet_cardiac.model import CHECKPOINT, Model, trained_folder
 from nnunet_cardiac.models.saved_model import SavedModel
 from nnunet_cardiac.models.training_images import TrainingImages, fingerprinted
-from nnunet_cardiac.texts import message
+from nnunet_cardiac.texts import message, read_record
 
 UNFINISHED = "unfinished"
 """Folder in the output with the phases that are segmented, until all are."""
@@ -77,10 +76,9 @@ class Options:
 def load_segmenter(
     model: Model | SavedModel,
     folds: Sequence[int | str] | None = None,
-    checkpoint: str = "checkpoint_final.pth",
+    checkpoint: str = CHECKPOINT,
     device: str = "cpu",
     use_mirroring: bool = True,
-    clean_up: bool | None = None,
     whole: bool = False,
 ) -> Segmenter:
     """Loads a model once, for any number of patients; arguments and errors as in ``predict``."""
@@ -93,19 +91,14 @@ def load_segmenter(
             "licence": model.licence,
             "citation": model.citation,
         }
-        training_images = model.training_images
-        clean_up = model.clean_up if clean_up is None else clean_up
-        identity = sha256((model.folder / "model.json").read_bytes()).hexdigest()
+        training_images, clean_up = model.training_images, model.clean_up
     else:
         words = {"name": model.name, "trained on": model.dataset, "folds": str(folds or "all")}
-        training_images = fingerprinted(trained_folder(model))
-        models = model.stages(previous_stages(stages[-1].plans.plans))
-        files = sorted(f for stage in models for f in stage.folder.glob(f"fold_*/{checkpoint}"))
-        identity = f"{model} {folds} {[(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]}"
+        training_images, clean_up = fingerprinted(trained_folder(model)), False
     words |= {"mirrored copies averaged": "yes" if use_mirroring else "no", "cleaned up": "yes" if clean_up else "no"}
-    identity += f" {use_mirroring} {clean_up} {whole}"
     words = {key: word for key, word in words.items() if word}
-    return Segmenter(stages, words, identity, bool(clean_up), training_images, whole)
+    used = f"{identity(model, folds, checkpoint)} {use_mirroring} {clean_up} {whole}"
+    return Segmenter(stages, words, used, clean_up, training_images, whole)
 
 
 def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Options = Options()) -> dict:  # noqa: B008
@@ -135,21 +128,19 @@ def report_patient(source: Path, output: Path, segmenter: Segmenter, options: Op
 def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) -> dict:
     pixels = sha256(np.ascontiguousarray(cine.voxels).data).hexdigest()
     key = _key(cine, pixels, segmenter, options)
-    before = _record(output / INDICES_JSON)
-    if before is not None and before.get("key") == key and not options.overwrite:
+    before = read_record(output / INDICES_JSON)
+    if before and before.get("key") == key and not options.overwrite:
         return before
-    if before is not None and not options.overwrite:
+    if before and not options.overwrite:
         raise UserError(
             f"{output} holds a report of other images, options or another model: choose another folder with -o, or use "
             "--overwrite."
         )
     of_pieces = f"{pixels} {cine.affine.tolist()} {segmenter.identity}"
     pieces = output / UNFINISHED / sha256(of_pieces.encode()).hexdigest()[:16]
-    try:
+    with writing(output):
         (output / INDICES_JSON).unlink(missing_ok=True)
         pieces.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
 
     def kept(phase: int) -> SegmentedPhase | None:
         try:
@@ -160,11 +151,9 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
         return found if found.labels.shape == cine.voxels[phase].shape else None
 
     def keep(phase: int, segmented: SegmentedPhase) -> None:
-        try:
+        with writing(pieces, DISK_FULL):
             with written_whole(pieces / f"{phase}.npz") as file:
                 np.savez_compressed(file, **segmented._asdict())
-        except OSError as e:
-            raise UserError(f"{pieces} cannot be written ({e.strerror or e}): is the disk full?") from e
 
     segmented = segment_cine(cine, segmenter.stages, segmenter.clean_up, segmenter.whole, kept, keep)
     for problem in cine.problems:
@@ -175,9 +164,7 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
     write_output(analysis, output, key, options.keep_identifiers)
     shutil.rmtree(output / UNFINISHED, ignore_errors=True)
     remove_partial(output, output / DICOM)
-    record = _record(output / INDICES_JSON)
-    assert record is not None  # it has just been written
-    return record
+    return read_record(output / INDICES_JSON)
 
 
 def _check_phases(cine: Cine, options: Options) -> None:
@@ -191,11 +178,3 @@ def _key(cine: Cine, pixels: str, segmenter: Segmenter, options: Options) -> str
     facts = (cine.affine.tolist(), None if cine.times is None else cine.times.tolist(), cine.heart_rate, cine.patient)
     asked = (options.ed, options.es, options.keep_identifiers)
     return sha256(f"{pixels} {segmenter.identity} {facts} {asked}".encode()).hexdigest()
-
-
-def _record(file: Path) -> dict | None:
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None

@@ -16,7 +16,7 @@ import torch
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
-from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
+from nnunet_cardiac.inference.clean_up import cleaned_up
 from nnunet_cardiac.inference.predict import StagePredictor
 from nnunet_cardiac.planners.shrink import WHOLE_IMAGE
 from nnunet_cardiac.progress import progress

@@ -5,7 +5,6 @@ import warnings
 from pathlib import Path
 
 from nnunet_cardiac.cli.options import (
-    CHECKPOINT,
     above_0,
     add_any_model_options,
     add_command,
@@ -17,6 +16,7 @@ from nnunet_cardiac.cli.options import (
 )
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.model import CHECKPOINT
 from nnunet_cardiac.texts import LINES, printable
 
 

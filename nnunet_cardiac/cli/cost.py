@@ -15,7 +15,7 @@ from nnunet_cardiac.cli.options import (
 )
 from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import write_text, writing
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.texts import write_rows
 
@@ -88,14 +88,11 @@ def _run(options: argparse.Namespace, name: str) -> None:
     print(text)
     if options.o is None:
         return
-    try:
+    with writing(options.o, "choose another file with -o."):
         if options.o.suffix == ".md":
-            with written_whole(options.o) as file:
-                file.write_text(f"{text}\n", encoding="utf-8")
+            write_text(f"{text}\n", options.o)
         else:
             write_rows(options.o, table, index=False, float_format="%.6g")
-    except OSError as e:
-        raise UserError(f"{options.o} cannot be written ({e.strerror}): choose another file with -o.") from e
 
 
 def _conditions(options: argparse.Namespace, device: str) -> str:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from nnunet_cardiac.environment import dataset_name
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.model import Model
+from nnunet_cardiac.model import CHECKPOINT, Model
 from nnunet_cardiac.planners.sizes import SIZES
 from nnunet_cardiac.texts import message
 
 if TYPE_CHECKING:
     from nnunet_cardiac.models.saved_model import SavedModel
 
-TRAINER, PLANS, CHECKPOINT = "nnUNetTrainer", "nnUNetPlans", "checkpoint_final.pth"
+TRAINER, PLANS = "nnUNetTrainer", "nnUNetPlans"
 """nnU-Net's defaults."""
 DEVICES = ("cuda", "cpu", "mps")
 

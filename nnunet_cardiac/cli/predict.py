@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from nnunet_cardiac.cli.options import (
-    CHECKPOINT,
     above_0,
     add_any_model_options,
     add_command,
@@ -16,6 +15,7 @@ from nnunet_cardiac.cli.options import (
     print_problems,
 )
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.model import CHECKPOINT
 
 
 def add_parser(commands) -> None:

@@ -7,10 +7,10 @@ import torch
 
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.cost.prediction import time_prediction
-from nnunet_cardiac.environment import folder, read_splits
+from nnunet_cardiac.environment import preprocessed_splits
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
-from nnunet_cardiac.model import Model
+from nnunet_cardiac.model import CHECKPOINT, Model
 from nnunet_cardiac.system import hardware, versions
 
 
@@ -30,11 +30,8 @@ def network_cost(model: Model, fold: int, device: str, n_cases: int) -> dict:
     Raises:
         UserError: no case can be segmented, or a stage is not trained
     """
-    stages = load_stages(
-        model, [fold], "checkpoint_final.pth", torch.device(device), use_mirroring=True, tile_step_size=0.5
-    )
-    splits = read_splits(folder("nnUNet_preprocessed") / model.dataset / "splits_final.json")
-    cases = splits[fold]["val"][:n_cases]
+    stages = load_stages(model, [fold], CHECKPOINT, torch.device(device), use_mirroring=True, tile_step_size=0.5)
+    cases = preprocessed_splits(model.dataset)[fold]["val"][:n_cases]
     example = example_slice(model.dataset, stages[0], cases[0])
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -7,7 +7,7 @@ the heart where the experts saw it, in training and in both ways to predict.
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,10 @@ from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.cost.prediction import time_nnunet, time_prediction
 from nnunet_cardiac.cost.training_step import step_cost
-from nnunet_cardiac.environment import ext_trainer, folder, load_plans
+from nnunet_cardiac.environment import ext_trainer, folder, load_plans, silence
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
-from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.model import CHECKPOINT, Model, previous_stages
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, find_planner, read_fingerprint
 from nnunet_cardiac.planners.shrink import shrink
@@ -132,7 +132,7 @@ def _plan(contender: Contender, plans_name: str, plans_file: Path, settings: _Se
     planner_class = find_planner(contender.planner)
     uncounted = {"counts_memory": False} if settings.size and issubclass(planner_class, NetworkPlanner) else {}
     try:
-        with _silence(), augmentation_workers():
+        with silence(), augmentation_workers():
             plans = planner_class(
                 settings.dataset, gpu_memory_target_in_gb=settings.gpu_memory_target, plans_name=plans_name, **uncounted
             ).plan_experiment()
@@ -159,7 +159,7 @@ def _plan(contender: Contender, plans_name: str, plans_file: Path, settings: _Se
 def _as_if_trained(model: Model, settings: _Settings) -> nnUNetTrainer:
     """The trainer of one stage, with its network as initialised, saved as if it had been trained."""
     torch.manual_seed(0)
-    with _silence():
+    with silence():
         trainer = get_trainer_from_args(
             model.dataset, model.configuration, 0, model.trainer, model.plans, device=torch.device(settings.device)
         )
@@ -169,7 +169,7 @@ def _as_if_trained(model: Model, settings: _Settings) -> nnUNetTrainer:
         trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         save_json(trainer.plans_manager.plans, str(model.folder / "plans.json"))
         save_json(trainer.dataset_json, str(model.folder / "dataset.json"))
-        trainer.save_checkpoint(str(model.fold_folder(0) / "checkpoint_final.pth"))
+        trainer.save_checkpoint(str(model.fold_folder(0) / CHECKPOINT))
     return trainer
 
 
@@ -192,9 +192,9 @@ def _row(contender: Contender, trainer: nnUNetTrainer, settings: _Settings) -> d
 def _prediction(stages: Sequence[Model], trainer: nnUNetTrainer, settings: _Settings) -> dict:
     """FLOPs of a slice in the last stage, and seconds per volume for all of them, nnU-Net's way and ours."""
     last = stages[-1]
-    with _silence():
+    with silence():
         loaded = load_stages(
-            last, [0], "checkpoint_final.pth", torch.device(settings.device), use_mirroring=True, tile_step_size=0.5
+            last, [0], CHECKPOINT, torch.device(settings.device), use_mirroring=True, tile_step_size=0.5
         )[-1]
     row = {"GFLOPs per slice": flops_per_slice(loaded, example_slice(last.dataset, loaded, settings.cases[0])) / 1e9}
     if not settings.time_prediction:
@@ -205,7 +205,7 @@ def _prediction(stages: Sequence[Model], trainer: nnUNetTrainer, settings: _Sett
     def experts(case: str, segmentation: np.ndarray) -> np.ndarray:
         return reader.read_seg(str(truth / f"{case}{trainer.dataset_json['file_ending']}"))[0][0]
 
-    with tempfile.TemporaryDirectory() as place, _silence():
+    with tempfile.TemporaryDirectory() as place, silence():
         stock = sum(
             time_nnunet(
                 model, 0, settings.cases, settings.device, Path(place) / model.name, previous=truth if n else None
@@ -227,10 +227,3 @@ def _environment(**variables: str) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """nnU-Net prints plans, tables and progress."""
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        yield

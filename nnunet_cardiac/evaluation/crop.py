@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import nn
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.heart_crop import HeartCrop, heart_box
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.training.memory import PlannedNetwork
+from nnunet_cardiac.training.memory import build_network
 
 
 def evaluate_crop(
@@ -50,7 +48,7 @@ def evaluate_crop(
     if crop is None:
         return None
     labels = plans.get_label_manager(dataset_json)
-    before = _network(plans, dataset_json, manager.previous_stage_name)
+    before = build_network(plans, dataset_json, manager.previous_stage_name)
     boxed = (isinstance(before, Network) and before.boxed_labels) or labels.foreground_labels
     names = {value: name for name, value in dataset_json["labels"].items() if value in labels.foreground_labels}
     data = str(preprocessed / manager.data_identifier)
@@ -99,17 +97,8 @@ def _evaluate_case(case: str, images: list, crop: HeartCrop, boxed: Sequence[int
 
 def crop_of(plans: PlansManager, dataset_json: dict, configuration: str) -> HeartCrop | None:
     """The crop of a configuration's network, as it works in evaluation; None for a network without one."""
-    network = _network(plans, dataset_json, configuration)
+    network = build_network(plans, dataset_json, configuration)
     return network.crop.eval() if isinstance(network, Network) and network.crop is not None else None
-
-
-def _network(plans: PlansManager, dataset_json: dict, configuration: str) -> nn.Module:
-    """A configuration's network, without weights."""
-    manager = plans.get_configuration(configuration)
-    return PlannedNetwork.of(manager).build(
-        determine_num_input_channels(plans, manager, dataset_json),
-        plans.get_label_manager(dataset_json).num_segmentation_heads,
-    )
 
 
 def _box(foreground: np.ndarray) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     find_structures,
     read_segmentation,
 )
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import writing, written_whole
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import unforeseen, write_rows
@@ -189,7 +189,7 @@ def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True)
         UserError: the folder cannot be written
     """
     summary = summarise(evaluation.metrics)
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         tables = {"metrics": evaluation.metrics, "anatomy": evaluation.anatomy, "summary": summary}
         for name, table in tables.items():
@@ -201,8 +201,6 @@ def write_evaluation(evaluation: Evaluation, output: Path, picture: bool = True)
                 figure = distributions({"": evaluation.metrics}, ("dice", "hausdorff95_mm"))
                 with written_whole(output / "metrics.png") as partial:
                     figure.savefig(partial, dpi=110)
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e
     return summary
 
 

@@ -105,13 +105,12 @@ def distributions(tables: dict[str, pd.DataFrame], metrics: Sequence[str]) -> Fi
     return figure
 
 
-def bland_altman(pairs: dict[str, pd.DataFrame], statistics: dict[str, pd.DataFrame], title: str = "") -> Figure:
+def bland_altman(pairs: dict[str, pd.DataFrame], statistics: dict[str, pd.DataFrame]) -> Figure:
     """A panel for each index: difference against mean, with bias and limits of agreement; ``MOST_DOTS`` dots at most.
 
     Args:
         pairs: by index (``LV_EDV_mL``, say): columns ``measured`` and ``reference``, a row for each patient
-        statistics: by index, of ``nnunet_cardiac.evaluation.measure.agreement``
-        title: above all panels
+        statistics: by index, of ``nnunet_cardiac.evaluation.statistics.agreement``
     """
     columns = min(4, len(pairs))
     rows = -(-len(pairs) // columns)
@@ -135,21 +134,18 @@ def bland_altman(pairs: dict[str, pd.DataFrame], statistics: dict[str, pd.DataFr
         ax.set_ylabel("measured - expert", fontsize=6)
     for ax in axes[len(pairs) :]:
         ax.set_axis_off()
-    if title:
-        figure.suptitle(title, fontsize=9)
     return figure
 
 
-def overlay(ax, image: np.ndarray, labels: np.ndarray, values: Sequence[Sequence[int]], aspect: float = 1.0) -> None:
+def overlay(ax, image: np.ndarray, labels: np.ndarray, values: Sequence[Sequence[int]]) -> None:
     """A slice with the outlines of its structures.
 
     Args:
         ax: where to draw
         image, labels: (Y, X)
         values: label values of each structure, drawn in ``STRUCTURE_COLOURS``
-        aspect: height of a pixel divided by its width
     """
-    ax.imshow(image, cmap="gray", aspect=aspect, vmax=np.percentile(image, 99.5))
+    ax.imshow(image, cmap="gray", vmax=np.percentile(image, 99.5))
     for i, value in enumerate(values):
         mask = np.isin(labels, value)
         if mask.any():

@@ -17,7 +17,7 @@ from nnunet_cardiac.evaluation.segmentation import (
     read_segmentation,
 )
 from nnunet_cardiac.evaluation.statistics import agreement
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import writing, written_whole
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import unforeseen, write_rows
 
@@ -149,7 +149,7 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
     Raises:
         UserError: the folder cannot be written
     """
-    try:
+    with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         tables = {"indices": measurement.indices}
         if measurement.reference is not None:
@@ -164,5 +164,3 @@ def write_measurement(measurement: Measurement, output: Path, picture: bool = Tr
                 figure = bland_altman(measurement.pairs(), statistics.T.to_dict())
                 with written_whole(output / "bland_altman.png") as partial:
                     figure.savefig(partial, dpi=130)
-    except OSError as e:
-        raise UserError(f"{output} cannot be written ({e.strerror}): choose another folder with -o.") from e

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_cardiac.dataset_conversion.conversion import read_cases
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.nifti import read_image, read_nifti
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.texts import read_cases
 
 CASE_COLUMNS = ("patient", "phase", "group", "vendor")
 """Of ``cases.csv``; carried into every table by case."""
@@ -41,8 +41,8 @@ class Segmentation:
 
     labels: np.ndarray
     spacing: tuple[float, ...]
-    origin: tuple[float, ...]
-    direction: tuple[float, ...]
+    origin: tuple[float, ...] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
     @property
     def voxel_volume(self) -> float:

@@ -246,13 +246,12 @@ def _not_negative(value: float) -> float:
     return value if math.isnan(value) else max(0.0, value)
 
 
-def rank_stability(values: pd.DataFrame, higher_is_better: bool = True, seed: int = 0) -> pd.DataFrame:
+def rank_stability(values: pd.DataFrame, higher_is_better: bool = True) -> pd.DataFrame:
     """Ranks by the mean, and how much they owe to who the patients are (a bootstrap over patients, as challengeR does).
 
     Args:
         values: a row for each patient, a column for each contender; patients that miss one are left out
         higher_is_better: of the metric
-        seed: of the bootstrap
 
     Returns:
         by contender: ``rank`` (1 is best; equals share the mean of theirs), ``rank_lower`` and ``rank_upper`` (95 %),
@@ -261,7 +260,7 @@ def rank_stability(values: pd.DataFrame, higher_is_better: bool = True, seed: in
     values = values.dropna()
     scores = values.to_numpy(float) * (1 if higher_is_better else -1)
     rank = stats.rankdata(-scores.mean(0))
-    ranks = stats.rankdata(-_draws(len(scores), RANK_DRAWS, seed) @ scores, axis=1)
+    ranks = stats.rankdata(-_draws(len(scores), RANK_DRAWS, 0) @ scores, axis=1)
     lower, upper = np.percentile(ranks, [2.5, 97.5], axis=0)
     varied = len(rank) > 1 and len(set(rank)) > 1
     tau = np.nanmean(_kendall(rank, ranks)) if varied else math.nan

@@ -15,7 +15,7 @@ PASSES = 10
 """At most: what closes a wall can cut another structure in two. A segmentation of a heart needs one or two."""
 
 
-def clean_up(labels: np.ndarray, structures: Structures, slice_axis: int = 0) -> np.ndarray:
+def cleaned_up(labels: np.ndarray, structures: Structures, slice_axis: int = 0) -> np.ndarray:
     """A copy of a segmentation, made plausible.
 
     Of the heart and of each structure the largest component is kept, in the volume and then in each slice. In each

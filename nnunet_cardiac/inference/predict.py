@@ -8,12 +8,10 @@ next may wait there.
 
 import json
 import math
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,21 +19,21 @@ import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import save_pickle
 
-from nnunet_cardiac.environment import check_trainer
+from nnunet_cardiac.environment import check_trainer, silence
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.evaluation.segmentation import FILE_ENDINGS, Structures
 from nnunet_cardiac.files import remove_partial, write_json, written_whole
-from nnunet_cardiac.inference.clean_up import clean_up as cleaned_up
+from nnunet_cardiac.inference.clean_up import cleaned_up
 from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.inference.unusual import slices_along, unusual_image, unusual_segmentation
-from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
+from nnunet_cardiac.model import CHECKPOINT, Model, chosen_folds, previous_stages, trained_folder
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
 from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import read_json, reason, unforeseen
+from nnunet_cardiac.texts import read_json, read_record, reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
@@ -84,17 +82,7 @@ class StagePredictor(Stage):
         Raises:
             UserError: a fold was not trained, or the trainer is not installed
         """
-        folder = trained_folder(model)
-        if folds is None:
-            folds = trained_folds(folder, checkpoint)
-        missing = [str(f) for f in folds if not (folder / f"fold_{f}" / checkpoint).is_file()]
-        if missing or not folds:
-            raise UserError(
-                f"{folder} has no {checkpoint} for fold {', '.join(missing)}: train what is missing with "
-                "nnunet_cardiac train, or choose folds with -f."
-                if missing
-                else f"{folder} has no fold with a {checkpoint}: finish its training with nnunet_cardiac train."
-            )
+        folder, folds = model.folder, chosen_folds(model, folds, checkpoint)
         check_trainer(model.trainer)
         for fold in folds:
             trainer = load_checkpoint(folder / f"fold_{fold}" / checkpoint, "meta").get("trainer_name")
@@ -102,7 +90,7 @@ class StagePredictor(Stage):
                 raise UserError(
                     f"{folder / f'fold_{fold}' / checkpoint} is of {trainer!r:.80}, not of {model.trainer}."
                 )
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # nnU-Net's search for the trainer
+        with silence():  # nnU-Net's search for the trainer
             try:
                 predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
             except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, AssertionError) as e:
@@ -191,7 +179,7 @@ def load_stages(
     """The stages that lead to a model, first stage first. Arguments and errors as in ``predict``."""
 
     def predictor() -> BatchedPredictor:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # what nnU-Net says wherever there is no GPU
+        with silence():  # what nnU-Net says wherever there is no GPU
             return BatchedPredictor(
                 memory=memory,
                 tile_step_size=tile_step_size,
@@ -216,7 +204,7 @@ def predict(
     output: Path,
     model: Model | SavedModel,
     folds: Sequence[int | str] | None = None,
-    checkpoint: str = "checkpoint_final.pth",
+    checkpoint: str = CHECKPOINT,
     device: str = "cuda",
     use_mirroring: bool = True,
     tile_step_size: float = 0.5,
@@ -361,7 +349,7 @@ def predict(
 
 
 def identity(model: Model | SavedModel, folds: Sequence[int | str] | None, checkpoint: str) -> dict:
-    """What tells a model from others, for a JSON file: its name and what its weights' SHA-256 are.
+    """What tells a model from others, ready for JSON: its name and what its weights' SHA-256 are.
 
     Args:
         model, folds, checkpoint: as in ``predict``; they are there
@@ -370,7 +358,7 @@ def identity(model: Model | SavedModel, folds: Sequence[int | str] | None, check
         return {"model": model.name, "weights": {DESCRIPTION: sha256(model.folder / DESCRIPTION)}}
     weights = {}
     for stage in model.stages(previous_stages(read_json(trained_folder(model) / "plans.json"))):
-        for fold in trained_folds(trained_folder(stage), checkpoint) if folds is None else folds:
+        for fold in chosen_folds(stage, folds, checkpoint):
             weights[f"{stage.configuration}/fold_{fold}/{checkpoint}"] = sha256(stage.fold_folder(fold) / checkpoint)
     return {"model": f"{model.dataset}/{model.name}", "weights": weights}
 
@@ -383,7 +371,7 @@ def _check_same_model(output: Path, made_by: dict, described: Mapping[str, dict]
             files of somebody else's that would be replaced
     """
     if (output / RECORD).exists():
-        before = _recorded(output / RECORD)
+        before = read_record(output / RECORD)
         if before != made_by and not overwrite and any(output.glob(f"*{described['dataset.json']['file_ending']}")):
             differs = [key for key in made_by if before.get(key) != made_by[key]]
             raise UserError(
@@ -392,17 +380,9 @@ def _check_same_model(output: Path, made_by: dict, described: Mapping[str, dict]
             )
         return True
     for name, content in described.items():
-        if (output / name).exists() and _recorded(output / name) != json.loads(json.dumps(content)):
+        if (output / name).exists() and read_record(output / name) != json.loads(json.dumps(content)):
             raise UserError(f"{output / name} is there already and not this model's: choose another folder with -o.")
     return False
-
-
-def _recorded(file: Path) -> dict:
-    """What a JSON file holds; nothing where it cannot be read."""
-    try:
-        return read_json(file)
-    except UserError:
-        return {}
 
 
 def _check_no_input_is_output(cases: Mapping[str, list[Path]], targets: Mapping[str, Path]) -> None:

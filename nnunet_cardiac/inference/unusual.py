@@ -91,7 +91,7 @@ def unusual_segmentation(
     if len(missing) == len(structures.values):
         return ["no heart was found"]
     found = [f"no {' and no '.join(missing)} was found"] if missing else []
-    segmentation = Segmentation(labels, tuple(spacing), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
+    segmentation = Segmentation(labels, tuple(spacing))
     anatomy = implausible_anatomy(segmentation, structures, slice_axis)
     if anatomy["implausible_slices"] > IMPLAUSIBLE * anatomy["slices"]:
         found.append(

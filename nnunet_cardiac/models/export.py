@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import PARTIAL
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import Model, previous_stages, trained_folder, trained_folds
+from nnunet_cardiac.model import CHECKPOINT, Model, chosen_folds, previous_stages, trained_folder
 from nnunet_cardiac.models.saved_model import (
     CARD,
     DATASET,
@@ -21,7 +21,6 @@ from nnunet_cardiac.models.saved_model import (
     PLANS,
     SavedModel,
     SavedStage,
-    build_network,
     check_name,
     own_tensors,
     write_description,
@@ -29,9 +28,8 @@ from nnunet_cardiac.models.saved_model import (
 from nnunet_cardiac.models.store import pack
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.system import versions
+from nnunet_cardiac.training.memory import build_network
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
-
-CHECKPOINT = "checkpoint_final.pth"
 
 
 def export(
@@ -92,20 +90,13 @@ def export(
 def _export_stage(
     stage: Model, folds: Sequence[int | str] | None, folder: Path, plans: dict, dataset_json: dict
 ) -> SavedStage:
-    found = trained_folds(trained_folder(stage), CHECKPOINT) if folds is None else list(folds)
-    missing = [str(fold) for fold in found if not (stage.fold_folder(fold) / CHECKPOINT).is_file()]
-    if missing or not found:
-        of_fold = f" for fold {', '.join(missing)}" if missing else ""
-        raise UserError(
-            f"{stage.folder} has no {CHECKPOINT}{of_fold}: train it with nnunet_cardiac train, or choose folds with -f."
-        )
     weights, axes = [], []
     (folder / stage.configuration).mkdir()
-    for fold in found:
+    for fold in chosen_folds(stage, folds):
         checkpoint = load_checkpoint(stage.fold_folder(fold) / CHECKPOINT)
         axes.append(checkpoint.get("inference_allowed_mirroring_axes"))
         file = f"{stage.configuration}/fold_{fold}.safetensors"
-        network = build_network(plans, dataset_json, stage.configuration)
+        network = build_network(PlansManager(plans), dataset_json, stage.configuration)
         try:
             network.load_state_dict(checkpoint["network_weights"])
         except (RuntimeError, AttributeError, TypeError) as e:

@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -30,8 +29,8 @@ from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import TrainingImages
 from nnunet_cardiac.system import versions
-from nnunet_cardiac.texts import printable, reason, unforeseen
-from nnunet_cardiac.training.memory import PlannedNetwork
+from nnunet_cardiac.texts import LINES, printable, reason, unforeseen
+from nnunet_cardiac.training.memory import build_network
 from nnunet_cardiac.training.trust import OURS, check_plans
 
 FORMAT = 1
@@ -150,7 +149,7 @@ class SavedModel:
     def card(self) -> str:
         """The model card, in Markdown, without characters that a terminal would obey."""
         text = (self.folder / CARD).read_text(encoding="utf-8", errors="replace")
-        return "".join(c for c in text if c.isprintable() or c in "\n\t")
+        return printable(text, LINES)
 
     def build_networks(self, stage: SavedStage) -> list[nn.Module]:
         """The networks of a stage with their weights, one for each fold. The trainer is not needed.
@@ -161,7 +160,7 @@ class SavedModel:
         networks = []
         for name in stage.weights:
             try:
-                network = build_network(self.plans, self.dataset_json, stage.configuration)
+                network = build_network(PlansManager(self.plans), self.dataset_json, stage.configuration)
                 weights, own = load_file(self.folder / name), own_tensors(network)
                 if weights.keys() != own.keys():
                     raise KeyError(f"other tensors: {min(weights.keys() ^ own.keys())}")
@@ -190,15 +189,6 @@ class SavedModel:
         for stage in self.stages:
             self.build_networks(stage)
             Stage(plans, plans.get_configuration(stage.configuration), self.dataset_json).try_out()
-
-
-def build_network(plans: dict, dataset_json: dict, configuration_name: str) -> nn.Module:
-    """The network of a configuration of nnU-Net's plans, without weights."""
-    manager = PlansManager(plans)
-    configuration = manager.get_configuration(configuration_name)
-    channels = determine_num_input_channels(manager, configuration, dataset_json)
-    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
-    return PlannedNetwork.of(configuration).build(channels, heads)
 
 
 def own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -257,7 +247,7 @@ def check_path(path: str, where: Path) -> None:
 
 
 def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]) -> None:
-    """Everything that plans and data set are asked for later is asked here, before anything is built.
+    """Everything that plans and data set are asked for later is asked here, before weights are read.
 
     Raises:
         UserError: a class that may not be built, a name that leads elsewhere, or stages that are not the plans'

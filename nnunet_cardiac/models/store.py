@@ -12,7 +12,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import written_whole
+from nnunet_cardiac.files import DISK_FULL, writing, written_whole
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, check_path
 
@@ -70,12 +70,10 @@ def pack(model: SavedModel, target: Path) -> None:
     files = sorted(file for file in model.folder.rglob("*") if file.is_file())
     if len(files) > MOST_FILES or sum(file.stat().st_size for file in files) > LARGEST_MODEL:
         raise UserError(f"{model.name} is larger than {LARGEST_MODEL / 1e9:g} GB: export fewer folds with -f.")
-    try:
+    with writing(target, DISK_FULL):
         with written_whole(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
                 archive.write(file, file.relative_to(model.folder).as_posix())
-    except OSError as e:
-        raise UserError(f"{target} cannot be written ({e.strerror}): is the disk full?") from e
 
 
 def install(source: Path, overwrite: bool = False) -> SavedModel:

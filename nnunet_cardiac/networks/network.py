@@ -82,6 +82,13 @@ class Network(nn.Module):
                 f"must be multiples of {' x '.join(map(str, self.divisible_by))}."
             )
 
+    def look_nowhere(self) -> None:
+        """For counting what it takes, where no values tell where the heart is: it crops in the middle, or not."""
+        if self.crop is not None:
+            self.crop.finds_hearts = False
+        if self.resize is not None:
+            self.resize.finds_images = False
+
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """He initialisation of convolutions, as nnU-Net's U-Nets; nnU-Net applies it to every submodule."""

@@ -22,7 +22,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from nnunet_cardiac.cine.cine import Patient, Source
+from nnunet_cardiac.dicom import Patient, Source
 from nnunet_cardiac.phantom.short_axis import LV, MYO, RV, ShortAxisPhantom
 
 LAYOUTS = {

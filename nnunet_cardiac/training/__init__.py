@@ -1,1 +1,1 @@
-"""What the trainers' recipes are made of: losses, augmentation, schedules."""
+"""Trainings: the recipes' losses, augmentation and schedules, how they are run, what they take, what is trusted."""

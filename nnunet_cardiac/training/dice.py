@@ -6,11 +6,14 @@ from torch import nn
 
 from nnunet_cardiac.training.one_hot import one_hot
 
+SMOOTH = 1e-5
+"""Keeps the ratio defined where map and target are empty."""
+
 
 class SigmoidDiceLoss(nn.Module):
     """One minus the mean Dice of every map's sigmoid.
 
-    For maps p and targets g: 1 - mean_c (2 sum p g + smooth) / (sum p + sum g + smooth), as DADU has it (equation 12),
+    For maps p and targets g: 1 - mean_c (2 sum p g + SMOOTH) / (sum p + sum g + SMOOTH), as DADU has it (equation 12),
     or with the squares of p and g in the denominator (CroCNet). Classes are independent of each other: the logits never
     meet in a softmax.
 
@@ -19,7 +22,6 @@ class SigmoidDiceLoss(nn.Module):
         batch_dice: sums run over the batch as well, as ``batch_dice`` in nnU-Net's plans
         squared: whether the denominator has squares
         ignore_label: label whose pixels count nowhere
-        smooth: keeps the ratio defined where map and target are empty
         ddp: whether the batch is spread over processes (matters with ``batch_dice``)
     """
 
@@ -29,7 +31,6 @@ class SigmoidDiceLoss(nn.Module):
         batch_dice: bool,
         squared: bool = True,
         ignore_label: int | None = None,
-        smooth: float = 1e-5,
         ddp: bool = False,
     ):
         super().__init__()
@@ -37,7 +38,6 @@ class SigmoidDiceLoss(nn.Module):
         self.squared = squared
         self.batch_dice = batch_dice
         self.ignore_label = ignore_label
-        self.smooth = smooth
         self.ddp = ddp
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -68,4 +68,4 @@ class SigmoidDiceLoss(nn.Module):
             if self.ddp:
                 sums = AllGatherGrad.apply(sums).sum(0)
         overlap, total = sums
-        return 1 - ((2 * overlap + self.smooth) / (total + self.smooth)).mean()
+        return 1 - ((2 * overlap + SMOOTH) / (total + SMOOTH)).mean()

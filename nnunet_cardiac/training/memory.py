@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -45,6 +46,14 @@ class PlannedNetwork(NamedTuple):
     def build(self, input_channels: int, output_channels: int) -> torch.nn.Module:
         """Without deep supervision, and with PyTorch's own initialisation."""
         return get_network_from_plans(*self, input_channels, output_channels, allow_init=False, deep_supervision=False)
+
+
+def build_network(plans: PlansManager, dataset_json: dict, configuration_name: str) -> torch.nn.Module:
+    """The network of a configuration of nnU-Net's plans, without weights."""
+    configuration = plans.get_configuration(configuration_name)
+    channels = determine_num_input_channels(plans, configuration, dataset_json)
+    heads = plans.get_label_manager(dataset_json).num_segmentation_heads
+    return PlannedNetwork.of(configuration).build(channels, heads)
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,8 @@ def training_memory(
     with FakeCopyMode(mode):
         model = deepcopy(built)
     with mode:
-        if isinstance(model, Network) and model.crop is not None:
-            model.crop.finds_hearts = False  # where the heart is does not matter, and no values tell it
-        if isinstance(model, Network) and model.resize is not None:
-            model.resize.finds_images = False
+        if isinstance(model, Network):
+            model.look_nowhere()
         few, many = (_peak_of_a_step(model, (n, input_channels, *patch_size), half_precision) for n in SAMPLES)
     of_sample = (many - few) // (SAMPLES[1] - SAMPLES[0])
     parameters = sum(p.numel() for p in model.parameters())

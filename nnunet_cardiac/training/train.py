@@ -21,11 +21,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch._dynamo import OptimizedModule
 from tqdm import tqdm
 
-from nnunet_cardiac.environment import read_splits
+from nnunet_cardiac.environment import preprocessed_splits, read_splits
 from nnunet_cardiac.errors import DamagedError, UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import Model, previous_stages
+from nnunet_cardiac.model import CHECKPOINT, Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.system import omp_threads
 from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
@@ -74,7 +74,7 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
     jobs: list[tuple[Model, int | str]] = [(stage, fold) for stage in before for fold in all_folds]
     jobs += [(last, fold) for fold in folds or all_folds]
     for fold in () if as_found else folds or all_folds:
-        if (last.fold_folder(fold) / "checkpoint_final.pth").is_file():
+        if (last.fold_folder(fold) / CHECKPOINT).is_file():
             _check_begun_alike(last.fold_folder(fold), options, options.seed or 0)
     for i, (stage, fold) in enumerate(jobs, 1):
         what = printable(f"[{i}/{len(jobs)}] {stage.trainer} {stage.plans} {stage.configuration}, fold {fold}")
@@ -95,7 +95,7 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
 
 def _train_distributed(model: Model, fold: int | str, options: TrainingOptions) -> None:
     """As ``nnUNetv2_train -num_gpus`` does it."""
-    trained = (model.fold_folder(fold) / "checkpoint_final.pth").is_file()
+    trained = (model.fold_folder(fold) / CHECKPOINT).is_file()
     if not trained and (model.fold_folder(fold) / "checkpoint_latest.pth").is_file():
         _check_begun_alike(model.fold_folder(fold), options, 0)
     _set_unreadable_checkpoints_aside(str(model.fold_folder(fold)))
@@ -143,11 +143,11 @@ def is_finished(model: Model, fold: int | str, manager: PlansManager) -> bool:
         manager: the model's plans
     """
     place = model.fold_folder(fold)
-    if not (place / "checkpoint_final.pth").is_file() or not is_json(place / "validation" / "summary.json"):
+    if not (place / CHECKPOINT).is_file() or not is_json(place / "validation" / "summary.json"):
         return False
     if fold == "all":
         return True
-    val = read_splits(Path(nnUNet_preprocessed, model.dataset, "splits_final.json"))[int(fold)]["val"]
+    val = preprocessed_splits(model.dataset)[int(fold)]["val"]
     return all(
         any((model.folder / "predicted_next_stage" / stage / (case + ending)).is_file() for ending in (".b2nd", ".npz"))
         for stage in manager.get_configuration(model.configuration).next_stage_names or ()
@@ -202,7 +202,7 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
             "move it away to begin anew."
         ) from e
     cost_file, energy = Path(trainer.output_folder) / COST_FILE, None
-    if not isfile(join(trainer.output_folder, "checkpoint_final.pth")):
+    if not isfile(join(trainer.output_folder, CHECKPOINT)):
         seed = _seed(trainer, options.seed)
         settings = {
             "budget": options.budget, "scaled_schedule": options.budget is not None and options.scale_schedule,
@@ -369,7 +369,7 @@ def _set_unreadable_checkpoints_aside(folder: str) -> None:
     Raises:
         UserError: one cannot be read now, which says nothing against it, or would run code
     """
-    for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
+    for name in (CHECKPOINT, "checkpoint_latest.pth", "checkpoint_best.pth"):
         file = join(folder, name)
         if isfile(file):
             try:

@@ -35,8 +35,8 @@ MOST_LAYERS, LARGEST_SIZE, MOST_ENTRIES = 64, 4096, 64
 """Of a network: layers of a stage, and stages; any other number, of features for one; entries of a list."""
 MOST_CHANNELS, MOST_ANISOTROPIC = 256, 100
 """Channels of an image, or labels; times that a spacing is as large as another. A small image is tried with these."""
-MOST_VOXELS = 20_000_000
-"""Of a patch."""
+LARGEST_PATCH = 20_000_000
+"""Voxels."""
 ARRAYS: list = [
     *((function, f"{module}.multiarray.{getattr(function, '__name__', '')}")  # as NumPy 1 and 2 call them
       for module in ("numpy.core", "numpy._core")
@@ -80,7 +80,7 @@ def check_plans(
                 raise ValueError(f"no preprocessor of '{name}'")
             if len(configuration.patch_size) not in (2, 3) or not _are_sizes(configuration.patch_size):
                 raise ValueError(f"a patch of {configuration.patch_size!r:.80}")
-            if math.prod(configuration.patch_size) * configuration.batch_size > 100 * MOST_VOXELS:
+            if math.prod(configuration.patch_size) * configuration.batch_size > 100 * LARGEST_PATCH:
                 raise ValueError(f"{configuration.batch_size} images in a batch")
             if not _are_sizes([configuration.batch_size]):
                 raise ValueError(f"a batch of {configuration.batch_size!r:.80}")
@@ -135,7 +135,7 @@ def stage_names(model: Model, plans: dict, file: Path) -> list[str]:
 
 
 def _are_sizes(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, int) and v > 0 for v in values) and math.prod(values) <= MOST_VOXELS
+    return all(isinstance(v, int) and v > 0 for v in values) and math.prod(values) <= LARGEST_PATCH
 
 
 def check_sizes(arguments: Any, name: str = "") -> None:
