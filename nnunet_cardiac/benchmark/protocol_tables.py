@@ -52,7 +52,7 @@ def matched_table(results: Results, margin: float) -> pd.DataFrame:
         rows.append(
             row
             | {
-                "patients": test["n"],
+                "patients": int(test["n"]),
                 "Dice, baseline's": ", ".join(f"{of_both[name].mean():.3f}" for name in of_both),
                 "difference": number(test["difference"], "+.3f"),
                 "95 % interval": f"{test['ci_lower']:+.3f} to {test['ci_upper']:+.3f}",

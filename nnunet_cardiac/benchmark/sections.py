@@ -312,7 +312,8 @@ def beyond(content: Content) -> Section:
     parts += [
         Table("postprocessing", "nnU-Net's postprocessing", protocol_tables.postprocessing_table(results), note=(
             "Largest components are kept where that helped on the held-out cases of the other folds, for every one "
-            "alike. Everything else in this report is as the networks left it.")),
+            "alike, both columns of the seeds that were tested. Everything else in this report is as the networks left "
+            "it.")),
         Table("snapshots", "Earlier moments of the training", protocol_tables.snapshot_table(results), note=(
             "Mean Dice of the held-out cases after each share of the training (as DADU's Table 2); of a cascade, after "
             "that share of every stage's. Earlier networks are as they were at that moment; those of 100 % are what "
