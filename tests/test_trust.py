@@ -17,12 +17,12 @@ from conftest import DATASET, NNUNET
 from mutations import Evil
 
 from nnunet_cardiac.cine.cohort import SHOWN
-from nnunet_cardiac.cine.report import template
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.environment import ALLOW_CODE
 from nnunet_cardiac.errors import UntrustedError, UserError
 from nnunet_cardiac.evaluation.evaluate import evaluate, write_evaluation
 from nnunet_cardiac.model import Model
+from nnunet_cardiac.pages import template
 from nnunet_cardiac.texts import plain, read_rows, write_rows
 from nnunet_cardiac.training.train import _set_unreadable_checkpoints_aside
 from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
@@ -200,8 +200,8 @@ def test_names_of_files_make_up_no_lines(tmp_path):
 def test_names_of_patients_are_harmless_in_pages():
     name = "<script>alert(1)</script>"
     row = {"patient": name, "report": f"{name}/x.html", "problem": name}
-    page = template("cohort.html.j2").render(rows=[row], shown=SHOWN)
-    assert name not in page and page.count("&lt;script&gt;") == 3
+    page = template("nnunet_cardiac.cine", "cohort.html.j2").render(rows=[row], shown=SHOWN)
+    assert name not in page and page.count("&lt;script&gt;") == 2 and page.count("%3Cscript%3E") == 1
 
 
 def test_a_description_does_not_command_a_terminal(tmp_path, capsys):
