@@ -41,7 +41,7 @@ FEW = [name for name in OURS if name != "MonaiPlanner"]
     "name, target",
     [
         pytest.param("CroCNetPlanner", 2, marks=pytest.mark.slow),
-        ("DADUPlanner", 4),
+        pytest.param("DADUPlanner", 4, marks=pytest.mark.slow),
         *(pytest.param(name, 11, marks=pytest.mark.slow if name == "HALSRNetPlanner" else ()) for name in FEW),
     ],
 )

@@ -42,7 +42,7 @@ def stage(trained_crocnet):
     return stage
 
 
-@pytest.mark.parametrize("configuration", ["2d", "2d_cascade"])
+@pytest.mark.parametrize("configuration", ["2d", pytest.param("2d_cascade", marks=pytest.mark.slow)])
 def test_the_same_logits_whatever_the_batch(stage, configuration):
     folder, data = stage(configuration)
     stock = predictor(nnUNetPredictor, folder, (0, 1)).predict_logits_from_preprocessed_data(data.clone())
