@@ -358,6 +358,9 @@ def test_patients_of_a_further_test_are_measured_too(results, benchmark):
         assert not _load_test(benchmark, results.settings, [first], TEST_SET).contenders, "it has not finished"
         finish_test(benchmark, first, folds=[0])
         assert not _load_test(benchmark, results.settings, [first], TEST_SET).contenders, "another ensemble"
+        benchmark.finish(Job("test", first.model.name, where=TEST_SET), {"problems": []})
+        (problem,) = _load_test(benchmark, results.settings, [first], TEST_SET).problems
+        assert "are damaged (KeyError: 'folds')" in problem
         finish_test(benchmark, first)
         tested = replace(results, tests={TEST_SET: _load_test(benchmark, results.settings, [first], TEST_SET)})
         parts = sections.beyond(Content(tested, BenchmarkFolder(benchmark.path), "nnunet_2d", 0.01)).tables()

@@ -22,6 +22,7 @@ from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.files import link
 from nnunet_cardiac.inference.predict import predict
 from nnunet_cardiac.model import CHECKPOINT, Model
+from nnunet_cardiac.nifti import read_image
 from nnunet_cardiac.texts import read_json, write_rows
 from nnunet_cardiac.training.train import SNAPSHOT_SHARES, snapshot_file
 
@@ -209,6 +210,8 @@ def _corrupted(benchmark: BenchmarkFolder, settings: Settings, model: Model, whe
             )  # fmt: skip
             tables += found[0]
             problems += found[1]
+    if not tables:
+        raise UserError(problems[0])
     _write(benchmark, model, where, tables)
     return problems
 
@@ -216,11 +219,8 @@ def _corrupted(benchmark: BenchmarkFolder, settings: Settings, model: Model, whe
 def _are_stacks(settings: Settings) -> bool:
     """Whether most held-out images have slices to lose."""
     cases = {case for fold in settings.folds for case in _held_out(settings, fold)}
-    raw, reader, slices = folder("nnUNet_raw") / settings.dataset / "imagesTr", sitk.ImageFileReader(), []
-    for file in (file for case in cases for file in raw.glob(f"{case}_0000.*")):
-        reader.SetFileName(str(file))
-        reader.ReadImageInformation()
-        slices.append((*reader.GetSize(), 1)[2])
+    raw = folder("nnUNet_raw") / settings.dataset / "imagesTr"
+    slices = [(*read_image(file).GetSize(), 1)[2] for case in cases for file in raw.glob(f"{case}_0000.*")]
     return float(np.median(slices)) >= LEAST_SLICES
 
 

@@ -170,17 +170,17 @@ def _load_test(
     tested, problems = [], []
     for contender in contenders:
         models = {seed: settings.model(contender.contender, seed) for seed in settings.seeds}
-        places = {
-            seed: benchmark.evaluation(model, where)
-            for seed, model in models.items()
-            if not _why_not_tested(benchmark, settings, model, where)
-        }
         try:
+            places = {
+                seed: benchmark.evaluation(model, where)
+                for seed, model in models.items()
+                if not _why_not_tested(benchmark, settings, model, where)
+            }
             parts = [_read_table(place / "metrics.csv").assign(seed=seed) for seed, place in places.items()]
             own_patients = where not in (CORRUPTED, POSTPROCESSED, SNAPSHOTS)
             measurement = _measurement([*places.values()][:1]) if own_patients else None
-        except UserError as e:
-            problems.append(f"{contender.name}, {where}: {e}")
+        except DAMAGED as e:
+            problems.append(_damaged(benchmark, contender.contender, e))
             continue
         if parts:
             metrics = pd.concat(parts)
@@ -419,7 +419,11 @@ def _why_not_tested(benchmark: BenchmarkFolder, settings: Settings, model: Model
     if record is None:
         return "not tested." if failure is None else f"failed: {failure}"
     wanted = {"folds": settings.folds} | ({"corruptions": settings.corruptions} if where == CORRUPTED else {})
-    return "" if all(record[key] == value for key, value in wanted.items()) else "not tested with all folds yet."
+    return (
+        ""
+        if all(record[key] == value for key, value in wanted.items())
+        else f"not tested with all {' and '.join(wanted)} yet."
+    )
 
 
 def _why_not_evaluated(benchmark: BenchmarkFolder, model: Model, fold: int) -> str:

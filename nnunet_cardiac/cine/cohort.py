@@ -78,9 +78,10 @@ def report_cohort(source: Path, output: Path, segmenter: Segmenter, options: Opt
 
 def folder_name(patient: Path, keep_identifiers: bool) -> str:
     """What a patient's folder in the output is called: of NIfTI as in the input, else a pseudonym."""
-    holds_nifti = any(file.name.endswith(NIFTI) for file in ([patient] if patient.is_file() else patient.iterdir()))
     if not keep_identifiers and (found := pseudonym(patient)):
         return found
+    files = [patient] if patient.is_file() else patient.glob("*")  # which finds nothing where it may not look
+    holds_nifti = any(file.name.endswith(NIFTI) for file in files)
     if keep_identifiers or holds_nifti:
         return patient.name.removesuffix(".gz").removesuffix(".nii")
     return f"patient_{sha256(SALT + patient.name.encode(errors='replace')).hexdigest()[:8]}"  # it will have no report
