@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Of glibc's malloc.h."""
 PACKAGES = ("nnunet-cardiac", "nnunetv2", "torch", "numpy", "dynamic-network-architectures", "batchgeneratorsv2")
 
 
@@ -23,6 +26,21 @@ def peak_process_memory() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def reuse_freed_memory(device: torch.device) -> None:
+    """On a CPU, keeps freed memory for what is allocated next, for the rest of this process.
+
+    glibc gives blocks above 32 MB back to the system as soon as they are freed. Maps of networks are as large, and each
+    new one is paid for by page after page that the system must clear: 24 of the 45 ms of a 1x1 convolution from 32 to
+    128 channels of 256 x 224 pixels, batch 2. Without glibc nothing is changed.
+    """
+    if device.type != "cpu" or sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def omp_threads() -> int | None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_cardiac.networks.e2a import E2A, CrossE2A, E2ABlock, global_query, l2_normalise
+from nnunet_cardiac.networks.e2a import E2A, CrossE2A, E2ABlock, global_query, l2_normalise, scaled_residual
 
 CASES = [(nn.Conv2d, (6, 5)), (nn.Conv3d, (4, 3, 5))]
 
@@ -118,3 +118,22 @@ def test_no_matrix_of_tokens_by_tokens():
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         layer(x)
     assert largest <= x.numel()
+
+
+def test_gradients_that_are_written_out_are_those_of_autograd():
+    x, y = (torch.randn(2, 3, 4, 5, dtype=torch.double, requires_grad=True) for _ in "xy")
+    g = torch.randn(3, 1, 1, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: l2_normalise(x, 1), x)
+    assert torch.autograd.gradcheck(scaled_residual, (x, g, y))
+    torch.testing.assert_close(scaled_residual(x, g, y), x + g * y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_residual_in_mixed_precision(dtype):
+    x, g, y = torch.randn(2, 3, 4, 5), torch.randn(3, 1, 1), torch.randn(2, 3, 4, 5, dtype=dtype)
+    for tensor in (x, g, y):
+        tensor.requires_grad_()
+    z = scaled_residual(x, g, y)
+    assert z.dtype is torch.float32, "small steps are not rounded away"
+    found = torch.autograd.grad(z, (x, g, y), torch.ones_like(z))
+    assert [gradient.dtype for gradient in found] == [torch.float32, torch.float32, dtype]

@@ -22,7 +22,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.cost.prediction import time_nnunet, time_prediction
-from nnunet_cardiac.cost.training_step import step_cost
+from nnunet_cardiac.cost.training_step import step_cost, step_over_flops
 from nnunet_cardiac.environment import ext_trainer, folder, load_plans, silence
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
@@ -32,6 +32,7 @@ from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, fi
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
 from nnunet_cardiac.progress import progress
+from nnunet_cardiac.system import reuse_freed_memory
 from nnunet_cardiac.texts import read_json, unforeseen
 
 CPU_BATCH = 2
@@ -62,7 +63,8 @@ def cost_table(
 
     Returns:
         parameters, patch, batch, planned and measured memory and time of a training step, FLOPs of a slice, and the
-        seconds to segment a volume with all stages so far, by nnU-Net's commands and by ours
+        seconds to segment a volume with all stages so far, by nnU-Net's commands and by ours; ``step over FLOPs``, see
+        ``step_over_flops``, with the first row as the baseline
 
     Raises:
         UserError: data that are not planned or not preprocessed, a memory target that is too small, or a configuration
@@ -94,8 +96,11 @@ def cost_table(
         tempfile.TemporaryDirectory() as results,
         _environment(nnUNet_results=results, nnUNet_extTrainer=ext_trainer()),
     ):
+        baseline = None
         for contender in progress(contenders, desc="Measuring", unit="contender"):
-            rows += _contender_rows(contender, settings)
+            for trainer, row in _contender_rows(contender, settings, baseline):
+                baseline = baseline or trainer
+                rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -111,8 +116,10 @@ class _Settings:
     time_prediction: bool
 
 
-def _contender_rows(contender: Contender, settings: _Settings) -> Iterator[dict]:
-    """A row for each stage that leads to the contender's configuration."""
+def _contender_rows(
+    contender: Contender, settings: _Settings, baseline: nnUNetTrainer | None
+) -> Iterator[tuple[nnUNetTrainer, dict]]:
+    """Trainer and row of each stage that leads to the contender's configuration; without a baseline the first is it."""
     # made anew, under a name of their own: those of the data set stay as they are
     plans_name = f"{contender.plans}ForCost{os.getpid()}"
     plans_file = folder("nnUNet_preprocessed") / settings.dataset / f"{plans_name}.json"
@@ -122,8 +129,12 @@ def _contender_rows(contender: Contender, settings: _Settings) -> Iterator[dict]
         last = Model(settings.dataset, contender.trainer, plans_name, contender.configuration)
         stages = last.stages(previous_stages(plans))
         for n, model in enumerate(stages, 1):
+            held_bytes = torch.cuda.memory_allocated() if settings.device == "cuda" else 0
             trainer = _as_if_trained(model, settings)
-            yield _row(contender, trainer, settings) | _prediction(stages[:n], trainer, settings)
+            baseline = baseline or trainer
+            row = _row(contender, trainer, settings, held_bytes)
+            row["step over FLOPs"] = step_over_flops(trainer, baseline, settings.n_steps) if baseline != trainer else 1
+            yield trainer, row | _prediction(stages[:n], trainer, settings)
     finally:
         plans_file.unlink(missing_ok=True)
 
@@ -159,6 +170,7 @@ def _plan(contender: Contender, plans_name: str, plans_file: Path, settings: _Se
 def _as_if_trained(model: Model, settings: _Settings) -> nnUNetTrainer:
     """The trainer of one stage, with its network as initialised, saved as if it had been trained."""
     torch.manual_seed(0)
+    reuse_freed_memory(torch.device(settings.device))
     with silence():
         trainer = get_trainer_from_args(
             model.dataset, model.configuration, 0, model.trainer, model.plans, device=torch.device(settings.device)
@@ -173,9 +185,9 @@ def _as_if_trained(model: Model, settings: _Settings) -> nnUNetTrainer:
     return trainer
 
 
-def _row(contender: Contender, trainer: nnUNetTrainer, settings: _Settings) -> dict:
+def _row(contender: Contender, trainer: nnUNetTrainer, settings: _Settings, held_bytes: int) -> dict:
     manager = trainer.configuration_manager
-    step = step_cost(trainer, settings.n_steps)
+    step = step_cost(trainer, settings.n_steps, held_bytes)
     return {
         "contender": contender.name,
         "configuration": trainer.configuration_name,

@@ -2,14 +2,17 @@
 
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.training.memory import CUDNN_BYTES, LiveStorage, PlannedNetwork, training_memory
+from nnunet_cardiac.training.trainer import bare
 
 
 @dataclass(frozen=True)
@@ -21,31 +24,72 @@ class StepCost:
     measured_bytes: int
 
 
-def step_cost(trainer: nnUNetTrainer, n_steps: int) -> StepCost:
+def step_cost(trainer: nnUNetTrainer, n_steps: int, held_bytes: int = 0) -> StepCost:
     """Runs the trainer's own steps; a few come first, to warm up.
 
     Args:
         trainer: initialised
         n_steps: that are timed; the median counts
+        held_bytes: of the GPU's memory, what others hold in this process
     """
-    batch = random_batch(trainer)
-    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
-    trainer.network.train()
+    batch = ready_for_steps(trainer)
     on_gpu = trainer.device.type == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    seconds = []
-    for _ in progress(range(n_steps + max(3, n_steps // 4)), desc="Steps", unit="step", leave=False):
-        start = time.perf_counter()
-        trainer.train_step(batch)  # returns the loss on the CPU, so it waits for the GPU
-        seconds.append(time.perf_counter() - start)
+    seconds = [_seconds(trainer, batch) for _ in _steps(n_steps)]
     planned = planned_memory(trainer)
     if on_gpu:
-        measured = torch.cuda.max_memory_allocated()
+        measured = torch.cuda.max_memory_allocated() - held_bytes
     else:
         measured, planned = measured_memory(trainer, batch), planned - CUDNN_BYTES
     return StepCost(statistics.median(seconds[-n_steps:]), planned, measured)
+
+
+def step_over_flops(trainer: nnUNetTrainer, baseline: nnUNetTrainer, n_steps: int) -> float:
+    """A step's time in times the baseline's, over its FLOPs in times the baseline's.
+
+    What is above 1 is paid for what no FLOPs tell: memory that is read and written, small products. Both take their
+    steps in turn, so that a machine that is slow for a while is slow for both.
+
+    Args:
+        trainer, baseline: initialised; with the same recipe, if networks are to be compared
+        n_steps: that are timed, of each; the median of their ratios counts
+    """
+    pairs = [(t, ready_for_steps(t)) for t in (trainer, baseline)]
+    flops, of_baseline = (_step_flops(*pair) for pair in pairs)
+    ratios = []
+    for _ in _steps(n_steps):
+        seconds, of_its = (_seconds(*pair) for pair in pairs)
+        ratios.append(seconds / of_its)
+    return statistics.median(ratios[-n_steps:]) / (flops / of_baseline)
+
+
+def ready_for_steps(trainer: nnUNetTrainer) -> dict:
+    """Sets the network to train; returns a batch for it."""
+    trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+    trainer.network.train()
+    return random_batch(trainer)
+
+
+def _steps(n_steps: int) -> Iterable[int]:
+    """With some in front, to warm up."""
+    return progress(range(n_steps + max(3, n_steps // 4)), desc="Steps", unit="step", leave=False)
+
+
+def _seconds(trainer: nnUNetTrainer, batch: dict) -> float:
+    start = time.perf_counter()
+    trainer.train_step(batch)  # returns the loss on the CPU, so it waits for the GPU
+    return time.perf_counter() - start
+
+
+def _step_flops(trainer: nnUNetTrainer, batch: dict) -> int:
+    target = [t.to(trainer.device) for t in batch["target"]] if isinstance(batch["target"], list) else batch["target"]
+    with FlopCounterMode(display=False) as counter:
+        output = bare(trainer.network)(batch["data"].to(trainer.device))  # compiled, nothing would be counted
+        trainer.loss(output, target if isinstance(target, list) else target.to(trainer.device)).backward()
+    trainer.optimizer.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
 
 
 def planned_memory(trainer: nnUNetTrainer) -> int:

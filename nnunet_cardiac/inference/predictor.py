@@ -15,6 +15,7 @@ from torch._dynamo import OptimizedModule
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.models.saved_model import SavedModel, SavedStage
+from nnunet_cardiac.system import reuse_freed_memory
 from nnunet_cardiac.training.memory import LiveStorage
 from nnunet_cardiac.training.trainer import bare
 
@@ -44,6 +45,7 @@ class BatchedPredictor(nnUNetPredictor):
 
     def __init__(self, *args, memory: float | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        reuse_freed_memory(self.device)
         self.memory = memory
         self._bytes_of_a_copy: dict[torch.Size, int] = {}
         self.copies: dict[tuple[int, ...], torch.Tensor] | None = None

@@ -38,8 +38,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """Two maps (B, C, \\*spatial) to M^Ch (B, C, 1, ...), between 0 and 1."""
-        m_e = f_e.flatten(2).mean(2) + f_e.flatten(2).max(2).values  # equation 3
-        m_d = f_d.flatten(2).mean(2) + f_d.flatten(2).max(2).values  # equation 4
+        m_e = f_e.flatten(2).mean(2) + f_e.flatten(2).amax(2)  # equation 3
+        m_d = f_d.flatten(2).mean(2) + f_d.flatten(2).amax(2)  # equation 4
         m = functional.layer_norm(m_e + m_d, self.w.shape)  # equation 5
         m = torch.sigmoid(self.w * m).to(f_e.dtype)  # equation 6
         return m.view(*m.shape, *[1] * (f_e.ndim - 2))
@@ -66,8 +66,8 @@ class SpatialAttention(nn.Module):
 
     def forward(self, f_e: torch.Tensor, f_d: torch.Tensor) -> torch.Tensor:
         """F^ChE and F^ChD (B, C, \\*spatial) to M^Sp (B, 1, \\*spatial), between 0 and 1."""
-        of_e = f_e.mean(1, True), self.pointwise_e(f_e), f_e.max(1, True).values  # in equation 7
-        of_d = f_d.mean(1, True), self.pointwise_d(f_d), f_d.max(1, True).values  # in equation 8
+        of_e = f_e.mean(1, True), self.pointwise_e(f_e), f_e.amax(1, True)  # in equation 7
+        of_d = f_d.mean(1, True), self.pointwise_d(f_d), f_d.amax(1, True)  # in equation 8
         return torch.sigmoid(self.f(torch.cat((*of_e, *of_d), 1)))  # equations 7 to 10
 
 

@@ -21,7 +21,8 @@ class _L2Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: torch.Tensor, dim: int) -> torch.Tensor:
         y = x.to(torch.promote_types(x.dtype, torch.float32))
-        inverse = torch.linalg.vector_norm(y, dim=dim, keepdim=True).clamp_min_(1e-6).reciprocal_()
+        # PyTorch's vector_norm takes ten times as long along an axis that is not the last
+        inverse = y.square().sum(dim, keepdim=True).sqrt_().clamp_min_(1e-6).reciprocal_()
         y = (y * inverse).to(x.dtype)
         ctx.save_for_backward(y, inverse)
         ctx.dim = dim
@@ -33,6 +34,27 @@ class _L2Normalise(torch.autograd.Function):
         wide = y.to(inverse.dtype), g.to(inverse.dtype)
         along = (wide[0] * wide[1]).sum(ctx.dim, keepdim=True)
         return torch.addcmul(wide[1], wide[0], along, value=-1).mul_(inverse).to(g.dtype), None
+
+
+class _ScaledResidual(torch.autograd.Function):
+    """x + g * y, g per channel; autograd's own gradients take four times as long on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, g: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(g, y)
+        ctx.dtype = x.dtype
+        return torch.addcmul(x, g, y)
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        g, y = ctx.saved_tensors
+        of_g = (grad * y).sum((0, *range(2, y.ndim)), dtype=g.dtype).view(g.shape)
+        return grad.to(ctx.dtype), of_g, (grad * g).to(y.dtype)
+
+
+def scaled_residual(x: torch.Tensor, g: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """x + g * y for maps (B, C, \\*spatial) and a factor for each channel, (C, 1, ...)."""
+    return _ScaledResidual.apply(x, g, y)
 
 
 def l2_normalise(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -168,5 +190,5 @@ class E2ABlock(nn.Module):
         self.g2 = nn.Parameter(torch.full(per_channel, 1e-5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.addcmul(x, self.g1, self.attention(x))
-        return torch.addcmul(x, self.g2, self.mlp(x))
+        x = scaled_residual(x, self.g1, self.attention(x))
+        return scaled_residual(x, self.g2, self.mlp(x))

@@ -27,7 +27,7 @@ from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import CHECKPOINT, Model, previous_stages
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.system import omp_threads
+from nnunet_cardiac.system import omp_threads, reuse_freed_memory
 from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
 from nnunet_cardiac.training.on_cpu import faster_on_cpu
 from nnunet_cardiac.training.options import TrainingOptions
@@ -160,6 +160,7 @@ def get_trainer(model: Model, fold: int | str, device: torch.device, seed: int |
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else multiprocessing.cpu_count()
     cores = min(cores, omp_threads() or cores)
     torch.set_num_threads(cores if device.type == "cpu" else 1)
+    reuse_freed_memory(device)
     trainer = get_trainer_from_args(
         model.dataset, model.configuration, fold, model.trainer, model.plans, continue_training=True, device=device
     )

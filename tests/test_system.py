@@ -1,0 +1,30 @@
+"""What a process does about the system that it runs on."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CLEARED = """
+import resource, torch
+from nnunet_cardiac.system import reuse_freed_memory
+def megabytes():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(2**24)  # 64 MB
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() / 2**20
+reuse_freed_memory(torch.device("cuda"))
+print(megabytes())
+reuse_freed_memory(torch.device("cpu"))
+megabytes(), megabytes()  # the heap finds its size
+print(megabytes())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such setting")
+def test_freed_memory_is_used_again():
+    printed = subprocess.run([sys.executable, "-c", CLEARED], capture_output=True, check=True, text=True).stdout
+    before, after = map(float, printed.split())
+    assert before > 500, "if not, the C library needs no help"
+    assert after < 64, f"{after} MB had to be cleared by the system"
