@@ -190,7 +190,9 @@ class Call(threading.Thread):
 @pytest.mark.slurm
 def test_a_benchmark_on_slurm(benchmark, fake, node, monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(benchmark_slurm, "SECONDS_BETWEEN_LOOKS", 1)
-    (Path(os.environ["nnUNet_preprocessed"]) / SETTINGS.dataset / "splits_final.json").write_text("[{}, {}, {}]")
+    (Path(os.environ["nnUNet_preprocessed"]) / SETTINGS.dataset / "splits_final.json").write_text(
+        json.dumps([{"train": ["a"], "val": ["b"]}] * 3)
+    )
     only = {"nnunet_2d": contenders()["nnunet_2d"]}
     settings = replace(SETTINGS, folds=[0, 1, 2], baseline="nnunet_2d", contenders=only)
     other = BenchmarkFolder(benchmark.path.with_name("slurm_benchmark"))
