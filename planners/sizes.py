@@ -54,8 +54,8 @@ SIZES = {
     size.name: size
     for size in (
         Size("small", "minutes, to see that it works", divide_features=4, stages=4, patch=128, batch_2d=8, batch_3d=2),
-        Size(
-            "half", "an hour, to see how well it works", divide_features=2, stages=4, patch=128, batch_2d=8, batch_3d=2
+        Size(  # patch, batch and resolutions: docs/planning.md, what was tried
+            "half", "an hour, to see how well it works", divide_features=2, stages=5, patch=128, batch_2d=4, batch_3d=2
         ),
     )
 }

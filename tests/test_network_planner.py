@@ -145,8 +145,8 @@ def test_what_was_planned_is_printed(planned, capsys):
     assert re.search(r"^3d_fullres: patch \d+ x \d+ x \d+, batch 2", out, re.M)
 
 
-@pytest.mark.parametrize(("size", "width"), [("small", 8), ("half", 16)])
-def test_plans_are_shrunk_to_a_named_size(planned, size, width):
+@pytest.mark.parametrize(("size", "width", "stages", "batch"), [("small", 8, 4, 8), ("half", 16, 5, 4)])
+def test_plans_are_shrunk_to_a_named_size(planned, size, width, stages, batch):
     """Of nnU-Net's planner too: its U-Net begins with 32 channels."""
     name = f"nnUNet{size}Plans"
     main(
@@ -166,8 +166,8 @@ def test_plans_are_shrunk_to_a_named_size(planned, size, width):
     (planned / f"{name}.json").unlink()
     shutil.rmtree(planned / f"{name}_2d")
     features = plans["architecture"]["arch_kwargs"]["features_per_stage"]
-    assert features == [width * 2**stage for stage in range(len(features))] and 2 < len(features) <= 4
-    assert plans["patch_size"] == [48, 48] and plans["batch_size"] == 8
+    assert features == [width * 2**stage for stage in range(len(features))] and 2 < len(features) <= stages
+    assert plans["patch_size"] == [48, 48] and plans["batch_size"] == batch
 
 
 def test_sizes_exclude_each_other(capsys):
