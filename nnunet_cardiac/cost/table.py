@@ -22,7 +22,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
 from nnunet_cardiac.cost.prediction import time_nnunet, time_prediction
-from nnunet_cardiac.cost.training_step import step_cost, step_over_flops
+from nnunet_cardiac.cost.training_step import beside_baseline, step_cost
 from nnunet_cardiac.environment import ext_trainer, folder, load_plans, silence
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
@@ -63,8 +63,8 @@ def cost_table(
 
     Returns:
         parameters, patch, batch, planned and measured memory and time of a training step, FLOPs of a slice, and the
-        seconds to segment a volume with all stages so far, by nnU-Net's commands and by ours; ``step over FLOPs``, see
-        ``step_over_flops``, with the first row as the baseline
+        seconds to segment a volume with all stages so far, by nnU-Net's commands and by ours. FLOPs and time of a step
+        are also told in times those of the first row, see ``beside_baseline``
 
     Raises:
         UserError: data that are not planned or not preprocessed, a memory target that is too small, or a configuration
@@ -133,7 +133,8 @@ def _contender_rows(
             trainer = _as_if_trained(model, settings)
             baseline = baseline or trainer
             row = _row(contender, trainer, settings, held_bytes)
-            row["step over FLOPs"] = step_over_flops(trainer, baseline, settings.n_steps) if baseline != trainer else 1
+            flops, time = beside_baseline(trainer, baseline, settings.n_steps)
+            row |= {"step: FLOPs, times row 1": flops, "time, times row 1": time, "time over FLOPs": time / flops}
             yield trainer, row | _prediction(stages[:n], trainer, settings)
     finally:
         plans_file.unlink(missing_ok=True)

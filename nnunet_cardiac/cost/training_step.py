@@ -46,23 +46,25 @@ def step_cost(trainer: nnUNetTrainer, n_steps: int, held_bytes: int = 0) -> Step
     return StepCost(statistics.median(seconds[-n_steps:]), planned, measured)
 
 
-def step_over_flops(trainer: nnUNetTrainer, baseline: nnUNetTrainer, n_steps: int) -> float:
-    """A step's time in times the baseline's, over its FLOPs in times the baseline's.
+def beside_baseline(trainer: nnUNetTrainer, baseline: nnUNetTrainer, n_steps: int) -> tuple[float, float]:
+    """FLOPs and time of a training step, each in times the baseline's.
 
-    What is above 1 is paid for what no FLOPs tell: memory that is read and written, small products. Both take their
-    steps in turn, so that a machine that is slow for a while is slow for both.
+    A network whose time is more than its FLOPs pays for what FLOPs do not tell: memory that is read and written, small
+    products. Both take their steps in turn, so that a machine that is slow for a while is slow for both.
 
     Args:
         trainer, baseline: initialised; with the same recipe, if networks are to be compared
         n_steps: that are timed, of each; the median of their ratios counts
     """
+    if trainer is baseline:
+        return 1, 1
     pairs = [(t, ready_for_steps(t)) for t in (trainer, baseline)]
     flops, of_baseline = (_step_flops(*pair) for pair in pairs)
     ratios = []
     for _ in _steps(n_steps):
         seconds, of_its = (_seconds(*pair) for pair in pairs)
         ratios.append(seconds / of_its)
-    return statistics.median(ratios[-n_steps:]) / (flops / of_baseline)
+    return flops / of_baseline, statistics.median(ratios[-n_steps:])
 
 
 def ready_for_steps(trainer: nnUNetTrainer) -> dict:
