@@ -26,5 +26,6 @@ print(megabytes())
 def test_freed_memory_is_used_again():
     printed = subprocess.run([sys.executable, "-c", CLEARED], capture_output=True, check=True, text=True).stdout
     before, after = map(float, printed.split())
-    assert before > 500, "if not, the C library needs no help"
+    if before < 500:
+        pytest.skip("huge pages, or another allocator: there is nothing to help")
     assert after < 64, f"{after} MB had to be cleared by the system"
