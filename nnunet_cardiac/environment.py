@@ -27,6 +27,11 @@ def trainers_folder() -> str:
     return list(nnunet_cardiac.trainers.__path__)[0]
 
 
+def our_trainers() -> list[str]:
+    """Names of this project's trainers, in order."""
+    return sorted(file.stem for file in Path(trainers_folder()).glob("nnUNetTrainer*.py"))
+
+
 def ext_trainer() -> str:
     """Value of ``nnUNet_extTrainer`` that lets nnU-Net find this project's trainers beside those it already knows."""
     paths = [p for p in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if p]
@@ -136,8 +141,7 @@ def check_trainer(name: str) -> None:
         with silence():
             recursive_find_trainer_class_by_name(name)
     except RuntimeError as e:
-        ours = sorted(p.stem for p in Path(trainers_folder()).glob("nnUNetTrainer*.py"))
         raise UserError(
-            f"There is no trainer '{name}': ours are {', '.join(ours)}, nnU-Net's work too, and others are found in "
-            "the folders of nnUNet_extTrainer."
+            f"There is no trainer '{name}': ours are {', '.join(our_trainers())}, nnU-Net's work too, and others are "
+            "found in the folders of nnUNet_extTrainer."
         ) from e

@@ -502,7 +502,8 @@ def test_the_commands(trained_crocnet, store, phantom_acdc, tmp_path, monkeypatc
     run("predict", "-i", image, "-o", tmp_path / "out", "-m", "stage_1", "-device", "cpu")
     assert (tmp_path / "out" / "heart.nii.gz").is_file()
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    assert f"{TRAINER}__{PLANS}__2d" in run("models", "to_nnunet", "stage_1")
+    written = run("models", "to_nnunet", "stage_1")
+    assert f"{TRAINER}__{PLANS}__2d" in written and "nnunet_cardiac env" in written, "it is a trainer of ours"
     (store / "stage_1" / "card.md").write_text("changed")
     with pytest.raises(SystemExit):
         run("models", "list")

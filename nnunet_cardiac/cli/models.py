@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 
 from nnunet_cardiac.cli.options import add_command, add_model_options, fold
-from nnunet_cardiac.environment import dataset_name, folder
+from nnunet_cardiac.environment import dataset_name, folder, our_trainers
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import Model
 
@@ -137,5 +137,8 @@ def write_nnunet(options: argparse.Namespace) -> None:
     from nnunet_cardiac.models.store import find_model
 
     results = folder("nnUNet_results")
-    for stage in to_nnunet(find_model(options.name), results):
+    stages = to_nnunet(find_model(options.name), results)
+    for stage in stages:
         print(results / stage.dataset / stage.name)
+    if {stage.trainer for stage in stages} & set(our_trainers()):
+        print('nnU-Net must know our trainers, also to predict: eval "$(nnunet_cardiac env)"')
