@@ -101,6 +101,7 @@ def cost_table(
             for trainer, row in _contender_rows(contender, settings, baseline):
                 baseline = baseline or trainer
                 rows.append(row)
+                del trainer  # its memory is for the next
     return pd.DataFrame(rows)
 
 

@@ -86,10 +86,13 @@ def _seconds(trainer: nnUNetTrainer, batch: dict) -> float:
 
 
 def _step_flops(trainer: nnUNetTrainer, batch: dict) -> int:
-    target = [t.to(trainer.device) for t in batch["target"]] if isinstance(batch["target"], list) else batch["target"]
+    device, data, target = trainer.device, batch["data"], batch["target"]
+    target = [t.to(device) for t in target] if isinstance(target, list) else target.to(device)
     with FlopCounterMode(display=False) as counter:
-        output = bare(trainer.network)(batch["data"].to(trainer.device))  # compiled, nothing would be counted
-        trainer.loss(output, target if isinstance(target, list) else target.to(trainer.device)).backward()
+        with torch.autocast(device.type, enabled=device.type == "cuda"):  # in the memory that is planned for
+            output = bare(trainer.network)(data.to(device))  # compiled, nothing would be counted
+            loss = trainer.loss(output, target)
+        loss.backward()
     trainer.optimizer.zero_grad(set_to_none=True)
     return counter.get_total_flops()
 
