@@ -1,4 +1,4 @@
-"""Training augmentation of the papers, from batchgeneratorsv2's transforms."""
+"""Training augmentation, of the papers and of ``nnUNetTrainerFieldOfView``, from batchgeneratorsv2's transforms."""
 
 import numpy as np
 import torch
