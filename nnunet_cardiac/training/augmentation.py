@@ -1,8 +1,8 @@
-"""Training augmentation, of the papers and of ``nnUNetTrainerFieldOfView``, from batchgeneratorsv2's transforms."""
+"""Training augmentation of the papers, from batchgeneratorsv2's transforms."""
 
 import numpy as np
 import torch
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform, ImageOnlyTransform
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
@@ -65,45 +65,6 @@ def rotations_and_flips(
         patch_size, do_dummy_2d_data_aug, p_elastic_deform=0, p_rotation=1, rotation=rotation, p_scaling=0
     )
     return spatial + _mirrored_and_masked(mirror_axes, use_mask_for_norm)
-
-
-class FieldOfView(ImageOnlyTransform):
-    """Intensities as nnU-Net's z-score would give them if the image ended at a random window of the patch.
-
-    Mean and standard deviation are of the whole image, so they depend on how much lung, arm and air it shows: cut to
-    the heart, the same blood has a z-score of 1.2 instead of 2.2 (a patient of Sunnybrook's). Anatomy is not cut.
-
-    Args:
-        smallest: share of the patch's sides that a window has at least; the third axis of a volume is kept whole
-    """
-
-    FLAT = 0.1
-    """A window of less spread, in standard deviations of the image, holds nothing to standardise by."""
-
-    def __init__(self, smallest: float = 0.35):
-        super().__init__()
-        self.smallest = smallest
-
-    def get_parameters(self, **data_dict) -> dict:
-        window: list[slice] = []
-        for n in data_dict["image"].shape[-2:]:
-            side = max(1, round(n * np.random.uniform(self.smallest, 1)))
-            start = np.random.randint(n - side + 1)
-            window.append(slice(start, start + side))
-        return {"window": (..., *window)}
-
-    def _apply_to_image(self, img: torch.Tensor, **params) -> torch.Tensor:
-        seen = img[params["window"]].flatten(1)
-        mean, spread = (value.view(-1, *[1] * (img.ndim - 1)) for value in (seen.mean(1), seen.std(1, correction=0)))
-        return torch.where(spread > self.FLAT, (img - mean) / spread.clamp_min(self.FLAT), img)
-
-
-def field_of_view_varied(transforms: ComposeTransforms, probability: float) -> ComposeTransforms:
-    """nnU-Net's training transforms with ``FieldOfView`` between those of space and those of intensities."""
-    of_space = (SpatialTransform, Convert3DTo2DTransform, Convert2DTo3DTransform)
-    first = next(i for i, t in enumerate(transforms.transforms) if not isinstance(t, of_space))
-    transforms.transforms.insert(first, RandomTransform(FieldOfView(), apply_probability=probability))
-    return transforms
 
 
 class KeepImageFrame(BasicTransform):
