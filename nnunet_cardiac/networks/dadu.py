@@ -100,16 +100,15 @@ class DADUDecoder(UNetDecoder):
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
         """The encoder's maps to logits (B, num_classes, \\*spatial), or a list of them, highest resolution first."""
-        *maps, x = maps
-        outputs = []
-        for upsampling, skip, conv_block, seg_layer in zip(
-            self.transpconvs, self.skips, self.stages, self.seg_layers, strict=True
+        x, outputs = maps[-1], []
+        for f_e, upsampling, skip, conv_block, seg_layer in zip(
+            maps[-2::-1], self.transpconvs, self.skips, self.stages, self.seg_layers, strict=True
         ):
             x = upsampling(x)
-            x = conv_block(torch.cat((x, skip(maps.pop(), x)), 1))
-            if self.deep_supervision or not maps:
+            x = conv_block(torch.cat((x, skip(f_e, x)), 1))
+            if self.deep_supervision:
                 outputs.append(seg_layer(x))
-        return outputs[::-1] if self.deep_supervision else outputs[0]
+        return outputs[::-1] if self.deep_supervision else self.seg_layers[-1](x)
 
 
 class DADU(Network):

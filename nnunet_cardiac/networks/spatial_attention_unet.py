@@ -116,18 +116,17 @@ class SpatialAttentionDecoder(nn.Module):
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
         """The encoder's maps to logits (B, num_classes, \\*spatial), or a list of them, highest resolution first."""
-        *maps, x = maps
-        outputs = []
-        for i, (upsampling, stage, seg_layer) in enumerate(
-            zip(self.upsamplings, self.stages, self.seg_layers, strict=True)
+        x, outputs = maps[-1], []
+        for i, (skip, upsampling, stage, seg_layer) in enumerate(
+            zip(maps[-2::-1], self.upsamplings, self.stages, self.seg_layers, strict=True)
         ):
-            x, skip = upsampling(x), maps.pop()
+            x = upsampling(x)
             if self.gates:
                 skip = self.gates[i](skip, x)
             x = stage(torch.cat((skip, x), 1) if self.skip_connections else x)
-            if self.deep_supervision or not maps:
+            if self.deep_supervision:
                 outputs.append(seg_layer(x))
-        return outputs[::-1] if self.deep_supervision else outputs[0]
+        return outputs[::-1] if self.deep_supervision else self.seg_layers[-1](x)
 
 
 class SpatialAttentionUNet(Network):
