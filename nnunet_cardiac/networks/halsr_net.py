@@ -169,14 +169,14 @@ class HALSREncoder(Encoder):
         pool = get_matching_pool_op(self.conv_op, pool_type="max")
         self.poolings = nn.ModuleList(
             nn.Sequential(pool(stride), nn.Dropout(rate))
-            for stride, rate in zip(self.strides[1:], dropout, strict=False)
+            for stride, rate in zip(self.strides[1:], dropout[:-1], strict=True)
         )
         self.dropout = nn.Dropout(dropout[-1])
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """(B, C, \\*spatial) to the pooled map of each stage, highest resolution first, and the latent features."""
         pooled = []
-        for stage, pooling in zip(self.stages, self.poolings, strict=False):
+        for stage, pooling in zip(self.stages[:-1], self.poolings, strict=True):
             x = pooling(stage(x))
             pooled.append(x)
         return pooled, self.dropout(self.stages[-1](x))
