@@ -33,6 +33,7 @@ def plan(planned):
     (planned / "nnUNetTestPlans.json").unlink(missing_ok=True)
 
 
+SLOW = ("HALSRNetPlanner", "CroCNetPlanner")
 FEW = [name for name in OURS if name != "MonaiPlanner"]
 """Planners of a few networks; the other one is in test_foreign_planner.py."""
 
@@ -42,7 +43,7 @@ FEW = [name for name in OURS if name != "MonaiPlanner"]
     [
         pytest.param("CroCNetPlanner", 2, marks=pytest.mark.slow),
         pytest.param("DADUPlanner", 4, marks=pytest.mark.slow),
-        *(pytest.param(name, 11, marks=pytest.mark.slow if name == "HALSRNetPlanner" else ()) for name in FEW),
+        *(pytest.param(name, 11, marks=pytest.mark.slow if name in SLOW else ()) for name in FEW),
     ],
 )
 def test_every_configuration_fits_into_the_target_and_fills_it(plan, name, target):
