@@ -32,6 +32,9 @@ CURVES = {
     ),
     "DADU's, on DADU": ("Dataset027_ACDC", "nnUNetTrainerDADU", "nnUNetDADUPlans", "2d"),
     "HALSR-Net's, on HALSR-Net": ("Dataset028_ACDC_LV_MYO", "nnUNetTrainerHALSRNet", "nnUNetHALSRNetPlans", "2d"),
+    "HALSR-Net's, inside its box (phase 2)": (
+        "Dataset028_ACDC_LV_MYO", "nnUNetTrainerHALSRNet", "nnUNetHALSRNetPlans", "2d_cascade",
+    ),
     "the spatial-attention U-Net's, on it": (
         "Dataset027_ACDC", "nnUNetTrainerSpatialAttentionUNet", "nnUNetSpatialAttentionUNetPlans", "2d",
     ),
