@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from nnunet_cardiac import networks
 from nnunet_cardiac.architectures import ARCHITECTURES
+from nnunet_cardiac.inference.predictor import BatchedPredictor
 from nnunet_cardiac.networks.network import Network, NoDeepSupervision
 from nnunet_cardiac.networks.topology import Topology, shrink_topology
 
@@ -154,6 +155,18 @@ def test_half_precision_stays_finite(case):
     assert all(output.isfinite().all() for output in tree_leaves(outputs))
     total(outputs).backward()
     assert_every_parameter_learns(network)
+
+
+@every_configuration
+def test_half_precision_works_in_prediction_too(case):
+    """As nnU-Net predicts on a GPU: inference mode and autocast. The first copy's memory is counted."""
+    predictor = BatchedPredictor(device=torch.device("cpu"), perform_everything_on_device=False, bfloat16=True)
+    predictor.network = case.build().eval()
+    x = case.images()
+    with torch.inference_mode():
+        counted, not_counted = predictor._forward(x), predictor._forward(x)
+    assert counted.dtype == torch.float32
+    torch.testing.assert_close(counted, not_counted)
 
 
 @every_configuration

@@ -131,7 +131,11 @@ def test_segmentations_of_two_models_are_not_mixed(trained_nnunet, images, tmp_p
     run(*arguments, "--disable_tta")
     first = output / "patient101_ED.nii.gz"
     first.unlink()
-    for other, what in (((), "mirroring"), (("--disable_tta", "--clean_up"), "clean_up")):
+    for other, what in (
+        ((), "mirroring"),
+        (("--disable_tta", "--clean_up"), "clean_up"),
+        (("--disable_tta", "--bfloat16"), "bfloat16"),
+    ):
         assert f"or with other options ({what}): choose" in error_of(
             capsys, *arguments, "--continue_prediction", *other
         )

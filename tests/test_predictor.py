@@ -63,6 +63,27 @@ def test_without_mirroring_and_with_every_fold_loaded_once(stage, monkeypatch):
     torch.testing.assert_close(batched.predict_logits_from_preprocessed_data(data), expected, rtol=1e-2, atol=1e-2)
 
 
+def test_in_bfloat16_the_network_computes_and_its_copies_are_added_up_as_ever(stage):
+    folder, data = stage("2d")
+    exact = predictor(BatchedPredictor, folder, (0,)).predict_logits_from_preprocessed_data(data)
+    half, inside, outside = predictor(BatchedPredictor, folder, (0,), bfloat16=True), set(), set()
+    for module in half.networks[0].modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda _, x, y: inside.add(y.dtype))
+    forward = half._forward
+    half._forward = lambda x: outside.add((y := forward(x)).dtype) or y
+    for _ in range(2):  # the first learns what a copy takes
+        logits = half.predict_logits_from_preprocessed_data(data)
+        assert not torch.equal(logits, exact)
+        torch.testing.assert_close(logits, exact, rtol=0.05, atol=0.05)
+    assert inside == {torch.bfloat16} and outside == {torch.float32}
+
+
+def test_bfloat16_is_for_a_cpu():
+    with pytest.raises(UserError, match="--bfloat16 is for -device cpu"):
+        inference.load_stages(Model("", "", "", ""), None, "", torch.device("cuda"), True, 0.5, bfloat16=True)
+
+
 def sizes_of_batches(batched, data):
     sizes, network = [], batched.networks[0]
     with pytest.MonkeyPatch.context() as context:

@@ -80,9 +80,12 @@ def load_segmenter(
     device: str = "cpu",
     use_mirroring: bool = True,
     whole: bool = False,
+    bfloat16: bool = False,
 ) -> Segmenter:
     """Loads a model once, for any number of patients; arguments and errors as in ``predict``."""
-    stages = load_stages(model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size=0.5)
+    stages = load_stages(
+        model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size=0.5, bfloat16=bfloat16
+    )
     if isinstance(model, SavedModel):
         words = {
             "name": model.name,
@@ -96,8 +99,9 @@ def load_segmenter(
         words = {"name": model.name, "trained on": model.dataset, "folds": str(folds or "all")}
         training_images, clean_up = fingerprinted(trained_folder(model)), False
     words |= {"mirrored copies averaged": "yes" if use_mirroring else "no", "cleaned up": "yes" if clean_up else "no"}
+    words |= {"computed in": "bfloat16" if bfloat16 else ""}
     words = {key: word for key, word in words.items() if word}
-    used = f"{identity(model, folds, checkpoint)} {use_mirroring} {clean_up} {whole}"
+    used = f"{identity(model, folds, checkpoint)} {use_mirroring} {clean_up} {whole} {bfloat16}"
     return Segmenter(stages, words, used, clean_up, training_images, whole)
 
 

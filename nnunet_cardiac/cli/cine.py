@@ -7,6 +7,7 @@ from pathlib import Path
 from nnunet_cardiac.cli.options import (
     above_0,
     add_any_model_options,
+    add_bfloat16_option,
     add_command,
     add_device_option,
     any_model,
@@ -58,6 +59,7 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace a report of other images or another model")
     add_device_option(p)
+    add_bfloat16_option(p)
 
 
 def run(options: argparse.Namespace) -> bool | None:
@@ -89,6 +91,7 @@ def run(options: argparse.Namespace) -> bool | None:
         device=chosen_device(options.device),
         use_mirroring=not options.disable_tta,
         whole=options.whole,
+        bfloat16=options.bfloat16,
     )
     asked = Options(
         series=options.series,

@@ -145,6 +145,11 @@ def add_cpu_options(p) -> None:
         help="on a CPU: compile the networks (torch.compile), as nnU-Net does on a GPU; takes minutes, then steps are "
         "faster",
     )  # fmt: skip
+    add_bfloat16_option(p)
+
+
+def add_bfloat16_option(p) -> None:
+    """``--bfloat16``"""
     p.add_argument(
         "--bfloat16", action="store_true",
         help="on a CPU: compute in bfloat16, as nnU-Net does on a GPU in float16; much faster where lscpu lists "

@@ -6,6 +6,7 @@ from pathlib import Path
 from nnunet_cardiac.cli.options import (
     above_0,
     add_any_model_options,
+    add_bfloat16_option,
     add_command,
     add_device_option,
     add_option,
@@ -64,6 +65,7 @@ def add_parser(commands) -> None:
     )
     present.add_argument("--overwrite", action="store_true", help="replace segmentations that are there")
     add_device_option(p)
+    add_bfloat16_option(p)
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -85,6 +87,7 @@ def run(options: argparse.Namespace) -> bool:
             overwrite=options.overwrite,
             memory=options.memory and options.memory * 1e9,
             clean_up=options.clean_up,
+            bfloat16=options.bfloat16,
         )
     print_problems(result.warnings, result.problems)
     print(

@@ -226,9 +226,15 @@ def _prediction(stages: Sequence[Model], trainer: nnUNetTrainer, settings: _Sett
             )
             for n, model in enumerate(stages)
         )
-        ours = time_prediction(last, 0, settings.cases, settings.device, Path(place), hand_over=experts).seconds
+        ours = time_prediction(last, 0, settings.cases, settings.device, Path(place), hand_over=experts)
+    if ours.problems:
+        raise UserError(f"The time of a prediction cannot be told: {' '.join(ours.problems)}")
     n = len(settings.cases)
-    return row | {"s per volume, nnU-Net": stock / n, "s per volume": ours / n, "times faster": stock / ours}
+    return row | {
+        "s per volume, nnU-Net": stock / n,
+        "s per volume": ours.seconds / n,
+        "times faster": stock / ours.seconds,
+    }
 
 
 @contextmanager

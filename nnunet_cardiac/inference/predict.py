@@ -175,13 +175,17 @@ def load_stages(
     use_mirroring: bool,
     tile_step_size: float,
     memory: float | None = None,
+    bfloat16: bool = False,
 ) -> list[StagePredictor]:
     """The stages that lead to a model, first stage first. Arguments and errors as in ``predict``."""
+    if bfloat16 and device.type != "cpu":
+        raise UserError("--bfloat16 is for -device cpu: on a GPU nnU-Net computes in float16.")
 
     def predictor() -> BatchedPredictor:
         with silence():  # what nnU-Net says wherever there is no GPU
             return BatchedPredictor(
                 memory=memory,
+                bfloat16=bfloat16,
                 tile_step_size=tile_step_size,
                 use_mirroring=use_mirroring,
                 perform_everything_on_device=device.type == "cuda",
@@ -214,6 +218,7 @@ def predict(
     memory: float | None = None,
     hand_over: Callable[[str, np.ndarray], np.ndarray] | None = None,
     clean_up: bool | None = None,
+    bfloat16: bool = False,
 ) -> Prediction:
     """Segments an image or a folder of images.
 
@@ -235,10 +240,11 @@ def predict(
             for the segmentation itself
         clean_up: leave out islands and close gaps, see ``nnunet_cardiac.inference.clean_up``; None for what a saved
             model asks for, and for a trained one not to
+        bfloat16: run the networks in it; on a CPU
 
     Raises:
-        UserError: no model, no images; ``output`` is the images' folder, holds segmentations with neither way to deal
-            with them or of another model, or a data set's files
+        UserError: no model, no images; bfloat16 on a GPU; ``output`` is the images' folder, holds segmentations with
+            neither way to deal with them or of another model, or a data set's files
     """
     if isinstance(model, SavedModel):
         dataset_json, training_images = model.dataset_json, model.training_images
@@ -260,12 +266,14 @@ def predict(
             f"{len(present)} of {len(cases)} segmentations are already in {output}, {targets[present[0]].name} first: "
             "use --continue_prediction to keep them and do the rest, or --overwrite to replace them."
         )
-    stages = load_stages(model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size, memory)
+    stages = load_stages(
+        model, folds, checkpoint, torch.device(device), use_mirroring, tile_step_size, memory, bfloat16
+    )
     for stage in stages:
         stage.try_out()
     last = stages[-1]
     made_by = identity(model, folds, checkpoint) | {
-        "mirroring": use_mirroring, "step_size": tile_step_size, "clean_up": bool(clean_up),
+        "mirroring": use_mirroring, "step_size": tile_step_size, "clean_up": bool(clean_up), "bfloat16": bfloat16,
     }  # fmt: skip
     described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
     known = _check_same_model(output, made_by, described, overwrite)

@@ -1,7 +1,7 @@
 """nnU-Net's sliding window, with tiles and their mirrored copies in batches."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from itertools import combinations
 from typing import cast
@@ -32,6 +32,7 @@ class BatchedPredictor(nnUNetPredictor):
 
     Args:
         memory: bytes that a forward pass may take; None for ``MEMORY``, at most ``SHARE`` of what a GPU has free
+        bfloat16: run the networks in it, on a CPU, as nnU-Net's float16 on a GPU; copies and tiles are added up as ever
         others: as in ``nnUNetPredictor``
 
     Where ``copies`` is a dictionary and not None, the labels that each mirrored copy alone would give, uint8 (Z, Y, X),
@@ -43,10 +44,10 @@ class BatchedPredictor(nnUNetPredictor):
     networks: list[torch.nn.Module]
     list_of_parameters: list[dict]
 
-    def __init__(self, *args, memory: float | None = None, **kwargs):
+    def __init__(self, *args, memory: float | None = None, bfloat16: bool = False, **kwargs):
         super().__init__(*args, **kwargs)
         reuse_freed_memory(self.device)
-        self.memory = memory
+        self.memory, self.bfloat16 = memory, bfloat16
         self._bytes_of_a_copy: dict[torch.Size, int] = {}
         self.copies: dict[tuple[int, ...], torch.Tensor] | None = None
 
@@ -161,9 +162,15 @@ class BatchedPredictor(nnUNetPredictor):
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         shape = x.shape[1:]
-        if shape in self._bytes_of_a_copy:
-            return self.network(x)
-        with LiveStorage() as storage:
-            logits = self.network(x)
+        with torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else nullcontext():
+            if shape in self._bytes_of_a_copy:
+                return self._logits(x)
+            # in inference mode it would be shown einsum whole, whose products autocast then does not see
+            with torch.inference_mode(False), torch.no_grad(), LiveStorage() as storage:
+                logits = self._logits(x)
         self._bytes_of_a_copy[shape] = max(storage.peak, 1)
         return logits
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        logits = self.network(x)
+        return logits.float() if self.bfloat16 else logits
