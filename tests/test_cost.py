@@ -8,13 +8,14 @@ import torch
 from conftest import DATASET, HALSR
 
 from nnunet_cardiac.cli import main
+from nnunet_cardiac.cost import table as cost_table
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
-from nnunet_cardiac.inference.predict import load_stages
+from nnunet_cardiac.inference.predict import Prediction, load_stages
 from nnunet_cardiac.model import Model
 
 
-def table(capsys) -> list[dict]:
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+def table(printed: str) -> list[dict]:
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
     header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     return [dict(zip(header, row, strict=True)) for row in rows]
 
@@ -25,7 +26,7 @@ def test_a_row_for_every_stage(planned, capsys, tmp_path):
     plans = sorted(planned.glob("*.json"))
     arguments = ["-d", "27", "-device", "cpu", "--small", "32", "--steps", "1", "--cases", "1"]
     main(["cost", *arguments, "--contenders", "nnunet_2d", "crocnet"])
-    rows = table(capsys)
+    rows = table(capsys.readouterr().out)
     assert [(row["contender"], row["configuration"]) for row in rows] == [
         ("nnunet_2d", "2d"), ("crocnet", "2d"), ("crocnet", "2d_cascade"),
     ]  # fmt: skip
@@ -36,6 +37,18 @@ def test_a_row_for_every_stage(planned, capsys, tmp_path):
         assert float(row["planned GB"]) == pytest.approx(float(row["measured GB"]), rel=0.5)  # a few features: noise
     assert {name: os.environ[name] for name in places} == places
     assert sorted(planned.glob("*.json")) == plans  # nothing of it stays
+
+
+def test_a_prediction_that_failed_has_no_time(planned, capsys, monkeypatch):
+    monkeypatch.setattr(cost_table, "time_nnunet", lambda *_, **__: 2.0)
+    monkeypatch.setattr(cost_table, "time_prediction", lambda *_, **__: Prediction(problems=["It broke."], seconds=1))
+    arguments = ["-d", "27", "-device", "cpu", "--small", "32", "--steps", "1", "--cases", "1"]
+    main(["cost", *arguments, "--contenders", "nnunet_2d"])
+    printed = capsys.readouterr()
+    assert "nnUNetPlans" in printed.err and "It broke." in printed.err
+    (row,) = table(printed.out)
+    assert float(row["s per volume, nnU-Net"]) == 2
+    assert row["s per volume"] == row["times faster"] == "nan"
 
 
 def test_what_cannot_be_measured_is_said_in_a_sentence(planned, nnunet_folders):

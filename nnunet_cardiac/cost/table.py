@@ -4,7 +4,9 @@ Networks are as they are initialised, and training steps are the trainers' own o
 the heart where the experts saw it, in training and in both ways to predict.
 """
 
+import math
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +35,7 @@ from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.system import reuse_freed_memory
-from nnunet_cardiac.texts import read_json, unforeseen
+from nnunet_cardiac.texts import message, read_json, unforeseen
 
 CPU_BATCH = 2
 """Images in a step, where there is no GPU."""
@@ -64,7 +66,8 @@ def cost_table(
     Returns:
         parameters, patch, batch, planned and measured memory and time of a training step, FLOPs of a slice, and the
         seconds to segment a volume with all stages so far, by nnU-Net's commands and by ours. FLOPs and time of a step
-        are also told in times those of the first row, see ``beside_baseline``
+        are also told in times those of the first row, see ``beside_baseline``. NaN for a prediction that left a case
+        out; why is printed to standard error
 
     Raises:
         UserError: data that are not planned or not preprocessed, a memory target that is too small, or a configuration
@@ -227,14 +230,11 @@ def _prediction(stages: Sequence[Model], trainer: nnUNetTrainer, settings: _Sett
             for n, model in enumerate(stages)
         )
         ours = time_prediction(last, 0, settings.cases, settings.device, Path(place), hand_over=experts)
-    if ours.problems:
-        raise UserError(f"The time of a prediction cannot be told: {' '.join(ours.problems)}")
+    for problem in ours.problems:
+        print(message(f"{last.name}: {problem}"), file=sys.stderr)
+    seconds = math.nan if ours.problems else ours.seconds
     n = len(settings.cases)
-    return row | {
-        "s per volume, nnU-Net": stock / n,
-        "s per volume": ours.seconds / n,
-        "times faster": stock / ours.seconds,
-    }
+    return row | {"s per volume, nnU-Net": stock / n, "s per volume": seconds / n, "times faster": stock / seconds}
 
 
 @contextmanager
