@@ -27,6 +27,27 @@ def test_a_fault_goes_and_little_else_changes(fault):
     np.testing.assert_array_equal(cleaned_up(cleaned, STRUCTURES), cleaned)
 
 
+@pytest.mark.parametrize("slices", [(2,), (1, 2), (3, 4)])
+def test_a_cavity_keeps_its_name_from_slice_to_slice(slices):
+    """A network that sees one slice at a time may call the left ventricle the right one, and find no wall there."""
+    volume = np.stack([plausible()] * 5)
+    for z in slices:
+        volume[z] = np.where(plausible() == LV, RV, np.where(plausible() == MYO, 0, plausible()))
+    cleaned = cleaned_up(volume, STRUCTURES)
+    np.testing.assert_array_equal(cleaned == LV, np.stack([plausible() == LV] * 5))
+    np.testing.assert_array_equal(cleaned == RV, np.stack([plausible() == RV] * 5))
+    assert count(*cleaned)["implausible_slices"] == 0
+
+
+def test_a_right_ventricle_beside_the_cavity_of_another_slice_keeps_its_name():
+    """Slices are shifted and tilted against each other: less than the whole of it may lie over the left ventricle."""
+    volume = np.stack([plausible()] * 2)
+    rows, columns = np.nonzero(plausible() == RV)
+    covered = columns >= np.quantile(columns, 0.45)  # more than half
+    volume[0, rows[covered], columns[covered]] = LV
+    assert np.count_nonzero(cleaned_up(volume, STRUCTURES)[1] == RV) == rows.size
+
+
 def test_an_island_in_another_slice_is_no_part_of_the_heart():
     far = np.zeros_like(plausible())
     far[1:4, 45:48] = RV
