@@ -208,9 +208,13 @@ def other_stack(written, folder, orientation, n_slices, n_phases, step=4.0, **at
             template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
             template.ImagePositionPatient = [float(f"{v:.4f}") for v in z * step * normal]
             template.InstanceNumber, template.TriggerTime = z * n_phases + t + 1, 30.0 * t
+            template.TemporalPositionIdentifier = t + 1
             for name, value in attributes.items():
                 setattr(template, name, value(t) if callable(value) else value)
             template.save_as(folder / f"{z}_{t}")
+
+
+UNTIMED = {"TriggerTime": None, "NominalInterval": None, "HeartRate": None}
 
 
 @pytest.mark.parametrize(
@@ -221,12 +225,148 @@ def other_stack(written, folder, orientation, n_slices, n_phases, step=4.0, **at
         (None, 20, {"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]}),  # as one vendor marks velocities
         (None, 20, {"AcquisitionTime": lambda t: f"1200{t:02d}.0", "TriggerTime": 120.0}),  # perfusion: a beat for each
         (None, 20, {"TriggerTime": lambda t: 200.0 * t}),  # real time, over several beats
+        (None, 60, UNTIMED | {"AcquisitionTime": lambda t: f"1200{0.045 * t:09.6f}"}),  # and by the clock alone
+        (None, 60, {"TriggerTime": 120.0, "AcquisitionTime": "120000"}),  # perfusion, of which nothing tells the times
+        (None, 20, {"EchoTime": lambda t: 2.0 + 2 * t}),  # for a map of T2*
+        (None, 20, {"InversionTime": lambda t: 100.0 + 80 * t}),  # for a map of T1
     ],
 )
 def test_larger_stacks_that_are_no_short_axis(study, orientation, phases, attributes):
     written = study("ge", others=False)
     own = pydicom.dcmread(written.sources[0, 0].file).ImageOrientationPatient
     other_stack(written, written.folder / "more", orientation or list(own), 12, phases, **attributes)
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_a_spoiled_gradient_echo_of_all_slices_is_not_the_cine(study):
+    """Tagging, for instance, though it comes later."""
+    written = study("ge", others=False)
+    changed(written, lambda d, t, z, n: setattr(d, "FlipAngle", 60))
+    taken_again(written, range(5), FlipAngle=12, SequenceVariant="SP", AcquisitionTime="235900")
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def taken_again(written, slices, one_series=True, factor=2, **attributes):
+    """Slices once more, as series of their own, brighter, and with other attributes."""
+    uids = [pydicom.uid.generate_uid() for _ in written.positions]
+    (written.folder / "again").mkdir(exist_ok=True)
+    for (t, z), source in written.sources.items():
+        if z in slices:
+            dicom = pydicom.dcmread(source.file)
+            dicom.SeriesInstanceUID = uids[0 if one_series else z]
+            dicom.SOPInstanceUID = dicom.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+            dicom.PixelData = (dicom.pixel_array * factor).astype(dicom.pixel_array.dtype).tobytes()
+            for name, value in attributes.items():
+                setattr(dicom, name, value)
+            dicom.save_as(written.folder / "again" / f"{t}_{z}_{dicom.SOPInstanceUID[-6:]}")
+
+
+@pytest.mark.parametrize("slices", [range(5), [0], [1, 3]])
+def test_of_takes_of_unknown_time_the_one_of_the_larger_number_is_used(study, slices):
+    """One series for each slice, times alike: never a mixture."""
+    written = study("siemens", others=False)
+    changed(written, lambda d, t, z, n: setattr(d, "AcquisitionTime", "120000"))
+    taken_again(written, slices, one_series=False, SeriesNumber=99)
+    cine = read_cine(written.folder)
+    for z in range(5):
+        np.testing.assert_array_equal(cine.voxels[:, z], written.images[:, z] * (2 if z in slices else 1))
+    numbers = ", ".join(str(z + 1) for z in slices)
+    assert f"{numbers} w" in " ".join(cine.remarks) and " ".join(cine.remarks).count("taken 2 times") == 1
+
+
+def test_takes_of_the_next_day_are_later(study):
+    written = study("siemens", others=False)
+
+    def late(dicom, t, z, n):
+        dicom.AcquisitionDate, dicom.AcquisitionTime = "20250101", "235900"
+
+    changed(written, late)
+    taken_again(written, [2], one_series=False, AcquisitionDate="20250102", AcquisitionTime="000100", SeriesNumber=1)
+    np.testing.assert_array_equal(read_cine(written.folder).voxels[:, 2], written.images[:, 2] * 2)
+
+
+def test_some_slices_of_faster_beats_do_not_replace_those_at_rest(study):
+    """Stress: one series for each slice, at the places of the slices at rest."""
+    written = study("siemens", others=False)
+    changed(written, lambda d, t, z, n: setattr(d, "NominalInterval", 1000))
+    taken_again(written, [1, 2, 3], one_series=False, NominalInterval=850, AcquisitionTime="235900", SeriesNumber=99)
+    cine = read_cine(written.folder)
+    np.testing.assert_array_equal(cine.voxels, written.images)
+    assert "Slices 2, 3, 4 were taken 2 times: the first one is used, as beats differ." in cine.remarks
+
+
+@pytest.mark.parametrize("parts", [("R", "I"), ("P",), ("R", "I", "P")])
+def test_phases_and_parts_of_complex_images_beside_the_magnitude(study, parts):
+    """One vendor stores them in the cine's own series."""
+    written = study("ge", others=False)
+    (uid,) = written.series
+    changed(written, lambda d, t, z, n: setattr(d, "ImageType", ["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"]))
+    for part in parts:
+        image_type = ["ORIGINAL", "PRIMARY", f"{part}_FFE", part, "FFE"]
+        taken_again(written, range(5), factor=0, ImageType=image_type, SeriesInstanceUID=uid, InstanceNumber=500)
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_the_magnitude_of_a_flow_measurement_is_no_slice(study):
+    """Parallel to the stack, above its base, with its sequence's names and matrix; velocities have the same place."""
+    written = study("siemens", others=False)
+    before, last = (np.array(pydicom.dcmread(written.sources[0, z].file).ImagePositionPatient) for z in (3, 4))
+    place = [float(f"{v:.4f}") for v in 2 * last - before]
+    flow = {"ImagePositionPatient": place, "AcquisitionTime": "130000"}
+    uids = [pydicom.uid.generate_uid() for _ in "MP"]
+    for uid, part in zip(uids, "MP", strict=True):
+        image_type = ["ORIGINAL", "PRIMARY", part]
+        taken_again(written, [4], ImageType=image_type, SeriesInstanceUID=uid, SeriesNumber=77, **flow)
+    assert len(table(read_frames(written.folder)[0])) == 7
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_slices_that_overlap(study):
+    written = study("siemens", others=False)
+    changed(written, lambda d, t, z, n: setattr(d, "SliceThickness", 13.5))  # every 10 mm
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_small_values_that_are_bright(study):
+    written = study("ge", others=False)
+
+    def inverted(dicom, t, z, n):
+        dicom.PhotometricInterpretation = "MONOCHROME1"
+        dicom.PixelData = (2**dicom.BitsStored - 1 - dicom.pixel_array).astype(dicom.pixel_array.dtype).tobytes()
+
+    changed(written, inverted)
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_frames_of_a_multi_frame_object_in_the_order_of_their_indices(study):
+    """Where they have neither times nor temporal positions, in any order."""
+    written = study("enhanced", others=False)
+    (file,) = {source.file for source in written.sources.values()}
+    dicom = pydicom.dcmread(file)
+    frames = list(dicom.PerFrameFunctionalGroupsSequence)
+    order = np.random.default_rng(0).permutation(len(frames))
+    pixels = dicom.pixel_array
+    of_phase = {source.frame: t for (t, _), source in written.sources.items()}
+    pointer = pydicom.Dataset()
+    pointer.DimensionIndexPointer = pydicom.datadict.tag_for_keyword("TemporalPositionIndex")
+    dicom.DimensionIndexSequence = [pointer]
+    for number, frame in enumerate(frames, 1):
+        content = frame.FrameContentSequence[0]
+        content.DimensionIndexValues = of_phase[number] + 1
+        for keyword in ("TemporalPositionIndex", "FrameAcquisitionDateTime", "FrameReferenceDateTime"):
+            if keyword in content:
+                del content[keyword]
+        if "CardiacSynchronizationSequence" in frame:
+            del frame.CardiacSynchronizationSequence
+    dicom.PerFrameFunctionalGroupsSequence = [frames[i] for i in order]
+    dicom.PixelData = pixels[order].tobytes()
+    dicom.save_as(file)
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_ids_that_differ_in_how_they_are_written_are_of_one_patient(study):
+    written = study("ge", others=False)
+    changed(written, lambda d, t, z, n: setattr(d, "PatientID", "abc 1 " if z % 2 else "ABC 1"))
     np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
 
 

@@ -26,6 +26,7 @@ SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsS
 TAGS = (
     "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "ImageType",
     "SeriesDescription", "SeriesNumber", "InstanceNumber", "AcquisitionTime", "AcquisitionDateTime", "StudyDate",
+    "AcquisitionDate", "InversionTime", "FlipAngle", "DimensionIndexSequence",
     "PatientID", "PatientName", "PatientSex", "PatientAge", "PatientBirthDate", "PatientSize", "PatientWeight",
     "TriggerTime", "NominalInterval", "HeartRate", "TemporalPositionIdentifier", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "ScanningSequence", "SequenceVariant", "EchoTime",
@@ -37,6 +38,8 @@ SALT = secrets.token_bytes(16)
 """Without it a hash of a number of few digits is found by trying all."""
 OLDEST = 90
 """Years. It stands for all older ages too, of which there are so few that the age tells who it is."""
+OVER_TIME = ("TemporalPositionIndex", "NominalCardiacTriggerDelayTime", "TriggerTime", "FrameAcquisitionDateTime")
+"""Attributes of multi-frame objects whose place in the order of frames is the phase."""
 FIRST_ELEMENTS = (b"\x00\x00", b"\x05\x00", b"\x08\x00")
 """Of group 8, with one of which a file without the preamble begins."""
 
@@ -60,9 +63,11 @@ class Frame:
         interval: between R waves, ms
         order: what tells the order of images where time does not: temporal position, time of day of the acquisition
             (HHMMSS.FFFFFF), instance number
+        day: of the acquisition, YYYYMMDD; "" where it is not told
         thickness: of the slice, mm
         contrast: names of the sequence, which tell cine from tagging or late enhancement
-        echo_time: ms
+        echo_time, inversion_time: ms
+        flip_angle: degrees
         facts: about the patient, that identify nobody
         vendor: of the scanner
     """
@@ -82,9 +87,12 @@ class Frame:
     time: float | None
     interval: float | None
     order: tuple[int | None, str, int | None]
+    day: str
     thickness: float | None
     contrast: frozenset[str]
     echo_time: float | None
+    inversion_time: float | None
+    flip_angle: float | None
     facts: Patient
     vendor: str
 
@@ -168,11 +176,15 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
                 _clock(header),
                 _integer(header.get("InstanceNumber")),
             ),
+            day=_day(header),
             thickness=_number(header.get("SliceThickness")),
             echo_time=_number(header.get("EchoTime")),
+            inversion_time=_number(header.get("InversionTime")),
+            flip_angle=_number(header.get("FlipAngle")),
             **common,
         )
         return
+    over_time = _index_over_time(header)
     for number, own in enumerate(per_frame, 1):
 
         def group(name: str, own: Dataset = own) -> Dataset:
@@ -180,6 +192,7 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
 
         content, heart = group("FrameContentSequence"), group("CardiacSynchronizationSequence")
         measures = group("PixelMeasuresSequence")
+        inversion = group("MRModifierSequence").get("InversionTimes")
         yield Frame(
             source=Source(file, *uids, number),
             image_type=tuple(str(v) for v in group("MRImageFrameTypeSequence").get("FrameType", ()))
@@ -189,11 +202,30 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
             position=_vector(group("PlanePositionSequence").get("ImagePositionPatient"), 3),
             time=_number(heart.get("NominalCardiacTriggerDelayTime")) if heart else _number(header.get("TriggerTime")),
             interval=_number(heart.get("RRIntervalTimeNominal")),
-            order=(_integer(content.get("TemporalPositionIndex")), _clock(content) or _clock(header), number),
+            order=(_temporal_position(content, over_time), _clock(content) or _clock(header), number),
+            day=_day(content) or _day(header),
             thickness=_number(measures.get("SliceThickness")),
             echo_time=_number(group("MREchoSequence").get("EffectiveEchoTime")),
+            inversion_time=_number(inversion[0] if isinstance(inversion, Sequence) and inversion else inversion),
+            flip_angle=_number(group("MRTimingAndRelatedParametersSequence").get("FlipAngle")),
             **common,
         )
+
+
+def _index_over_time(header: Dataset) -> int | None:
+    """Which of a multi-frame object's indices of a frame tells its phase."""
+    tags = [tag_for_keyword(keyword) for keyword in OVER_TIME]
+    pointers = [item.get("DimensionIndexPointer") for item in header.get("DimensionIndexSequence") or ()]
+    return next((i for i, pointer in enumerate(pointers) if pointer in tags), None)
+
+
+def _temporal_position(content: Dataset, over_time: int | None) -> int | None:
+    position = _integer(content.get("TemporalPositionIndex"))
+    if position is None and over_time is not None:
+        values = content.get("DimensionIndexValues")
+        indices = list(values) if isinstance(values, Sequence) else [values]
+        return _integer(indices[over_time]) if over_time < len(indices) else None
+    return position
 
 
 def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
@@ -210,9 +242,17 @@ def _clock(dataset: Dataset) -> str:
     """When an image was acquired: the time of day, HHMMSS.FFFFFF."""
     if dataset.get("AcquisitionTime"):
         return str(dataset.AcquisitionTime)
+    return re.split("[+-]", _date_and_time(dataset)[8:])[0]  # without the date and the time zone
+
+
+def _day(dataset: Dataset) -> str:
+    """When an image was acquired: YYYYMMDD."""
+    return str(dataset.get("AcquisitionDate") or _date_and_time(dataset)[:8])
+
+
+def _date_and_time(dataset: Dataset) -> str:
     keywords = ("FrameAcquisitionDateTime", "FrameReferenceDateTime", "AcquisitionDateTime")
-    moment = next((str(dataset[keyword].value) for keyword in keywords if dataset.get(keyword)), "")
-    return re.split("[+-]", moment[8:])[0]  # without the date and the time zone
+    return next((str(dataset[keyword].value) for keyword in keywords if dataset.get(keyword)), "")
 
 
 def _number(value: Any) -> float | None:
@@ -253,7 +293,7 @@ def _orientation(dataset: Dataset) -> np.ndarray | None:
 
 def _identity(header: Dataset) -> str:
     """A hash of the patient's ID, or of the name where there is none; another one in every run."""
-    who = str(header.get("PatientID", "")).strip() or str(header.get("PatientName", "")).strip("^ ").casefold()
+    who = (str(header.get("PatientID", "")).strip() or str(header.get("PatientName", "")).strip("^ ")).casefold()
     return sha256(SALT + who.encode()).hexdigest()[:8] if who else ""
 
 
@@ -336,6 +376,8 @@ def _decode(file: Path) -> np.ndarray:
         if not _has_decoder(dicom):  # JPEG lossless and others, which pydicom needs more packages for
             return np.asarray(_decode_with_gdcm(file), np.float32)
         stored = dicom.pixel_array.astype(np.float32)
+        if dicom.get("PhotometricInterpretation") == "MONOCHROME1":  # small values are bright
+            stored = (-1 if dicom.PixelRepresentation else 2**dicom.BitsStored - 1) - stored
     slopes, intercepts = np.array([_rescale(group) for group in _rescale_groups(dicom)], np.float32).T
     if len(slopes) > 1:
         slopes, intercepts = slopes[:, None, None], intercepts[:, None, None]
@@ -369,6 +411,6 @@ def _rescale(group: Dataset) -> tuple[float, float]:
 
 
 def _decode_with_gdcm(file: Path) -> np.ndarray:
-    """What SimpleITK reads, already rescaled: (rows, columns), or (frames, rows, columns)."""
+    """What SimpleITK reads, already rescaled, and bright where large: (rows, columns), or (frames, rows, columns)."""
     voxels = sitk.GetArrayFromImage(sitk.ReadImage(os.fspath(file)))
     return voxels[0] if voxels.shape[0] == 1 else voxels

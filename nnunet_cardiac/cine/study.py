@@ -5,7 +5,10 @@ and about as many phases make a *stack*, whether one series has them all (GE, mu
 (Siemens) or each some (a breath-hold). A series that lies where another one does, or between its slices, is a stack of
 its own; or where it has a single slice, at the same place and of beats as long, a second take of that slice.
 
-The short axis is the stack with most images, of those that lie across the heart's usual long axis where there are any.
+Left out are velocities, real and imaginary parts, images of several echo or inversion times (maps), and of several
+beats (perfusion, real time); images that velocities were taken with are no part of a stack of others. Of the stacks
+that are left, the short axis is the one with most images; before that, those across the heart's usual long axis and
+those whose images tell their times come first.
 """
 
 from collections import Counter, defaultdict
@@ -43,10 +46,19 @@ ACROSS = 0.5
 """Squared cosine between a stack's normal and the long axis, from which on it is a short axis: within 45 degrees."""
 UNEQUAL = 0.1
 """Share of the slice distance by which slices may be out of step."""
-OVERLAP = 0.75
+OVERLAP = 0.7
 """Of the slices' thickness: slices of two series that are closer belong to two stacks."""
 ECHO_TIMES, INTERVALS, INTERVALS_OF_TAKES = 1.5, 1.6, 1.25
 """How many times as long echo times and beats of one stack may be, and beats of two takes of one slice."""
+INTERVALS_OF_STRESS = 1.08
+"""How many times as long beats of several slices' first takes are, on average, when the second ones are of another
+examination."""
+SAME_TIMES = 1.05
+"""How many times as long echo and inversion times of one cine may be."""
+SPOILED = 30
+"""Degrees of flip angle, up to which a gradient echo is a spoiled one (tagging, flow), not a balanced one."""
+VELOCITIES, PARTS = {"P", "VELOCITY", "VELOCITY MAP", "PHASE MAP"}, {"R", "I", "REAL", "IMAGINARY"}
+"""Image types, up to an underscore, of phases (velocities) and of parts of complex images."""
 COPIES = {"ND", "DIS2D", "DIS3D", "NORM"}
 """Among a vendor's image types: not corrected and corrected for distortion, and for the coils' sensitivity. Series are
 stored in several of these ways; a stack holds one."""
@@ -80,9 +92,12 @@ class Loop:
         times = [frame.time for frame in self.frames if frame.time is not None]
         interval = self.frames[0].interval
         covered = max(times) - min(times) if times else 0
-        if covered > (OF_ONE_BEAT * interval if interval else LONGEST_CYCLE):
+        longest = OF_ONE_BEAT * interval if interval else LONGEST_CYCLE
+        if covered > longest:
             return False
         clocks = [clock for frame in self.frames if (clock := _seconds(frame.order[1])) is not None]
+        if not times and len(set(clocks)) == len(self.frames) and 1000 * (max(clocks) - min(clocks)) > longest:
+            return False
         steps = np.diff(sorted(clocks))
         if len(steps) < LEAST_PHASES - 1 or len(clocks) < len(self.frames):
             return True
@@ -91,6 +106,15 @@ class Loop:
             restarts = int((np.diff(in_order) < -OVER_THE_BEAT * interval).sum())
             return len(set(clocks)) < len(clocks) or restarts < RESTARTS
         return float(np.median(steps)) < OF_SEVERAL_BEATS
+
+    @property
+    def is_of_one_contrast(self) -> bool:
+        """Whether its images differ in time alone, and not in what a map is made of."""
+        for name in ("echo_time", "inversion_time"):
+            values = [value for frame in self.frames if (value := getattr(frame, name))]
+            if values and max(values) > SAME_TIMES * min(values):
+                return False
+        return True
 
     @property
     def taken(self) -> tuple:
@@ -134,7 +158,16 @@ class Stack:
     @property
     def is_cine(self) -> bool:
         """Whether there are enough slices and phases, of one beat, to measure volumes over the cycle."""
-        return self.is_large_enough and sum(loop.is_of_one_beat for loop in self.loops) > len(self.loops) / 2
+        return self.is_large_enough and not _why_no_cine(self.loops)
+
+    @property
+    def rank(self) -> tuple:
+        """What is more probably the cine is larger: it tells its times, has more images, is corrected, is balanced, or
+        is later."""
+        tells_times = sum(loop.has_times for loop in self.loops) > len(self.loops) / 2
+        is_balanced = (self.loops[0].frames[0].flip_angle or 90) > SPOILED
+        later = max(loop.taken for loop in self.loops)
+        return tells_times, self.n_images, not self.is_distorted, is_balanced, later
 
     @property
     def is_distorted(self) -> bool:
@@ -192,28 +225,41 @@ def table(frames: Sequence[Frame], chosen: Stack | None = None) -> list[SeriesRo
         loops = [loop for group in _planes(own) for loop in group]
         n_slices = len({round(loop.place) for loop in loops})
         n_phases = max((len(loop.frames) for loop in loops), default=0)
-        is_chosen = chosen is not None and uid in chosen.series
+        own_stack = chosen if chosen is not None and uid in chosen.series else None
         rows.append(
             SeriesRow(
                 number, uid, first.series_number, first.description, first.modality, len(own), n_slices, n_phases,
-                first.shape, first.spacing, _what(own, n_slices, n_phases, is_chosen),
+                first.shape, first.spacing, _what(own, loops, n_slices, n_phases, own_stack),
             )
         )  # fmt: skip
     return rows
 
 
-def _what(frames: Sequence[Frame], n_slices: int, n_phases: int, is_chosen: bool) -> str:
-    if is_chosen:
-        return "short-axis cine"
+def _what(frames: Sequence[Frame], loops: Sequence[Loop], n_slices: int, n_phases: int, chosen: Stack | None) -> str:
+    if chosen is not None:
+        return "short-axis cine" if chosen.lies_across else "the largest cine, of an unusual direction"
     first = frames[0]
     if first.modality != "MR":
         return f"no MR ({first.modality or 'no modality'})"
     for what, values in (("orientation", first.orientation), ("position", first.position), ("spacing", first.spacing)):
         if values is None:
             return f"no {what}"
+    if not loops:
+        return "velocities or parts of complex images"
     if n_phases < LEAST_PHASES:
         return "no cine"
+    if why := _why_no_cine(loops):
+        return f"images of {why}"
     return "cine of one plane" if n_slices == 1 else f"cine of {n_slices} planes"
+
+
+def _why_no_cine(loops: Sequence[Loop]) -> str:
+    """What most of them are of instead, as long as they may be; "" where they are a cine's."""
+    if sum(loop.is_of_one_contrast for loop in loops) <= len(loops) / 2:
+        return "several echo or inversion times"
+    if sum(loop.is_of_one_beat for loop in loops) <= len(loops) / 2:
+        return "several beats"
+    return ""
 
 
 def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stack:
@@ -240,7 +286,7 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
     if not cines:
         raise UserError(f"{_why_none(stacks, frames)} What there is:\n{format_table(rows)}")
     cines = [stack for stack in cines if stack.lies_across] or cines
-    cines.sort(key=lambda stack: (stack.n_images, not stack.is_distorted, max(loop.taken for loop in stack.loops)))
+    cines.sort(key=lambda stack: stack.rank)
     chosen = cines.pop()
     if lost := [number for number, loop in enumerate(chosen.loops, 1) if not loop.is_ordered]:
         raise UserError(
@@ -250,7 +296,7 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
     others = [row.number for row in rows if any(row.uid in stack.series for stack in cines)]
     more = []
     if others:
-        more.append(f"Series {', '.join(map(str, others))} of --list hold another such stack: it is left out.")
+        more.append(f"Series {', '.join(map(str, others))} of --list hold other slices of a cine: they are left out.")
     if len(studies) > 1:
         more.append(
             f"The images are of {len(studies)} studies: is it one patient at several times, or are they several?"
@@ -269,10 +315,8 @@ def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
     if stacks:
         largest = max(stacks, key=lambda stack: (stack.is_large_enough, len(stack.loops)))
         if largest.is_large_enough:
-            return (
-                f"The largest stack's {largest.n_phases} images a slice are of several beats, as in perfusion or real "
-                f"time; {needed}"
-            )
+            as_in = {"several beats": "perfusion or real time"}.get(why := _why_no_cine(largest.loops), "maps")
+            return f"The largest stack's {largest.n_phases} images a slice are of {why}, as in {as_in}; {needed}"
         if len(largest.loops) >= LEAST_SLICES:
             return f"The largest stack has {largest.n_phases} phase{'s' * (largest.n_phases > 1)}; {needed}"
         return f"There are no more than {len(largest.loops)} parallel slices; {needed}"
@@ -346,19 +390,31 @@ def _usual_length(loops: Sequence[Loop]) -> int:
 
 def _planes(frames: Sequence[Frame]) -> list[list[Loop]]:
     """Loops, those of one orientation, matrix and pixel size together; a file that is there twice counts once."""
-    groups: list[tuple[Frame, list[Frame]]] = []
+    groups: list[tuple[Frame, bool, list[Frame]]] = []
+    velocities = {_acquired_with(frame) for frame in frames if _is_any(frame, VELOCITIES)}
     for frame in {(frame.source.sop_instance, frame.source.frame): frame for frame in frames}.values():
         if frame.modality != "MR" or frame.orientation is None or frame.position is None or frame.spacing is None:
             continue
-        if {"P", "VELOCITY", "PHASE MAP"} & set(frame.image_type[2:]):  # velocities, not anatomy
+        if _is_any(frame, VELOCITIES | PARTS):
             continue
-        for first, group in groups:
-            if _same_plane(first, frame):
+        of_flow = _acquired_with(frame) in velocities
+        for first, its, group in groups:
+            if its == of_flow and _same_plane(first, frame):
                 group.append(frame)
                 break
         else:
-            groups.append((frame, [frame]))
-    return [_loops(group) for _, group in groups]
+            groups.append((frame, of_flow, [frame]))
+    return [_loops(group) for *_, group in groups]
+
+
+def _is_any(frame: Frame, types: set[str]) -> bool:
+    return bool(types & {word.upper().split("_")[0] for word in frame.image_type[2:]})
+
+
+def _acquired_with(frame: Frame) -> tuple:
+    """The same for the magnitude and the velocity of one acquisition, and for no other."""
+    place = None if frame.position is None else tuple(np.round(frame.position, 1) + 0.0)
+    return frame.study, frame.shape, place, frame.echo_time, frame.order[1]
 
 
 def _same_plane(a: Frame, b: Frame) -> bool:
@@ -401,7 +457,13 @@ def _place(frame: Frame) -> float:
 
 def _acquisition(frame: Frame) -> tuple:
     temporal, clock, instance = frame.order
-    return clock, instance if instance is not None else 0, temporal if temporal is not None else 0
+    return (
+        frame.day,
+        clock,
+        frame.series_number or 0,
+        instance if instance is not None else 0,
+        temporal if temporal is not None else 0,
+    )
 
 
 def _moment(frame: Frame) -> tuple:
@@ -432,16 +494,32 @@ def _stack(loops: Sequence[Loop]) -> Stack:
             places[-1].append(loop)
         else:
             places.append([loop])
+    again = [same for same in places if len(same) > 1]
+    is_stress = len(places) > len(again) >= LEAST_SLICES and _are_of_other_beats(again)
     remarks, chosen = [], []
-    for number, same in enumerate(places, 1):
-        chosen.append(max(same, key=lambda loop: (-abs(len(loop.frames) - usual), loop.taken)))
-        if len(same) > 1:
-            remarks.append(f"Slice {number} was taken {len(same)} times: the last complete take is used.")
+    for same in places:
+        last = max(same, key=lambda loop: (-abs(len(loop.frames) - usual), loop.taken))
+        chosen.append(min(same, key=lambda loop: loop.taken) if is_stress else last)
+    for n in sorted({len(same) for same in again}):
+        numbers = [str(number) for number, same in enumerate(places, 1) if len(same) == n]
+        which = f"Slice {numbers[0]} was" if len(numbers) == 1 else f"Slices {', '.join(numbers)} were"
+        used = "first one is used, as beats differ" if is_stress else "last complete take is used"
+        remarks.append(f"{which} taken {n} times: the {used}.")
     first = chosen[0].frames[0]
     shifts = [_in_plane(loop.frames[0]) - _in_plane(first) for loop in chosen]
     if (farthest := max(float(np.linalg.norm(shift)) for shift in shifts)) > SAME_PLACE:
         remarks.append(f"Slices are shifted by up to {farthest:.0f} mm in their plane; in the NIfTI file they are not.")
     return Stack(tuple(chosen), tuple(remarks))
+
+
+def _are_of_other_beats(places: Sequence[Sequence[Loop]]) -> bool:
+    """Whether slices that were taken again were so at another heart rate, as in stress."""
+    ratios = []
+    for loops in places:
+        first, *_, last = (loop.frames[0].interval for loop in sorted(loops, key=lambda loop: loop.taken))
+        if first and last:
+            ratios.append(first / last)
+    return bool(ratios) and not _alike(float(np.median(ratios)), 1, INTERVALS_OF_STRESS)
 
 
 def _in_plane(frame: Frame) -> np.ndarray:

@@ -122,6 +122,7 @@ def _print_study(source: Path, series: list[int]) -> None:
     frames, remarks, problems = read_study(source)
     try:
         stack = find_short_axis(frames, series)
+        remarks += stack.remarks
     except UserError:
         stack = None
     for text in (format_table(table(frames, stack)), *remarks):
