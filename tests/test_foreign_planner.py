@@ -24,6 +24,7 @@ from nnunet_cardiac.planners.plan_and_preprocess import find_planner
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import SIZES
 from nnunet_cardiac.training.memory import PlannedNetwork
+from nnunet_cardiac.training.trust import check_plans
 
 PAGE = Path(__file__).parents[1] / "docs" / "monai.md"
 UNETR = ("-d", "27", "-tr", "nnUNetTrainerNoDeepSupervision", "-p", "nnUNetMonaiPlans", "-c", "2d_unetr")
@@ -68,6 +69,12 @@ def test_shrunk_plans_keep_the_resolutions_that_a_network_must_have(plans):
         divisor = 2 ** (arguments["n_stages"] - 1)
         assert configuration["patch_size"][-1] == -(-40 // divisor) * divisor
         assert arguments.get("patch_size", configuration["patch_size"]) == configuration["patch_size"]
+
+
+def test_plans_with_all_of_them_are_trusted(plans, dataset):
+    """What trains and what is read back is built without memory first; SwinUNETR asks for numbers while it is."""
+    dataset_json = json.loads((dataset / "dataset.json").read_text())
+    check_plans(plans, dataset_json, list(plans["configurations"]), "the plans")
 
 
 def test_a_network_too_large_for_the_target_is_left_out(planned, augmentation_workers, monkeypatch, capsys):

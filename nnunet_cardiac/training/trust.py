@@ -16,6 +16,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nnunet_cardiac.environment import code_is_allowed
 from nnunet_cardiac.errors import DamagedError, UntrustedError, UserError, sentence
@@ -94,7 +95,7 @@ def check_plans(
             if networks is not NETWORKS or not code_is_allowed():
                 check_classes(configuration, networks)
             check_sizes(configuration.network_arch_init_kwargs)
-            with torch.device("meta"):
+            with torch.device("meta"), _NumbersOfLayers():
                 network = PlannedNetwork.of(configuration).build(channels, heads)
             if (n := sum(p.numel() for p in network.parameters())) > MOST_PARAMETERS:
                 raise ValueError(f"a network of {n:.2g} parameters")
@@ -102,6 +103,13 @@ def check_plans(
         raise type(e)(f"{where}: {e}") from e
     except Exception as e:  # whatever nnU-Net raises of plans that are not plans
         raise UserError(f"{where}: they are not those of a model ({unforeseen(e)}): get them again.") from e
+
+
+class _NumbersOfLayers(TorchFunctionMode):
+    """On the meta device: series of numbers have values, which MONAI's SwinUNETR gives to its layers one by one."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}) | ({"device": "cpu"} if func is torch.linspace else {}))
 
 
 def trained_plans(model: Model) -> tuple[dict, dict]:
