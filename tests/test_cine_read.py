@@ -292,7 +292,9 @@ def test_some_slices_of_faster_beats_do_not_replace_those_at_rest(study):
     taken_again(written, [1, 2, 3], one_series=False, NominalInterval=850, AcquisitionTime="235900", SeriesNumber=99)
     cine = read_cine(written.folder)
     np.testing.assert_array_equal(cine.voxels, written.images)
-    assert "Slices 2, 3, 4 were taken 2 times: the first one is used, as beats differ." in cine.remarks
+    assert (
+        "Slices 2, 3, 4 were taken 2 times: the first complete take is used, as later beats are faster." in cine.remarks
+    )
 
 
 @pytest.mark.parametrize("parts", [("R", "I"), ("P",), ("R", "I", "P")])
@@ -327,8 +329,11 @@ def test_slices_that_overlap(study):
     np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
 
 
-def test_small_values_that_are_bright(study):
+@pytest.mark.parametrize("has_decoder", [True, False])
+def test_small_values_that_are_bright(study, monkeypatch, has_decoder):
+    """For pydicom, and for SimpleITK, which inverts them of itself."""
     written = study("ge", others=False)
+    monkeypatch.setattr("nnunet_cardiac.cine.dicom._has_decoder", lambda dicom: has_decoder)
 
     def inverted(dicom, t, z, n):
         dicom.PhotometricInterpretation = "MONOCHROME1"
@@ -346,13 +351,14 @@ def test_frames_of_a_multi_frame_object_in_the_order_of_their_indices(study):
     frames = list(dicom.PerFrameFunctionalGroupsSequence)
     order = np.random.default_rng(0).permutation(len(frames))
     pixels = dicom.pixel_array
-    of_phase = {source.frame: t for (t, _), source in written.sources.items()}
-    pointer = pydicom.Dataset()
-    pointer.DimensionIndexPointer = pydicom.datadict.tag_for_keyword("TemporalPositionIndex")
-    dicom.DimensionIndexSequence = [pointer]
+    of_frame = {source.frame: (z, t) for (t, z), source in written.sources.items()}
+    pointers = [pydicom.Dataset() for _ in range(2)]
+    for pointer, keyword in zip(pointers, ("InStackPositionNumber", "TemporalPositionIndex"), strict=True):
+        pointer.DimensionIndexPointer = pydicom.datadict.tag_for_keyword(keyword)
+    dicom.DimensionIndexSequence = pointers
     for number, frame in enumerate(frames, 1):
         content = frame.FrameContentSequence[0]
-        content.DimensionIndexValues = of_phase[number] + 1
+        content.DimensionIndexValues = [n + 1 for n in of_frame[number]]
         for keyword in ("TemporalPositionIndex", "FrameAcquisitionDateTime", "FrameReferenceDateTime"):
             if keyword in content:
                 del content[keyword]

@@ -39,6 +39,15 @@ def test_a_cavity_keeps_its_name_from_slice_to_slice(slices):
     assert count(*cleaned)["implausible_slices"] == 0
 
 
+@pytest.mark.parametrize("z", range(5))
+def test_a_slice_with_both_cavities_called_left_spoils_no_other(z):
+    volume = np.stack([plausible()] * 5)
+    volume[z][volume[z] == RV] = LV
+    cleaned = cleaned_up(volume, STRUCTURES)
+    others = [i for i in range(5) if i != z]
+    np.testing.assert_array_equal(cleaned[others] == LV, (np.stack([plausible()] * 5) == LV)[others])
+
+
 def test_a_right_ventricle_beside_the_cavity_of_another_slice_keeps_its_name():
     """Slices are shifted and tilted against each other: less than the whole of it may lie over the left ventricle."""
     volume = np.stack([plausible()] * 2)

@@ -30,7 +30,7 @@ def test_volumes_agree_with_the_paper_s_means():
     for index, by_sex in MEAN_AND_SD.items():
         for sex, (mean, sd) in by_sex.items():
             low, high = RANGES[index][1][sex]
-            assert low <= mean - 1.5 * sd and mean + 1.5 * sd <= high
+            assert low <= mean - 1.96 * sd and mean + 1.96 * sd <= high
             assert low >= mean - 2.8 * sd and mean + 2.8 * sd >= high
 
 

@@ -31,8 +31,9 @@ def series(name, places=PLACES, n_phases=20, interval=900.0, clock="110000", ori
                 source=Source(Path(f"{number}.dcm"), "1.2", f"1.2.{number}"), study="1", series=name, series_number=3,
                 description="", patient="p", modality="MR", image_type=("ORIGINAL", "PRIMARY", "M"), shape=(208, 256),
                 spacing=(1.4, 1.4), orientation=orientation, position=place * np.cross(*orientation),
-                time=t * interval / n_phases, interval=interval, order=(t + 1, clock, t + 1), thickness=8.0,
-                contrast=frozenset({"GR", "SS"}), echo_time=1.4, facts=Patient(), vendor="",
+                time=interval and t * interval / n_phases, interval=interval, order=(t + 1, clock, t + 1), day="",
+                thickness=8.0, contrast=frozenset({"GR", "SS"}), echo_time=1.4, inversion_time=None, flip_angle=None,
+                facts=Patient(), vendor="",
             )  # fmt: skip
             frames.append(replace(frame, **{k: v(t) if callable(v) else v for k, v in changes.items()}))
     return frames
@@ -58,7 +59,7 @@ def series_of(stack):
 def test_a_stack_that_is_taken_again_a_little_shifted_is_another_one(shift):
     stack = find_short_axis(series("a") + series("b", PLACES + shift, clock="113000"))
     assert series_of(stack) == {"b"} and places_of(stack) == list(PLACES + shift)
-    assert "another such stack" in " ".join(stack.remarks)
+    assert "another stack of a cine" in " ".join(stack.remarks)
     each = find_short_axis(of_each_slice("a") + of_each_slice("b", PLACES + shift, 30))
     assert len(each.loops) == len(PLACES) and all(name.startswith("b") for name in series_of(each))
 
@@ -122,6 +123,73 @@ def test_real_time_whose_times_begin_anew_with_each_beat_is_no_cine():
     with pytest.raises(UserError, match="66 images a slice are of several beats"):
         find_short_axis(frames)
     assert find_short_axis(series("cine", n_phases=22, time=lambda t: t * 40.0, order=of_several_beats))
+
+
+def at(seconds):
+    """Of a phase: its place in the order, its time of day, its number; acquired so many seconds after each other."""
+    return lambda t: (None, f"1100{t * seconds:09.6f}", t + 1)
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        (
+            {"n_phases": 60, "interval": None, "order": at(0.045)},
+            "several beats, as in perfusion or real",
+        ),
+        ({"echo_time": lambda t: 2.0 + 2 * t}, "several echo or inversion times, as for maps"),
+        ({"inversion_time": lambda t: 100.0 + 80 * t, "time": lambda t: 600.0 + t}, "several echo or inversion times"),
+    ],
+)
+def test_stacks_that_are_no_cine_even_alone(changes, why):
+    with pytest.raises(UserError, match=f"images a slice are of {why}"):
+        find_short_axis(series("a", **changes))
+
+
+@pytest.mark.parametrize("seconds", [0.04, 0.25])
+def test_without_times_a_cine_is_one_however_its_acquisition_was_timed(seconds):
+    """A beat, or a whole breath-hold; the clock may pass midnight."""
+    assert find_short_axis(series("a", interval=None, order=at(seconds)))
+    late = [(None, f"{'235959' if t < 10 else '000000'}.{t * 40 % 1000:06d}", t + 1) for t in range(20)]
+    assert find_short_axis(series("a", interval=None, order=lambda t: late[t]))
+
+
+def test_three_slices_with_times_are_not_preferred_to_ten_without():
+    cine = series("cine", interval=None)
+    assert series_of(find_short_axis(cine + series("tags", PLACES[[2, 5, 8]], n_phases=20, echo_time=4.0))) == {"cine"}
+
+
+PHASE = ("ORIGINAL", "PRIMARY", "P")
+
+
+@pytest.mark.parametrize("places", [PLACES, PLACES[:4]])
+def test_a_cine_of_which_phases_are_stored_too_stays_whole(places):
+    stack = find_short_axis(series("cine") + series("cine", places, image_type=PHASE))
+    assert places_of(stack) == list(PLACES)
+
+
+def test_a_flow_measurement_at_a_slice_s_place_takes_nothing_from_the_cine():
+    """Where clocks are blanked, too; and a larger one of all slices comes after the cine."""
+    for clock in ("113000", ""):
+        cine = series("cine", clock="110000" if clock else "")
+        for places in (PLACES[[4]], PLACES[[4]] + 50):
+            flow = [
+                series(f"flow {n}", places, clock=clock, image_type=("", "", n), contrast=frozenset()) for n in "MP"
+            ]
+            assert places_of(find_short_axis(sum(flow, cine))) == list(PLACES)
+    flow = [series(f"flow {n}", n_phases=30, clock="113000", image_type=("", "", n), echo_time=2.6) for n in "MP"]
+    assert series_of(find_short_axis(sum(flow, series("cine")))) == {"cine"}
+
+
+def test_stress_does_not_replace_slices_at_rest_but_a_calmer_take_does():
+    rest = of_each_slice("a", interval=900.0)
+    for interval, prefix in ((760.0, "a"), (1050.0, "b")):
+        again = of_each_slice("b", PLACES[[3, 6, 9]], 40, interval=interval)
+        stack = find_short_axis(rest + again)
+        assert {loop.frames[0].series[0] for loop in stack.loops if loop.place in PLACES[[3, 6, 9]]} == {prefix}
+    aborted = of_each_slice("0", PLACES[[3]], n_phases=13)
+    stack = find_short_axis(aborted + rest + of_each_slice("b", PLACES[[3, 6, 9]], 40, interval=760.0))
+    assert {len(loop.frames) for loop in stack.loops} == {20} and series_of(stack).isdisjoint({"000"})
 
 
 def test_one_missing_time_does_not_move_an_image():

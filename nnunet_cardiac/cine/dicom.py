@@ -155,7 +155,7 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
         "patient": _identity(header),
         "modality": printable(str(header.get("Modality", ""))),
         "shape": (int(header.Rows), int(header.Columns)),
-        "contrast": frozenset(word for keyword in CONTRAST for word in _words(header.get(keyword))),
+        "contrast": frozenset(word for keyword in CONTRAST for word in _values(header.get(keyword)) if word),
         "facts": _facts(header),
         "vendor": _vendor(str(header.get("Manufacturer", ""))),
     }
@@ -192,7 +192,7 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
 
         content, heart = group("FrameContentSequence"), group("CardiacSynchronizationSequence")
         measures = group("PixelMeasuresSequence")
-        inversion = group("MRModifierSequence").get("InversionTimes")
+        inversion = _values(group("MRModifierSequence").get("InversionTimes"))
         yield Frame(
             source=Source(file, *uids, number),
             image_type=tuple(str(v) for v in group("MRImageFrameTypeSequence").get("FrameType", ()))
@@ -206,7 +206,7 @@ def _frames(header: Dataset, file: Path) -> Iterator[Frame]:
             day=_day(content) or _day(header),
             thickness=_number(measures.get("SliceThickness")),
             echo_time=_number(group("MREchoSequence").get("EffectiveEchoTime")),
-            inversion_time=_number(inversion[0] if isinstance(inversion, Sequence) and inversion else inversion),
+            inversion_time=_number(inversion[0] if inversion else None),
             flip_angle=_number(group("MRTimingAndRelatedParametersSequence").get("FlipAngle")),
             **common,
         )
@@ -222,8 +222,7 @@ def _index_over_time(header: Dataset) -> int | None:
 def _temporal_position(content: Dataset, over_time: int | None) -> int | None:
     position = _integer(content.get("TemporalPositionIndex"))
     if position is None and over_time is not None:
-        values = content.get("DimensionIndexValues")
-        indices = list(values) if isinstance(values, Sequence) else [values]
+        indices = _values(content.get("DimensionIndexValues"))
         return _integer(indices[over_time]) if over_time < len(indices) else None
     return position
 
@@ -233,9 +232,11 @@ def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
     return sequence[0] if sequence else None
 
 
-def _words(value: Any) -> list[str]:
+def _values(value: Any) -> list:
     """Of an attribute that may have several."""
-    return [] if not value else [value] if isinstance(value, str) else [str(word) for word in value]
+    if value is None:
+        return []
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
 def _clock(dataset: Dataset) -> str:

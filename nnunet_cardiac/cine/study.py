@@ -6,9 +6,8 @@ and about as many phases make a *stack*, whether one series has them all (GE, mu
 its own; or where it has a single slice, at the same place and of beats as long, a second take of that slice.
 
 Left out are velocities, real and imaginary parts, images of several echo or inversion times (maps), and of several
-beats (perfusion, real time); images that velocities were taken with are no part of a stack of others. Of the stacks
-that are left, the short axis is the one with most images; before that, those across the heart's usual long axis and
-those whose images tell their times come first.
+beats (perfusion, real time). Magnitudes that velocities were taken with make stacks of their own. Which of the stacks
+that are left is the short axis, ``Stack.rank`` tells.
 """
 
 from collections import Counter, defaultdict
@@ -27,8 +26,9 @@ LONGEST_CYCLE = 2000
 """ms: the longest beat, of 30 a minute."""
 OF_ONE_BEAT = 1.3
 """Of the interval between R waves, that the images of one beat may cover: intervals differ from beat to beat."""
-OF_SEVERAL_BEATS = 0.3
-"""s between the acquisitions of neighbouring images, from which on each is of a beat of its own (perfusion)."""
+OF_SEVERAL_BEATS, OF_REAL_TIME = 0.3, 0.1
+"""s between the acquisitions of neighbouring images, from which on each is of a beat of its own (perfusion), and up to
+which, where nothing else tells the time, they are one after the other (real time)."""
 OVER_THE_BEAT = 0.5
 """Of the interval between R waves: images over more of it are a cine, whenever they were acquired."""
 RESTARTS = 2
@@ -51,13 +51,12 @@ OVERLAP = 0.7
 ECHO_TIMES, INTERVALS, INTERVALS_OF_TAKES = 1.5, 1.6, 1.25
 """How many times as long echo times and beats of one stack may be, and beats of two takes of one slice."""
 INTERVALS_OF_STRESS = 1.08
-"""How many times as long beats of several slices' first takes are, on average, when the second ones are of another
-examination."""
+"""How many times as long beats of several slices' first takes are, on average, when the second ones are stress."""
 SAME_TIMES = 1.05
 """How many times as long echo and inversion times of one cine may be."""
 SPOILED = 30
 """Degrees of flip angle, up to which a gradient echo is a spoiled one (tagging, flow), not a balanced one."""
-VELOCITIES, PARTS = {"P", "VELOCITY", "VELOCITY MAP", "PHASE MAP"}, {"R", "I", "REAL", "IMAGINARY"}
+VELOCITIES, PARTS = {"P", "PHASE", "VELOCITY", "VELOCITY MAP", "PHASE MAP"}, {"R", "I", "REAL", "IMAGINARY"}
 """Image types, up to an underscore, of phases (velocities) and of parts of complex images."""
 COPIES = {"ND", "DIS2D", "DIS3D", "NORM"}
 """Among a vendor's image types: not corrected and corrected for distortion, and for the coils' sensitivity. Series are
@@ -96,16 +95,17 @@ class Loop:
         if covered > longest:
             return False
         clocks = [clock for frame in self.frames if (clock := _seconds(frame.order[1])) is not None]
-        if not times and len(set(clocks)) == len(self.frames) and 1000 * (max(clocks) - min(clocks)) > longest:
-            return False
         steps = np.diff(sorted(clocks))
         if len(steps) < LEAST_PHASES - 1 or len(clocks) < len(self.frames):
             return True
+        step = float(np.median(steps))
+        if not times and step < OF_REAL_TIME:
+            return 1000 * step * len(steps) <= longest
         if self.has_times and interval and covered > OVER_THE_BEAT * interval:
             in_order = np.array(times)[np.argsort(clocks, kind="stable")]
             restarts = int((np.diff(in_order) < -OVER_THE_BEAT * interval).sum())
             return len(set(clocks)) < len(clocks) or restarts < RESTARTS
-        return float(np.median(steps)) < OF_SEVERAL_BEATS
+        return step < OF_SEVERAL_BEATS
 
     @property
     def is_of_one_contrast(self) -> bool:
@@ -129,10 +129,12 @@ class Stack:
     Args:
         loops: one for each slice
         remarks: what was left out, in sentences
+        of_flow: whether velocities were taken with it
     """
 
     loops: tuple[Loop, ...]
     remarks: tuple[str, ...] = ()
+    of_flow: bool = False
 
     @property
     def n_phases(self) -> int:
@@ -162,12 +164,12 @@ class Stack:
 
     @property
     def rank(self) -> tuple:
-        """What is more probably the cine is larger: it tells its times, has more images, is corrected, is balanced, or
-        is later."""
+        """What is more probably the cine is larger: without velocities, it tells its times, has more images, is
+        corrected, is balanced, or is later."""
         tells_times = sum(loop.has_times for loop in self.loops) > len(self.loops) / 2
         is_balanced = (self.loops[0].frames[0].flip_angle or 90) > SPOILED
         later = max(loop.taken for loop in self.loops)
-        return tells_times, self.n_images, not self.is_distorted, is_balanced, later
+        return not self.of_flow, tells_times, self.n_images, not self.is_distorted, is_balanced, later
 
     @property
     def is_distorted(self) -> bool:
@@ -222,7 +224,7 @@ def table(frames: Sequence[Frame], chosen: Stack | None = None) -> list[SeriesRo
     ordered = sorted(series.items(), key=lambda item: (item[1][0].series_number or 0, item[0]))
     for number, (uid, own) in enumerate(ordered, 1):
         first = own[0]
-        loops = [loop for group in _planes(own) for loop in group]
+        loops = [loop for group in _planes([frame for frame in own if _is_magnitude(frame)]) for loop in group]
         n_slices = len({round(loop.place) for loop in loops})
         n_phases = max((len(loop.frames) for loop in loops), default=0)
         own_stack = chosen if chosen is not None and uid in chosen.series else None
@@ -237,7 +239,7 @@ def table(frames: Sequence[Frame], chosen: Stack | None = None) -> list[SeriesRo
 
 def _what(frames: Sequence[Frame], loops: Sequence[Loop], n_slices: int, n_phases: int, chosen: Stack | None) -> str:
     if chosen is not None:
-        return "short-axis cine" if chosen.lies_across else "the largest cine, of an unusual direction"
+        return "short-axis cine" if chosen.lies_across else "cine of an unusual direction"
     first = frames[0]
     if first.modality != "MR":
         return f"no MR ({first.modality or 'no modality'})"
@@ -256,9 +258,9 @@ def _what(frames: Sequence[Frame], loops: Sequence[Loop], n_slices: int, n_phase
 def _why_no_cine(loops: Sequence[Loop]) -> str:
     """What most of them are of instead, as long as they may be; "" where they are a cine's."""
     if sum(loop.is_of_one_contrast for loop in loops) <= len(loops) / 2:
-        return "several echo or inversion times"
+        return "several echo or inversion times, as for maps"
     if sum(loop.is_of_one_beat for loop in loops) <= len(loops) / 2:
-        return "several beats"
+        return "several beats, as in perfusion or real time"
     return ""
 
 
@@ -286,17 +288,18 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
     if not cines:
         raise UserError(f"{_why_none(stacks, frames)} What there is:\n{format_table(rows)}")
     cines = [stack for stack in cines if stack.lies_across] or cines
-    cines.sort(key=lambda stack: stack.rank)
-    chosen = cines.pop()
+    most = max(len(stack.loops) for stack in cines)
+    *cines, chosen = sorted(cines, key=lambda stack: (3 * len(stack.loops) > most, *stack.rank))
     if lost := [number for number, loop in enumerate(chosen.loops, 1) if not loop.is_ordered]:
         raise UserError(
             f"The phases of slice {lost[0]} cannot be ordered: its images have no trigger times, temporal positions or "
             "instance numbers that differ."
         )
-    others = [row.number for row in rows if any(row.uid in stack.series for stack in cines)]
+    other = {uid for stack in cines for uid in stack.series} - set(chosen.series)
+    others = [row.number for row in rows if row.uid in other]
     more = []
     if others:
-        more.append(f"Series {', '.join(map(str, others))} of --list hold other slices of a cine: they are left out.")
+        more.append(f"Series {', '.join(map(str, others))} of --list hold another stack of a cine: it is left out.")
     if len(studies) > 1:
         more.append(
             f"The images are of {len(studies)} studies: is it one patient at several times, or are they several?"
@@ -315,8 +318,8 @@ def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
     if stacks:
         largest = max(stacks, key=lambda stack: (stack.is_large_enough, len(stack.loops)))
         if largest.is_large_enough:
-            as_in = {"several beats": "perfusion or real time"}.get(why := _why_no_cine(largest.loops), "maps")
-            return f"The largest stack's {largest.n_phases} images a slice are of {why}, as in {as_in}; {needed}"
+            why = _why_no_cine(largest.loops)
+            return f"The largest stack's {largest.n_phases} images a slice are of {why}; {needed}"
         if len(largest.loops) >= LEAST_SLICES:
             return f"The largest stack has {largest.n_phases} phase{'s' * (largest.n_phases > 1)}; {needed}"
         return f"There are no more than {len(largest.loops)} parallel slices; {needed}"
@@ -340,7 +343,25 @@ def format_table(rows: Sequence[SeriesRow]) -> str:
 
 def find_stacks(frames: Sequence[Frame]) -> list[Stack]:
     """All stacks of a study, those of single slices among them."""
-    return [_stack(loops) for plane in _planes(frames) for loops in _joined(plane)]
+    return [
+        replace(_stack(loops), of_flow=of_flow)
+        for of_flow, own in _by_flow(frames).items()
+        for plane in _planes(own)
+        for loops in _joined(plane)
+    ]
+
+
+def _by_flow(frames: Sequence[Frame]) -> dict[bool, list[Frame]]:
+    """Magnitudes; those of series with velocities of all their images on their own."""
+    velocities = {_acquired_with(frame) for frame in frames if _types(frame) & VELOCITIES} - {None}
+    series: dict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        if _is_magnitude(frame):
+            series[frame.series].append(frame)
+    found: dict[bool, list[Frame]] = {False: [], True: []}
+    for own in series.values():
+        found[all(_acquired_with(frame) in velocities for frame in own)] += own
+    return found
 
 
 def _joined(loops: Sequence[Loop]) -> list[list[Loop]]:
@@ -390,31 +411,32 @@ def _usual_length(loops: Sequence[Loop]) -> int:
 
 def _planes(frames: Sequence[Frame]) -> list[list[Loop]]:
     """Loops, those of one orientation, matrix and pixel size together; a file that is there twice counts once."""
-    groups: list[tuple[Frame, bool, list[Frame]]] = []
-    velocities = {_acquired_with(frame) for frame in frames if _is_any(frame, VELOCITIES)}
+    groups: list[tuple[Frame, list[Frame]]] = []
     for frame in {(frame.source.sop_instance, frame.source.frame): frame for frame in frames}.values():
         if frame.modality != "MR" or frame.orientation is None or frame.position is None or frame.spacing is None:
             continue
-        if _is_any(frame, VELOCITIES | PARTS):
-            continue
-        of_flow = _acquired_with(frame) in velocities
-        for first, its, group in groups:
-            if its == of_flow and _same_plane(first, frame):
+        for first, group in groups:
+            if _same_plane(first, frame):
                 group.append(frame)
                 break
         else:
-            groups.append((frame, of_flow, [frame]))
-    return [_loops(group) for *_, group in groups]
+            groups.append((frame, [frame]))
+    return [_loops(group) for _, group in groups]
 
 
-def _is_any(frame: Frame, types: set[str]) -> bool:
-    return bool(types & {word.upper().split("_")[0] for word in frame.image_type[2:]})
+def _is_magnitude(frame: Frame) -> bool:
+    return not _types(frame) & (VELOCITIES | PARTS)
 
 
-def _acquired_with(frame: Frame) -> tuple:
-    """The same for the magnitude and the velocity of one acquisition, and for no other."""
-    place = None if frame.position is None else tuple(np.round(frame.position, 1) + 0.0)
-    return frame.study, frame.shape, place, frame.echo_time, frame.order[1]
+def _types(frame: Frame) -> set[str]:
+    return {word.upper().split("_")[0] for word in frame.image_type[2:]}
+
+
+def _acquired_with(frame: Frame) -> tuple | None:
+    """The same for the magnitude and the velocity of one acquisition, and for no other; None where it is not told."""
+    if frame.position is None or not frame.order[1]:
+        return None
+    return frame.study, frame.shape, tuple(np.round(frame.position, 1) + 0.0), frame.echo_time, frame.order[1]
 
 
 def _same_plane(a: Frame, b: Frame) -> bool:
@@ -495,15 +517,16 @@ def _stack(loops: Sequence[Loop]) -> Stack:
         else:
             places.append([loop])
     again = [same for same in places if len(same) > 1]
-    is_stress = len(places) > len(again) >= LEAST_SLICES and _are_of_other_beats(again)
+    is_stress = len(places) > len(again) >= LEAST_SLICES and _are_of_faster_beats(again)
     remarks, chosen = [], []
     for same in places:
-        last = max(same, key=lambda loop: (-abs(len(loop.frames) - usual), loop.taken))
-        chosen.append(min(same, key=lambda loop: loop.taken) if is_stress else last)
+        fewest = min(abs(len(loop.frames) - usual) for loop in same)
+        complete = [loop for loop in same if abs(len(loop.frames) - usual) == fewest]
+        chosen.append((min if is_stress else max)(complete, key=lambda loop: loop.taken))
     for n in sorted({len(same) for same in again}):
         numbers = [str(number) for number, same in enumerate(places, 1) if len(same) == n]
         which = f"Slice {numbers[0]} was" if len(numbers) == 1 else f"Slices {', '.join(numbers)} were"
-        used = "first one is used, as beats differ" if is_stress else "last complete take is used"
+        used = "first complete take is used, as later beats are faster" if is_stress else "last complete take is used"
         remarks.append(f"{which} taken {n} times: the {used}.")
     first = chosen[0].frames[0]
     shifts = [_in_plane(loop.frames[0]) - _in_plane(first) for loop in chosen]
@@ -512,14 +535,14 @@ def _stack(loops: Sequence[Loop]) -> Stack:
     return Stack(tuple(chosen), tuple(remarks))
 
 
-def _are_of_other_beats(places: Sequence[Sequence[Loop]]) -> bool:
-    """Whether slices that were taken again were so at another heart rate, as in stress."""
+def _are_of_faster_beats(places: Sequence[Sequence[Loop]]) -> bool:
+    """Whether slices that were taken again were so at a higher heart rate, as in stress."""
     ratios = []
     for loops in places:
         first, *_, last = (loop.frames[0].interval for loop in sorted(loops, key=lambda loop: loop.taken))
         if first and last:
             ratios.append(first / last)
-    return bool(ratios) and not _alike(float(np.median(ratios)), 1, INTERVALS_OF_STRESS)
+    return bool(ratios) and float(np.median(ratios)) > INTERVALS_OF_STRESS
 
 
 def _in_plane(frame: Frame) -> np.ndarray:
