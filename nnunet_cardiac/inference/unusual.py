@@ -12,8 +12,9 @@ TOLERANCE = 1.25
 """How far a spacing may be from those of the training images: 25 %, about what nnU-Net's augmentation scales by."""
 HOUNSFIELD = -200
 """Values as low as that are CT's, where air has -1000; MR images have none below 0, if they are not normalised."""
-IMPLAUSIBLE = 0.5
-"""Share of slices with an implausible heart from which on a segmentation is not that of a short axis, it seems."""
+IMPLAUSIBLE, LEAST_IMPLAUSIBLE = 0.5, 2
+"""Share of slices with an implausible heart from which on a segmentation is not that of a short axis, it seems; of a
+single slice an island or a gap says nothing."""
 AXES = "ZYX"
 """Of an image, as nnU-Net's reader gives it: the last of a file comes first."""
 
@@ -93,9 +94,10 @@ def unusual_segmentation(
     found = [f"no {' and no '.join(missing)} was found"] if missing else []
     segmentation = Segmentation(labels, tuple(spacing))
     anatomy = implausible_anatomy(segmentation, structures, slice_axis)
-    if anatomy["implausible_slices"] > IMPLAUSIBLE * anatomy["slices"]:
+    bad = anatomy["implausible_slices"]
+    if bad >= LEAST_IMPLAUSIBLE and bad > IMPLAUSIBLE * anatomy["slices"]:
         found.append(
-            f"the heart is implausible in {anatomy['implausible_slices']} of {anatomy['slices']} slices, as where "
+            f"the heart is implausible in {bad} of {anatomy['slices']} slices, as where "
             "an image is no short axis, or no MR"
         )
     return found
