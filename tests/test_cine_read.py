@@ -214,9 +214,6 @@ def other_stack(written, folder, orientation, n_slices, n_phases, step=4.0, **at
             template.save_as(folder / f"{z}_{t}")
 
 
-UNTIMED = {"TriggerTime": None, "NominalInterval": None, "HeartRate": None}
-
-
 @pytest.mark.parametrize(
     "orientation, phases, attributes",
     [
@@ -225,8 +222,6 @@ UNTIMED = {"TriggerTime": None, "NominalInterval": None, "HeartRate": None}
         (None, 20, {"ImageType": ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]}),  # as one vendor marks velocities
         (None, 20, {"AcquisitionTime": lambda t: f"1200{t:02d}.0", "TriggerTime": 120.0}),  # perfusion: a beat for each
         (None, 20, {"TriggerTime": lambda t: 200.0 * t}),  # real time, over several beats
-        (None, 60, UNTIMED | {"AcquisitionTime": lambda t: f"1200{0.045 * t:09.6f}"}),  # and by the clock alone
-        (None, 60, {"TriggerTime": 120.0, "AcquisitionTime": "120000"}),  # perfusion, of which nothing tells the times
         (None, 20, {"EchoTime": lambda t: 2.0 + 2 * t}),  # for a map of T2*
         (None, 20, {"InversionTime": lambda t: 100.0 + 80 * t}),  # for a map of T1
     ],

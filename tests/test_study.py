@@ -154,6 +154,13 @@ def test_without_times_a_cine_is_one_however_its_acquisition_was_timed(seconds):
     assert find_short_axis(series("a", interval=None, order=lambda t: late[t]))
 
 
+def test_of_two_stacks_the_one_that_tells_its_times_is_preferred():
+    """Perfusion of which nothing tells the beats, with more images; and real time, which the clock alone tells."""
+    untold = series("untold", PLACES[:8], 80, interval=None, order=lambda t: (None, "113000", t + 1))
+    real_time = series("real time", PLACES, 60, interval=None, order=at(0.045))
+    assert series_of(find_short_axis(series("cine") + untold + real_time)) == {"cine"}
+
+
 def test_three_slices_with_times_are_not_preferred_to_ten_without():
     cine = series("cine", interval=None)
     assert series_of(find_short_axis(cine + series("tags", PLACES[[2, 5, 8]], n_phases=20, echo_time=4.0))) == {"cine"}
