@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import DATASET
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_cardiac.architectures import contenders
 from nnunet_cardiac.benchmark import jobs, sections, workflow
@@ -235,8 +236,15 @@ def test_two_seeds_are_trained_with_the_rate_that_a_search_found(planned, tmp_pa
     )  # fmt: skip
     benchmark.use_results(settings)
     schedule = Schedule.of_call(benchmark, benchmark.read_workflow())
+    mirrored, initialize = [], nnUNetPredictor.manual_initialization
+    monkeypatch.setattr(
+        nnUNetPredictor,
+        "manual_initialization",
+        lambda self, *arguments: mirrored.append(arguments[-1]) or initialize(self, *arguments),
+    )
     while ready := [job for job, state in schedule.states().items() if state == "ready" and job.kind != "cost"]:
         assert jobs.run(benchmark, ready[0]), benchmark.failure(ready[0])
+    assert mirrored == [None, None, (0, 1), (0, 1)]  # of the two short runs, then of the trainings
     found = benchmark.read_record(Job("tune", models[0], 0))
     assert found["initial_lr"] == 0.01 and found["steps"] == 4  # a billion times the recipe's rate learns nothing
     assert found["dice"]["1e+07"] <= found["dice"]["0.01"] and not list(tmp_path.rglob("search/**/*.pth"))

@@ -25,7 +25,7 @@ def search_learning_rate(
     place: Path,
     options: TrainingOptions,
 ) -> dict[float, float]:
-    """Trains briefly with each rate, and validates on whole images. Runs that are finished are not repeated.
+    """Trains briefly with each rate, and validates on whole images, not mirrored. Finished runs are not repeated.
 
     Args:
         model: what to train; of a cascade this stage alone, those before it are there
@@ -50,6 +50,7 @@ def search_learning_rate(
         trainer.do_split = lambda: tuple(map(list, split))
         trainer.configuration_manager.configuration.pop("next_stage", None)
         trainer.initial_lr *= factor
+        _validate_without_mirroring(trainer)
         dice[float(f"{trainer.initial_lr:.6g}")] = _train(trainer, run)
     return dice
 
@@ -66,6 +67,17 @@ def _train(trainer, options: TrainingOptions) -> float:
             return 0.0
     value = read_json(Path(summary))["foreground_mean"]["Dice"]
     return 0.0 if math.isnan(value) else value
+
+
+def _validate_without_mirroring(trainer) -> None:
+    """Four times as fast in 2D; with mirroring, validations took most of a search's time."""
+    validate = trainer.perform_actual_validation
+
+    def perform_actual_validation(save_probabilities: bool = False) -> None:
+        trainer.inference_allowed_mirroring_axes = None
+        validate(save_probabilities)
+
+    trainer.perform_actual_validation = perform_actual_validation
 
 
 def _move(trainer, place: Path) -> None:
