@@ -16,6 +16,8 @@ from nnunet_cardiac.texts import reason
 
 MOST_VOXELS = 100_000_000
 """Of an image or a cine: 512 x 512 pixels, 12 slices, 30 phases. Reading them takes 2 GB."""
+LARGEST_VOXEL = 1e12
+"""Of larger ones float32 cannot hold the sum of squares, so that what is normalised by it is NaN."""
 MOST_DEFLATED = 1032
 """Times as small as it was that gzip makes a file at most."""
 
@@ -91,14 +93,23 @@ def read_nifti(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
     """Voxels and image of a NIfTI file.
 
     Raises:
-        UserError: as ``open_nifti``; the file is cut off, or a voxel is not finite
+        UserError: as ``open_nifti``; the file is cut off, or a voxel is not finite, or beyond ``LARGEST_VOXEL``
     """
     image = open_nifti(path)
     try:
         voxels = np.asanyarray(image.dataobj)
     except Exception as e:  # as above
         raise UserError(f"{path} cannot be read as NIfTI ({reason(e)}): get the file again.") from e
-    if not np.isfinite(voxels).all():
-        n = np.count_nonzero(~np.isfinite(voxels))
-        raise UserError(f"{path} has {n} voxels that are NaN or infinite: repair the image.")
+    check_voxels(voxels, path)
     return voxels, image
+
+
+def check_voxels(voxels: np.ndarray, path: Path) -> None:
+    """
+    Raises:
+        UserError: a voxel is not finite, or so large that a mean or variance in float32 is not
+    """
+    if voxels.dtype.kind in "iu" and voxels.itemsize <= 4:
+        return
+    if n := np.count_nonzero(~(np.abs(voxels) <= LARGEST_VOXEL)):
+        raise UserError(f"{path} has {n} voxels that are NaN, infinite or beyond {LARGEST_VOXEL:g}: repair the image.")

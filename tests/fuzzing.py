@@ -83,6 +83,8 @@ def fault(trial: Trial) -> str | None:
         return f"does not foresee: {unforeseen[:300]}"
     named = [name for name in trial.shared if any(name in message for message in messages)]
     done = trial.done()
+    if not done and (trial.shared or not trial.good) and "; the first reason: " in said:
+        return None  # where all fail, one says why
     for unit, names in trial.damaged.items():
         if unit not in done and not any(name in message for name in names for message in messages) and not named:
             return f"says nothing of {unit}: {messages}"

@@ -296,7 +296,7 @@ FAULTS = {
     fourth_label: ("unknown labels [4]; known are [0, 1, 2, 3]", 9),
     other_size: ("its image", 9),
     other_geometry: ("another geometry", 9),
-    not_a_number: ("1 voxels that are NaN or infinite", 9),
+    not_a_number: ("1 voxels that are NaN, infinite or beyond", 9),
     no_info: ("Info.cfg is missing", 8),
     no_phase: ("has no line 'ES: FRAME'", 8),
     **{odd_phase(digits): ("has no line 'ED: FRAME'", 8) for digits in ("²", "1" * 300, "1" * 5000)},

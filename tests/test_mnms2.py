@@ -163,7 +163,7 @@ def faults():
         (other_shape, "voxels, its image", 9),
         (cut_off, "cannot be read as NIfTI", 9),
         (no_nifti, "cannot be read as NIfTI", 9),
-        (nan, "NaN or infinite", 9),
+        (nan, "NaN, infinite or beyond", 9),
         (fourth_label, "unknown labels [4]", 9),
         (swapped, "larger at ES", 10),
         (twice, "is subject 2 once more", 10),

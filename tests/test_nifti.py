@@ -51,6 +51,7 @@ def test_a_good_file_is_read(file):
         ({"vox_offset": 1e9}, "cannot be read as NIfTI"),
         ({"scl_slope": 1, "scl_inter": -np.inf}, "cannot be read as NIfTI"),
         ({"magic": b"xyz"}, "cannot be read as NIfTI"),
+        ({"scl_slope": 1e13, "scl_inter": 0}, r"has 252 voxels that are NaN, infinite or beyond 1e\+12"),
     ],
 )
 def test_what_a_header_says_is_not_believed(file, fields, because):

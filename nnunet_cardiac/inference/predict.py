@@ -31,7 +31,7 @@ from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
 from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
-from nnunet_cardiac.nifti import MOST_VOXELS, check_header, open_nifti, read_nifti
+from nnunet_cardiac.nifti import MOST_VOXELS, check_header, check_voxels, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import read_json, read_record, reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
@@ -467,8 +467,7 @@ def _read(case: str, files: list[Path], reader, channels: dict) -> tuple[np.ndar
         raise UserError(f"{files[0]} cannot be read ({reason(e)}): get the file again.") from e
     if image.ndim != 4 or min(image.shape) < 1:
         raise UserError(f"{files[0]} is no volume: it has {' x '.join(map(str, image.shape[1:]))} voxels.")
-    if not np.isfinite(image).all():
-        raise UserError(f"{files[0]} has voxels that are NaN or infinite: repair the image.")
+    check_voxels(image, files[0])
     return image, properties
 
 
