@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import TypedDict
 
 import nnunet_cardiac.trainers
 from nnunet_cardiac.errors import UserError
@@ -20,6 +21,13 @@ PURPOSES = {
     "nnUNet_preprocessed": "plans and preprocessed data",
     "nnUNet_results": "trained models",
 }
+
+
+class Fold(TypedDict):
+    """Of ``splits_final.json``."""
+
+    train: list[str]
+    val: list[str]
 
 
 def trainers_folder() -> str:
@@ -111,13 +119,9 @@ def read_splits(file: Path) -> list[dict[str, list[str]]]:
     Raises:
         UserError: it cannot be read, or holds no folds
     """
-    splits = read_json(file, list)
-    for fold in splits:
-        parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
-        if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):
-            splits = []
+    splits = read_json(file, list[Fold], "convert or plan again")
     if not splits:
-        raise UserError(f"{file} holds no folds with cases to train and to validate on: convert or plan again.")
+        raise UserError(f"{file} holds no folds: convert or plan again.")
     return splits
 
 

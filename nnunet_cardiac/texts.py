@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.files import written_whole
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 LARGEST_TEXT = 100_000_000
 """Bytes of a text or table; a larger file is something else."""
+JSON_TYPES = {
+    dict: "a dict", list: "a list", str: "a text", int: "a whole number", float: "a number", bool: "true or false",
+    type(None): "null",
+}  # fmt: skip
+"""In words."""
 LINES = "\n\t"
 """What a message of several lines may hold, a table of series for one."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -40,12 +47,13 @@ def read_text(file: Path, encoding: str = "utf-8-sig") -> str:
         raise UserError(f"{file} cannot be read as text ({reason(e)}): get it again.") from e
 
 
-def read_json(file: Path, kind: type = dict) -> Any:
+def read_json(file: Path, kind: Any = dict, way_out: str = "get it again") -> Any:
     """What a JSON file holds.
 
     Args:
         file: to read
-        kind: that its content must be of
+        kind: that its content must be of, see ``misfit``
+        way_out: what to do about a file that holds something else
 
     Raises:
         UserError: the file cannot be read, or holds something else
@@ -53,10 +61,38 @@ def read_json(file: Path, kind: type = dict) -> Any:
     try:
         content = json.loads(read_text(file, "utf-8"))  # nnU-Net reads no byte order mark
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{file} is damaged, it is no JSON ({reason(e)}): get it again.") from e
-    if not isinstance(content, kind):
-        raise UserError(f"{file} holds a {type(content).__name__} where a {kind.__name__} was expected: get it again.")
+        raise UserError(f"{file} is damaged, it is no JSON ({reason(e)}): {way_out}.") from e
+    if found := misfit(content, kind):
+        raise UserError(f"{file} holds {printable(found):.160}: {way_out}.")
     return content
+
+
+def misfit(value: Any, kind: Any, where: str = "") -> str:
+    """What keeps a value from being of a type, to follow "it holds"; empty where it is of it.
+
+    Args:
+        value: that JSON gave
+        kind: a class, a union, ``list[...]``, ``dict[str, ...]``, a dataclass or a ``TypedDict``: their fields are
+            keys, of which there may be others. A whole number, of 64 bits, is a float too
+        where: keys that lead to the value, each with a dot
+    """
+    wanted, parts = get_origin(kind) or kind, get_args(kind)
+    if wanted in (Union, UnionType):
+        found = [misfit(value, part, where) for part in parts]
+        return found[0] if all(found) else ""
+    fields = get_type_hints(kind) if is_typeddict(kind) or is_dataclass(kind) else {}
+    wanted = dict if fields else wanted
+    place = where and f" in {where[:-1]}"
+    if type(value) not in ((int, float) if wanted is float else (wanted,)):
+        return f"{JSON_TYPES[type(value)]}{place} where {JSON_TYPES.get(wanted, 'nothing')} was expected"
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return f"too large a number{place}"
+    if missing := [key for key in getattr(kind, "__required_keys__", ()) if key not in value]:
+        return f"no {where}{min(missing)}"
+    inside: dict = value if wanted is dict else dict(enumerate(value)) if wanted is list else {}
+    kinds = fields or (dict.fromkeys(inside, parts[-1]) if parts else {})
+    found = [misfit(inside[key], kinds[key], f"{where}{key}.") for key in kinds if key in inside]
+    return next(filter(None, found), "")
 
 
 def read_record(file: Path) -> dict:

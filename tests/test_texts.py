@@ -1,10 +1,13 @@
 """Texts and tables that are none."""
 
+import math
+from typing import TypedDict
+
 import pytest
 
 from nnunet_cardiac.environment import read_splits
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.texts import meant, plain, read_json, read_rows, read_text
+from nnunet_cardiac.texts import meant, misfit, plain, read_json, read_rows, read_text
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,30 @@ def test_what_is_no_json_is_named(tmp_path, content, because):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(UserError, match=f"x.json {because}"):
         read_json(tmp_path / "x.json")
+
+
+class More(TypedDict, total=False):
+    b: dict[str, list[float]]
+
+
+class Record(More):
+    a: int | None
+
+
+@pytest.mark.parametrize(
+    "content, because",
+    [
+        ({"a": 1, "b": {"x": [1, 2.5, math.nan]}, "c": "others' own"}, ""),
+        ({"a": None}, ""),
+        ({}, "no a"),
+        ({"a": True}, "true or false in a where a whole number was expected"),
+        ({"a": 2**63}, "too large a number in a"),
+        ({"a": 1, "b": {"x": [1, "\x1b"]}}, "a text in b.x.1 where a number was expected"),
+        ({"a": 1, "b": [[1.0]]}, "a list in b where a dict was expected"),
+    ],
+)
+def test_what_is_not_of_a_type_is_named(content, because):
+    assert misfit(content, Record) == because
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -58,7 +85,7 @@ def test_rows_are_as_long_as_the_header_and_print(tmp_path):
 )
 def test_what_are_no_folds_is_named(tmp_path, content):
     (tmp_path / "splits_final.json").write_text(content)
-    with pytest.raises(UserError, match="splits_final.json holds no folds"):
+    with pytest.raises(UserError, match="splits_final.json holds .+: convert or plan again"):
         read_splits(tmp_path / "splits_final.json")
 
 
