@@ -17,11 +17,11 @@ from nnunet_cardiac.errors import UserError
 
 RECORDS = {
     "plan": {"previous_stages": {"2d": None, "2d_cascade": "2d"}, "configurations": ["2d", "2d_cascade"]},
-    "tune": {"initial_lr": 0.1},
-    "train": {"cost": {}, "curve": {}},
+    "tune": {"initial_lr": 0.1, "dice": {}, "seconds": 1},
+    "train": {"cost": {}, "curve": {"mean_fg_dice": []}},
     "evaluate": {"cases": 1, "problems": []},
     "cost": {},
-    "test": {"problems": []},
+    "test": {"problems": [], "folds": [0, 1]},
 }
 
 

@@ -66,7 +66,7 @@ def make(place: Path, names: Sequence[str], n_folds: int = 2, n_patients: int = 
         benchmark.finish(Job("cost", settings.model(contender).name), cost)
         for seed in settings.seeds:
             model = settings.model(contender, seed)
-            benchmark.finish(Job("plan", model.plans), {"previous_stages": previous})
+            benchmark.finish(Job("plan", model.plans), {"previous_stages": previous, "configurations": [*previous]})
             for fold in settings.folds:
                 part = cases[cases["patient"].isin(patients[fold::n_folds])]
                 for stage in model.stages(previous):

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from nnunet_cardiac.benchmark import pictures, sections, tables
 from nnunet_cardiac.benchmark.claim import ITEMS, _shared_patients, claim_table
+from nnunet_cardiac.benchmark.contenders import BUILT_IN
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.pictures import EXPERT, choose, draw_case, draw_cases, outline, polygons, side_by_side
 from nnunet_cardiac.benchmark.report import _command, write_report
@@ -360,7 +361,7 @@ def test_patients_of_a_further_test_are_measured_too(results, benchmark):
         assert not _load_test(benchmark, results.settings, [first], TEST_SET).contenders, "another ensemble"
         benchmark.finish(Job("test", first.model.name, where=TEST_SET), {"problems": []})
         (problem,) = _load_test(benchmark, results.settings, [first], TEST_SET).problems
-        assert "are damaged (KeyError: 'folds')" in problem
+        assert "imagesTs.json holds no folds: delete it" in problem
         finish_test(benchmark, first)
         tested = replace(results, tests={TEST_SET: _load_test(benchmark, results.settings, [first], TEST_SET)})
         parts = sections.beyond(Content(tested, BenchmarkFolder(benchmark.path), "nnunet_2d", 0.01)).tables()
@@ -412,8 +413,51 @@ def test_what_was_trained_is_told_by_stage(results):
     assert tables.plans_table(replace(results, contenders=bare)).empty
 
 
-@pytest.mark.parametrize("change", [{"seeds": ["a"]}, {"seeds": []}, {"tests": [1]}, {"match": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": ["a"]}, {"seeds": []}, {"tests": [1]}, {"match": None}, {"lr_factors": 3.0}, {"initial_lr": [[]]},
+        {"baseline": "\x1b[2J"}, {"contenders": {"a": asdict(BUILT_IN["dadu"])}},
+        {"dataset": "a" * 300}, {"budget": 10**400},
+    ],
+)  # fmt: skip
 def test_damaged_settings_are_named(results, tmp_path, change):
     (tmp_path / "settings.json").write_text(json.dumps(results.settings.to_json() | change))
-    with pytest.raises(UserError, match=r"settings\.json holds no settings"):
+    with pytest.raises(UserError, match=r"settings\.json holds [^\x1b]*$"):
         BenchmarkFolder(tmp_path).read_settings()
+
+
+MODEL = "nnUNetTrainerDADU__nnUNetDADUPlans__2d"
+
+
+@pytest.mark.parametrize(
+    "file, was, will_be",
+    [
+        ("jobs/train/*/fold_1.json", '"seed": 0', '"seed": "a"'),
+        ("jobs/train/*/fold_1.json", '"peak_memory_of": "GPU"', '"peak_memory_of": ["GPU"]'),
+        ("jobs/train/*/fold_1.json", '"versions": {', '"version": {'),
+        ("jobs/cost/*.json", '"parameters": ', '"parameters": "5", "more": '),
+        ("evaluation/*/fold_1/metrics.csv", ",state,", ",stat,"),
+        ("evaluation/*/fold_1/metrics.csv", ",RV,scored,", ",,scored,"),
+        ("evaluation/*/fold_1/metrics.csv", ",RV,scored,", ",RV,1,"),
+        ("evaluation/*/fold_1/metrics.csv", ",RV,scored,0", ",RV,scored,inf,0"),
+        ("evaluation/*/fold_0/metrics.csv", ",RV,", ",LA,"),
+        ("evaluation/*/fold_1/anatomy.csv", ",prediction,", ",predict,"),
+    ],
+)
+def test_a_contender_with_a_damaged_file_is_left_out(benchmark, tmp_path, file, was, will_be):
+    place = BenchmarkFolder(shutil.copytree(benchmark.path, tmp_path / "benchmark"))
+    (damaged,) = place.path.glob(file.replace("*", MODEL))
+    text = damaged.read_text()
+    assert was in text
+    damaged.write_text(text.replace(was, will_be, -1 if was == ",RV," else 1))
+    found = load(place)
+    assert [c.name for c in found.contenders] == ["nnunet_2d", "crocnet", "e2aunet"]
+    (problem,) = found.problems
+    assert problem.startswith("dadu: ") and damaged.name in problem and MODEL in problem
+
+
+def test_what_a_record_says_does_not_command_the_terminal(benchmark, tmp_path):
+    place = BenchmarkFolder(shutil.copytree(benchmark.path, tmp_path / "benchmark"))
+    place.finish(Job("evaluate", MODEL, 0), {"problems": ["\x1b[2J"]})
+    assert load(place).problems == ["dadu, fold 0:  [2J"]

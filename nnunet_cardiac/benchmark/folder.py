@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+from nnunet_cardiac.benchmark.records import RECORDS
 from nnunet_cardiac.benchmark.settings import Settings
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
@@ -103,8 +104,8 @@ class BenchmarkFolder:
                 f"{self.path} holds no benchmark (no {SETTINGS}): run nnunet_cardiac benchmark -o {self.path} first."
             )
         try:
-            return Settings.from_json(read_json(self.path / SETTINGS))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+            return Settings.from_json(read_json(self.path / SETTINGS, Settings))
+        except (KeyError, TypeError, ValueError) as e:
             raise UserError(f"{self.path / SETTINGS} holds no settings of a benchmark ({unforeseen(e)}).") from e
 
     def write_settings(self, settings: Settings) -> None:
@@ -142,9 +143,13 @@ class BenchmarkFolder:
         return self.path / "jobs" / f"{job.path}{suffix}"
 
     def read_record(self, job: Job) -> dict | None:
-        """None for a job that is not done."""
+        """None for a job that is not done.
+
+        Raises:
+            UserError: the record is damaged
+        """
         file = self.record(job)
-        return read_json(file) if file.is_file() else None
+        return read_json(file, RECORDS[job.kind], "delete it, and the job is done again") if file.is_file() else None
 
     def finish(self, job: Job, record: dict) -> None:
         """Writes the record of a job that is done, in one step: it is whole or not there."""
@@ -171,16 +176,8 @@ class BenchmarkFolder:
 
     def previous_stages(self, plans: str) -> dict[str, str | None] | None:
         """The stage before each configuration; None for plans that are not made yet."""
-        job = Job("plan", plans)
-        record = self.read_record(job)
-        if record is None:
-            return None
-        previous = record.get("previous_stages")
-        if not isinstance(previous, dict) or not all(isinstance(name, str | None) for name in previous.values()):
-            raise UserError(
-                f"{self.record(job)} does not tell the stages: delete it, and the plans are looked at again."
-            )
-        return previous
+        record = self.read_record(Job("plan", plans))
+        return None if record is None else record["previous_stages"]
 
     def begun(self, job: Job) -> int:
         """When a job was last begun, in ns of the file system's clock; 0 for one that was not."""

@@ -1,6 +1,7 @@
 """What a benchmark has finished, read back from its folder."""
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,17 +16,21 @@ from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.schedule import first_seed
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SNAPSHOTS, Settings
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.evaluate import METRICS
+from nnunet_cardiac.evaluation.evaluate import METRICS, STATES
 from nnunet_cardiac.evaluation.measure import Measurement, index_columns
 from nnunet_cardiac.evaluation.segmentation import CASE_COLUMNS
 from nnunet_cardiac.model import Model
-from nnunet_cardiac.texts import reason, unforeseen
+from nnunet_cardiac.texts import printable, reason, unforeseen
 
 NUMBERS = {
     "metrics.csv": list(METRICS), "anatomy.csv": ["implausible_slices", "slices"],
     "crop.csv": ["pixels", "inside", "iou", "images", "heart", "cropped", "area"],
 }  # fmt: skip
 """Columns of a fold's tables that are numbers; of indices all are."""
+ROWS = {"metrics.csv": "structure", "anatomy.csv": "source", "crop.csv": "structure"}
+"""The column of which every case has each value in as many rows."""
+OF_TESTS = {CORRUPTED: ["corruption", "severity"], SNAPSHOTS: ["share"]}
+"""Columns of the metrics of a test."""
 DAMAGED = (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What records and tables raise that are not as the jobs wrote them."""
 STEPS_PER_EPOCH = 250
@@ -157,7 +162,7 @@ def load(benchmark: BenchmarkFolder) -> Results:
             f"{benchmark.path} holds no finished fold yet"
             + (f"; the first reason: {problems[0]}" if problems else ": run nnunet_cardiac benchmark.")
         )
-    contenders = [c for c in found if c is not None]
+    contenders = _alike([c for c in found if c is not None], benchmark, problems)
     tests = {where: _load_test(benchmark, settings, contenders, where) for where in settings.tests}
     problems += [problem for test in tests.values() for problem in test.problems]
     return Results(settings, contenders, problems, {where: test for where, test in tests.items() if test.contenders})
@@ -186,23 +191,47 @@ def _load_test(
             metrics = pd.concat(parts)
             metrics = metrics if "fold" in metrics else metrics.assign(fold=0)
             tested.append(replace(contender, metrics=metrics, measurement=measurement, crop=None))
-    return Results(settings, tested, problems)
+    return Results(settings, _alike(tested, benchmark, problems), problems)
+
+
+def _alike(found: list[ContenderResults], benchmark: BenchmarkFolder, problems: list[str]) -> list[ContenderResults]:
+    """Those with the structures that most have; of the others, ``problems`` get a sentence."""
+    structures = {c.name: frozenset(c.metrics["structure"]) for c in found}
+    usual = max(structures.values(), key=Counter(structures.values()).__getitem__, default=frozenset())
+    for c in found:
+        if structures[c.name] != usual:
+            own, others = (printable(", ".join(sorted(names)))[:80] for names in (structures[c.name], usual))
+            place = benchmark.evaluation(c.model, c.folds[0]).parent
+            problems.append(
+                f"{c.name}: metrics.csv in {place} is of {own}, that of others of {others}: it is left out."
+            )
+    return [c for c in found if structures[c.name] == usual]
 
 
 def _read_table(file: Path, **options) -> pd.DataFrame:
-    """A table by case, with what is known of the case as text.
+    """A table by case, with what is known of the case as text, or one of indices.
 
     Raises:
         UserError: it is damaged
     """
+    texts = ("case", *CASE_COLUMNS, "structure", "state", "source", "corruption")
     try:
-        table = pd.read_csv(file, dtype=dict.fromkeys(("case", *CASE_COLUMNS), str), keep_default_na=True, **options)
-        numbers = NUMBERS.get(file.name, index_columns(table))
+        table = pd.read_csv(file, dtype=dict.fromkeys(texts, str), keep_default_na=True, **options)
+        numbers = [*NUMBERS.get(file.name, index_columns(table)), *{*table} & {"fold", "severity", "share"}]
         table[numbers] = table[numbers].apply(pd.to_numeric)
+        if np.isinf(table[numbers]).any(axis=None):
+            raise ValueError("a number is infinite")
+        if file.name in ROWS:
+            rows = pd.crosstab(table["case"], table[ROWS[file.name]])
+            if rows.empty or rows.to_numpy().sum() < len(table) or rows.nunique(axis=1).max() > 1:
+                raise ValueError("a case has too few or too many rows")
+        if file.name == "metrics.csv":
+            table[[*CASE_COLUMNS]] = table[[*CASE_COLUMNS]].fillna("")
+            if not table["state"].isin(STATES).all() or {*OF_TESTS.get(file.parent.name, ())} - {*table}:
+                raise ValueError("its states or columns are others")
     except (KeyError, ValueError) as e:
         raise UserError(f"{file} is damaged ({reason(e)}): it is left out.") from e
-    known = [column for column in CASE_COLUMNS if column in table]
-    return table.fillna(dict.fromkeys(known, ""))
+    return table
 
 
 def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: Contender) -> ContenderResults | None:
@@ -237,7 +266,7 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
     }
     copies = settings.copied_plans()
     searches = {
-        (stage.configuration, fold): record
+        (stage.configuration, fold): record | {"dice": {float(rate): dice for rate, dice in record["dice"].items()}}
         for (stage, _), records in trainings.items()
         for fold in records
         if (record := benchmark.read_record(Job("tune", first_seed(stage, copies).name, fold)))
@@ -251,7 +280,7 @@ def _load_contender(benchmark: BenchmarkFolder, settings: Settings, contender: C
             (fold, seed): _curve(record)
             for seed, own in models.items()
             for fold, record in trainings.get((own, seed), {}).items()
-            if (fold, seed) in places
+            if (fold, seed) in places and record["curve"]["mean_fg_dice"]
         },
         of_first(crops) if crops else None, searches, _stages(benchmark, model),
         {
@@ -293,13 +322,6 @@ def _stages(benchmark: BenchmarkFolder, model: Model) -> list[Model]:
 def _trainings(benchmark: BenchmarkFolder, model: Model) -> dict[int, dict]:
     """The records of a model's trainings, by fold."""
     records = {fold: benchmark.read_record(Job("train", model.name, fold)) for fold in benchmark.folds(model)}
-    for record in filter(None, records.values()):
-        cost = record["cost"]  # raises now what would stop the whole report
-        hash(tuple(cost.get(key) for key in ("seed", "hardware", "batch_size", "chosen_on")))
-        if cost:
-            format(cost["initial_lr"], "g"), _length(cost)
-        if "patch_size" in cost:
-            trained_with(cost)
     return {fold: record for fold, record in records.items() if record is not None}
 
 
@@ -372,10 +394,10 @@ def _curve(record: dict) -> dict[str, list[float]]:
 
 def unfinished(benchmark: BenchmarkFolder, settings: Settings) -> list[str]:
     """What of a benchmark's contenders and folds is missing, with the reason where a job has left one."""
-    problems = []
+    problems: list[str] = []
     for contender in settings.contenders.values():
         try:
-            problems += _unfinished(benchmark, settings, contender)
+            problems += map(printable, _unfinished(benchmark, settings, contender))
         except DAMAGED as e:
             problems.append(_damaged(benchmark, contender, e))
     return problems

@@ -12,6 +12,8 @@ from nnunet_cardiac.training.options import TrainingOptions
 TEST_SET, CORRUPTED, POSTPROCESSED, SNAPSHOTS = "imagesTs", "corrupted", "postprocessed", "snapshots"
 """Tests beyond the held-out cases, by name; others are named by the data set that they are done on."""
 CORRUPTIONS = ("noise", "bias_field", "ghosting", "low_resolution", "missing_slices")
+LONGEST_NAME = 240
+"""Bytes: file systems allow 255, of which suffixes take some."""
 SEVERITIES = 3
 """Graded steps of each, see ``nnunet_cardiac.benchmark.corruptions``."""
 DICE_MARGIN = 0.01
@@ -183,7 +185,11 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: Mapping) -> "Settings":
-        """What ``to_json`` gave."""
+        """What ``to_json`` gave, or what has the same types.
+
+        Raises:
+            KeyError, TypeError, ValueError: there are other or fewer keys, or they contradict each other
+        """
         contenders = {name: Contender(**contender) for name, contender in values["contenders"].items()}
         size = Size(**values["size"]) if values.get("size") else None
         if patch := values.get("small"):  # as version 0.1 wrote it
@@ -192,14 +198,16 @@ class Settings:
         settings = cls(**{**rest, "contenders": contenders, "size": size})
         texts = [settings.dataset, settings.baseline, settings.device, settings.match]
         texts += [*settings.tests, *settings.corruptions]
-        texts += [value for contender in contenders.values() for value in asdict(contender).values()]
-        if not all(isinstance(text, str) for text in texts if not isinstance(text, bool)):
-            raise ValueError("a name is no text")
-        if not isinstance(settings.margin, float | int | None):
-            raise ValueError("the margin is no number")
-        for what, numbers in (("folds", settings.folds), ("seeds", settings.seeds)):
-            if not numbers or not all(isinstance(number, int) for number in numbers):
-                raise ValueError(f"there are no {what}")
+        texts += [str(value) for contender in contenders.values() for value in asdict(contender).values()]
+        if not all(text.isprintable() for text in texts):
+            raise ValueError("a name does not print")
+        if any(contender.name != name for name, contender in contenders.items()):
+            raise ValueError("a contender has two names")
+        folders = [settings.dataset, *settings.tests, *(model.name for model in settings.models())]
+        if max(len(name.encode()) for name in folders) > LONGEST_NAME:
+            raise ValueError("a name is too long for a folder")
+        if not settings.folds or not settings.seeds:
+            raise ValueError("there are no folds or no seeds")
         if odd := {c.matched_to for c in contenders.values() if c.matched_to} - contenders.keys():
             raise ValueError(f"there is no {min(odd)}")
         return settings

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_cardiac.architectures.architecture import PublishedFigures
+from nnunet_cardiac.benchmark.records import Sizes
 from nnunet_cardiac.benchmark.results import ContenderResults, Results, energy, trained_with
 from nnunet_cardiac.benchmark.settings import SNAPSHOTS
 from nnunet_cardiac.evaluation.evaluate import STATES, subsets
@@ -250,15 +251,15 @@ def search_table(results: Results) -> pd.DataFrame:
     rows = []
     for contender in results.contenders:
         for (stage, fold), record in contender.searches.items():
-            rates = [float(rate) for rate in record["dice"]]
+            rates = record["dice"]
             rows.append(
                 {
                     "contender": contender.name,
                     "stage": stage,
                     "fold": fold,
-                    "Dice by rate": ", ".join(f"{rate}: {dice:.3f}" for rate, dice in record["dice"].items()),
+                    "Dice by rate": ", ".join(f"{rate:g}: {dice:.3f}" for rate, dice in rates.items()),
                     "chosen": f"{record['initial_lr']:g}",
-                    "at the edge": "yes" if record["initial_lr"] in (min(rates), max(rates)) else "no",
+                    "at the edge": "yes" if rates and record["initial_lr"] in (min(rates), max(rates)) else "no",
                     "min": f"{record['seconds'] / 60:.1f}",
                 }
             )
@@ -271,7 +272,7 @@ def plans_table(results: Results) -> pd.DataFrame:
         {"contender": contender.name} | trained_with(cost)
         for contender in results.contenders
         for cost in contender.trainings.values()
-        if "patch_size" in cost
+        if Sizes.__annotations__.keys() <= cost.keys()
     ]
     return pd.DataFrame(rows).drop_duplicates()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_cardiac.cli.options import above_0, add_command, print_problems
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.texts import LINES, printable
 
 
 def add_parser(commands) -> None:
@@ -54,7 +55,7 @@ def print_report(benchmark: Path, output: Path | None, baseline: str | None, mar
 
     with locked(output or BenchmarkFolder(benchmark).report):
         result = write_report(benchmark=benchmark, output=output, baseline=baseline, margin=margin)
-    print(result.text)
+    print(printable(result.text, more=LINES))
     print_problems([], result.problems)
     print(f"Report: {result.page}")
     return bool(result.problems)
