@@ -71,7 +71,9 @@ def _write_dicom(analysis: Analysis, folder: Path, keep_identifiers: bool) -> No
     try:
         segmentations = write_segmentations(analysis, folder, keep_identifiers)
         write_measurements(analysis, folder / MEASUREMENTS, segmentations, keep_identifiers)
-    except (UserError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (OSError, MemoryError):
+        raise
+    except Exception as e:  # see nnunet_cardiac.dicom
         why = printable(str(e)) if isinstance(e, UserError) else type(e).__name__  # others' texts may name the patient
         print(f"left out: DICOM objects, as the study's headers do not allow for them ({why}).", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
