@@ -12,10 +12,12 @@ import pydoc
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from filecmp import cmp
+from io import StringIO
 from os.path import getmtime, isdir, isfile, join
 from pathlib import Path
+from typing import TypedDict
 
 import nnunetv2
 import numpy as np
@@ -23,6 +25,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json, load
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, preprocess_dataset
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
@@ -31,7 +34,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 import nnunet_cardiac.planners
-from nnunet_cardiac.environment import read_splits
+from nnunet_cardiac.environment import read_splits, silence
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, written_whole
 from nnunet_cardiac.lock import locked
@@ -49,6 +52,15 @@ PREPROCESSING = (
 """What in a configuration decides how its images look."""
 INTENSITIES = ("mean", "median", "std", "min", "max", "percentile_00_5", "percentile_99_5")
 """What a fingerprint tells of a channel."""
+
+
+class DatasetJson(TypedDict):
+    """What planning needs of nnU-Net's ``dataset.json``."""
+
+    channel_names: dict[str, str]
+    labels: dict
+    file_ending: str
+    numTraining: int
 
 
 def our_planners() -> dict[str, type[ExperimentPlanner]]:
@@ -129,7 +141,7 @@ def plan_and_preprocess(
     raw, preprocessed = join(nnUNet_raw, dataset_name), join(nnUNet_preprocessed, dataset_name)
     if not re.fullmatch(r"Dataset\d{3}_.+", dataset_name):
         raise UserError(f"{raw} is not named as nnU-Net's data sets are: call the folder DatasetNNN_NAME.")
-    dataset_json = read_json(Path(raw, "dataset.json"))
+    dataset_json = read_json(Path(raw, "dataset.json"), DatasetJson, "convert the data set again")
     dataset_id = int(dataset_name[7:10])
     with locked(Path(preprocessed), "plan another data set"):
         _set_cut_off_files_aside(Path(preprocessed))
@@ -141,6 +153,7 @@ def plan_and_preprocess(
             _verify(raw, cases, n_processes)
         stale = not isfile(fingerprint_file) or len(read_fingerprint(Path(fingerprint_file))["spacings"]) != len(cases)
         with _naming(cases):
+            _check_reader(cases, dataset_json)
             extract_fingerprint_dataset(dataset_id, num_processes=n_processes, clean=clean or stale)
 
         kwargs = {"plans_name": plans_name, "gpu_memory_target_in_gb": gpu_memory_target, "paper": paper or None}
@@ -192,11 +205,11 @@ def _cases(raw: Path, dataset_json: dict) -> dict:
         UserError: ``dataset.json`` describes no data set, or a file is missing or of a size that no image has
     """
     file = raw / "dataset.json"
-    labels, channels, ending = (dataset_json.get(key) for key in ("labels", "channel_names", "file_ending"))
-    if not isinstance(channels, dict) or not channels or not isinstance(ending, str) or not ending:
-        raise UserError(f"{file} does not tell the channels' names, or how files end: convert the data set again.")
+    channels, ending = dataset_json["channel_names"], dataset_json["file_ending"]
+    if not channels or not ending or dataset_json["numTraining"] < 1:
+        raise UserError(f"{file} tells of no channels, files or cases: convert the data set again.")
     try:
-        if LabelManager(labels, dataset_json.get("regions_class_order")).num_segmentation_heads < 2:
+        if LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order")).num_segmentation_heads < 2:
             raise ValueError("there are none")
         cases = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
     except Exception as e:  # whatever nnU-Net raises of a data set that is none
@@ -209,6 +222,18 @@ def _cases(raw: Path, dataset_json: dict) -> dict:
                 raise UserError(f"{image} is missing: {file} wants {len(channels)} images of a case, and a label.")
             check_header(Path(image))
     return cases
+
+
+def _check_reader(cases: dict, dataset_json: dict) -> None:
+    """
+    Raises:
+        UserError: nnU-Net would take another reader for all images, as it does where its usual one fails on the first
+    """
+    two = [files["images"][0] for files in list(cases.values())[:2]]
+    with silence(), redirect_stderr(StringIO()):
+        readers = {determine_reader_writer_from_dataset_json(dataset_json, image) for image in two}
+    if len(readers) > 1:
+        raise UserError(f"{' and '.join(two)} cannot be read in the same way: repair the first, or leave it out.")
 
 
 @contextmanager

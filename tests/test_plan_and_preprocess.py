@@ -56,3 +56,22 @@ def test_a_name_that_is_none_of_nnunets(raw_dataset):
     assert "DatasetFoo is not named as nnU-Net's data sets are: call the folder DatasetNNN_NAME" in error_of(
         "-d", "DatasetFoo"
     )
+
+
+def test_planning_needs_the_number_of_cases(raw_dataset):
+    file = raw_dataset / "dataset.json"
+    described = json.loads(file.read_text())
+    for n, said in (
+        (None, "null in numTraining where a whole number was"),
+        (0, "or cases: convert the data set again"),
+    ):
+        file.write_text(json.dumps(described | {"numTraining": n}))
+        assert said in error_of("-d", "27")
+
+
+def test_a_first_image_that_would_change_the_reader_of_all(raw_dataset):
+    first = min((raw_dataset / "imagesTr").iterdir())
+    image = nib.load(first)
+    sheared = image.affine + [[0, 9, 0, 0], *np.zeros((3, 4))]
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), first)
+    assert f"{first.name} or" in (error := error_of("-d", "27")) and "cannot be used" in error, error

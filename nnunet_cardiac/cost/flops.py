@@ -9,6 +9,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunet_cardiac.environment import folder
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import StagePredictor
 
 
@@ -34,9 +35,18 @@ def example_slice(dataset: str, stage: StagePredictor, case: str) -> ExampleSlic
         dataset: ``DatasetNNN_NAME``
         stage: whose configuration says how
         case: of the training cases
+
+    Raises:
+        UserError: it is not preprocessed
     """
-    data_folder = str(folder("nnUNet_preprocessed") / dataset / stage.configuration.data_identifier)
-    image, labels, *_ = infer_dataset_class(data_folder)(data_folder, [case]).load_case(case)
+    place = folder("nnUNet_preprocessed") / dataset
+    data_folder = str(place / stage.configuration.data_identifier)
+    dataset_class = infer_dataset_class(data_folder)
+    if case not in dataset_class.get_identifiers(data_folder):
+        raise UserError(
+            f"{data_folder} has no {case}: preprocess it, or see how files end in {place / 'dataset.json'}."
+        )
+    image, labels, *_ = dataset_class(data_folder, [case]).load_case(case)
     image, labels = np.asarray(image), np.asarray(labels)[0]
     z = int((labels > 0).sum((1, 2)).argmax())
     return ExampleSlice(case, image[:, z], labels[z])

@@ -30,7 +30,12 @@ from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import load_stages
 from nnunet_cardiac.model import CHECKPOINT, Model, previous_stages
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
-from nnunet_cardiac.planners.plan_and_preprocess import augmentation_workers, find_planner, read_fingerprint
+from nnunet_cardiac.planners.plan_and_preprocess import (
+    DatasetJson,
+    augmentation_workers,
+    find_planner,
+    read_fingerprint,
+)
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
 from nnunet_cardiac.progress import progress
@@ -82,9 +87,7 @@ def cost_table(
     if batch_size is None and device != "cuda":
         batch_size = CPU_BATCH
     read_fingerprint(preprocessed / "dataset_fingerprint.json")
-    ending = read_json(preprocessed / "dataset.json").get("file_ending")
-    if not isinstance(ending, str):
-        raise UserError(f"{preprocessed / 'dataset.json'} does not tell how files end: convert the data set again.")
+    ending = read_json(preprocessed / "dataset.json", DatasetJson, "convert the data set again")["file_ending"]
     labelled = sorted(file.name.removesuffix(ending) for file in (preprocessed / "gt_segmentations").glob(f"*{ending}"))
     if not labelled:
         raise UserError(
