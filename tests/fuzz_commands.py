@@ -534,9 +534,12 @@ def report(bench: Bench, r: random.Random) -> Trial:
     settings = BenchmarkFolder(folder).read_settings()
     names: dict[str, tuple[str, ...]] = {}
     shared: tuple[str, ...] = ()
+    good = set(CONTENDERS)
     if r.random() < 0.2:
         m.damage_json(folder / "settings.json", r)
-        shared = ("settings.json", "takes no part", "no finished fold")
+        # with the name of another model in them, or without a contender, settings are in order
+        shared = ("settings.json", "takes no part", "no finished fold", "its training has not finished")
+        good = {name for name in good if f'"{name}"' in (folder / "settings.json").read_text(errors="replace")}
     else:
         for name in CONTENDERS[1:]:
             model = settings.model(settings.contenders[name]).name
@@ -555,7 +558,7 @@ def report(bench: Bench, r: random.Random) -> Trial:
         done.update(name for name in CONTENDERS if f"{name} " in result.text)
         return result.problems
 
-    return Trial(call, lambda: done, names, set(CONTENDERS) - names.keys(), shared)
+    return Trial(call, lambda: done, names, good - names.keys(), shared)
 
 
 def benchmark(bench: Bench, r: random.Random) -> Trial:

@@ -13,6 +13,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -456,10 +457,18 @@ def damage_json(file: Path, r: random.Random) -> None:
         content = json.loads(file.read_text())
     except ValueError:
         return damage_text(file, r)
-    for _ in range(r.choice((1, 1, 1, 2, 5))):
-        content = _damage_value(content, r)
-    file.write_text(json.dumps(content))
+    file.write_text(_damaged_json(content, r, r.choice((1, 1, 1, 2, 5))))
     return None
+
+
+def _damaged_json(content: Any, r: random.Random, times: int) -> str:
+    """A content that is changed so many times, or fewer where it gets too deep to be written."""
+    text = json.dumps(content)
+    with suppress(RecursionError):
+        for _ in range(times):
+            content = _damage_value(content, r)
+            text = json.dumps(content)
+    return text
 
 
 def _places(content: Any) -> list[tuple[Any, Any]]:
@@ -585,9 +594,7 @@ def damage_safetensors(file: Path, r: random.Random) -> None:
         file.write_bytes(struct.pack("<Q", r.choice((0, 1, size - 1, size + 1, 1 << 40, 2**64 - 1))) + header + body)
         return None
     described = json.loads(header)
-    for _ in range(r.choice((1, 3))):
-        described = _damage_value(described, r)
-    header = json.dumps(described).encode()
+    header = _damaged_json(described, r, r.choice((1, 3))).encode()
     file.write_bytes(struct.pack("<Q", len(header)) + header + body)
     return None
 

@@ -46,24 +46,24 @@ def test_damaged_files(command, sources, kept, tmp_path):
     faults: dict[str, list[int]] = {}
     examples: dict[str, str] = {}
     calls = files = 0
-    slowest = 0.0
+    slowest = (0.0, FIRST)
     started = time.monotonic()
     secrets = write_study(tmp_path / "x", "ge", 1, "NOR", 3, 5, (24, 20), 10.0).identifiers
     while files < FILES or not FILES:
         if time.monotonic() - started > SECONDS and calls:
             break
-        place = tmp_path / "trial"
+        number = FIRST + calls
+        place = tmp_path / f"trial_{number}"  # threads, in place of nnU-Net's processes, may still write there
         place.mkdir()
         with pytest.MonkeyPatch.context() as context:
             bench = Bench(sources, place, context)
             vars(bench).update(kept)
             bench.secrets = secrets
-            number = FIRST + calls
             trial = TRIALS[command](bench, random.Random(f"{command} {number}"))
             kept |= {key: value for key, value in vars(bench).items() if key in ("stages", "segmenter")}
             before = time.monotonic()
             found = fault(trial)
-            slowest = max(slowest, time.monotonic() - before)
+            slowest = max(slowest, (time.monotonic() - before, number))
             if found:
                 kind = found.replace(str(place), "").split(": [")[0]
                 faults.setdefault(kind, []).append(number)
@@ -72,9 +72,8 @@ def test_damaged_files(command, sources, kept, tmp_path):
         calls += 1
         files += trial.n_files
     if FILES or SECONDS > 1:
-        print(
-            f"\n{command}: {files} files in {calls} calls, {time.monotonic() - started:.0f} s, slowest {slowest:.1f} s"
-        )
+        seconds = time.monotonic() - started
+        print(f"\n{command}: {files} files in {calls} calls, {seconds:.0f} s, slowest {slowest[0]:.1f} s, {slowest[1]}")
         for found, numbers in sorted(faults.items(), key=lambda item: -len(item[1])):
             print(f"  {len(numbers)} times, {numbers[:3]}: {examples[found]}")
     assert not faults, f"{len(faults)} faults: {list(faults)[:3]}"
