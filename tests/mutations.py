@@ -462,9 +462,9 @@ def damage_json(file: Path, r: random.Random) -> None:
 
 
 def _damaged_json(content: Any, r: random.Random, times: int) -> str:
-    """A content that is changed so many times, or fewer where it gets too deep to be written."""
+    """A content that is changed so many times, or fewer where it gets too deep to be written, or holds itself."""
     text = json.dumps(content)
-    with suppress(RecursionError):
+    with suppress(RecursionError, ValueError):
         for _ in range(times):
             content = _damage_value(content, r)
             text = json.dumps(content)
