@@ -217,6 +217,8 @@ def test_find_cases(tmp_path):
         find_cases(tmp_path / "nowhere", ".nii.gz")
     with pytest.raises(UserError, match=r"no image that ends in \.nii\.gz"):
         find_cases(tmp_path, ".nii.gz")
+    with pytest.raises(UserError, match=r"ends in  \[2J, as"):  # of a hostile dataset.json
+        find_cases(tmp_path, "\x1b[2J")
     for name in ("a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "notes.txt"):
         (tmp_path / name).touch()
     assert {case: len(files) for case, files in find_cases(tmp_path, ".nii.gz").items()} == {"a": 2, "b": 1}

@@ -220,7 +220,7 @@ def test_plans_that_no_image_can_be_prepared_with_are_refused(folder):
     plans["configurations"]["2d"]["normalization_schemes"] = ["NobodysNormalization"]
     (folder / "plans.json").write_text(json.dumps(plans))
     described(folder)
-    refused(folder, "plans.json and dataset.json of .* are not those of a model")
+    refused(folder, r"plans.json \(.*\) and dataset.json are not those of a model")
 
 
 def test_a_model_of_a_newer_version_says_so(folder):

@@ -33,7 +33,7 @@ from nnunet_cardiac.models.training_images import fingerprinted
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header, check_voxels, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
-from nnunet_cardiac.texts import read_json, read_record, reason, unforeseen
+from nnunet_cardiac.texts import printable, read_json, read_record, reason, unforeseen
 from nnunet_cardiac.training.trainer import bare
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
@@ -417,7 +417,9 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     files = [source] if source.is_file() else sorted(p for p in source.iterdir() if p.is_file())
     images = [f for f in files if f.name.endswith(ending)]
     if not images:
-        raise UserError(f"{source} holds no image that ends in {ending}, as the images that the model was trained on.")
+        raise UserError(
+            f"{source} holds no image that ends in {printable(ending)}, as the images that the model was trained on."
+        )
     cases: dict[str, list[Path]] = {}
     numbered = {f: re.fullmatch(r"(.+)_(\d{4})", f.name.removesuffix(ending), re.DOTALL) for f in images}
     plain = [f for f, match in numbered.items() if not match]

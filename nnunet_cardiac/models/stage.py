@@ -38,8 +38,8 @@ class Stage:
             self.segment(torch.zeros(heads, *data.shape[1:]), properties)
         except Exception as e:  # whatever nnU-Net raises of plans that are not plans
             raise UserError(
-                f"plans.json and dataset.json of {self.plans.plans_name} are not those of a model ({unforeseen(e)}): "
-                "get them again."
+                f"plans.json ({self.plans.plans.get('plans_name')}) and dataset.json are not those of a model "
+                f"({unforeseen(e)}): get them again."
             ) from e
 
     def preprocess(self, image: np.ndarray, properties: dict, previous: np.ndarray | None) -> tuple[torch.Tensor, dict]:

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from nnunet_cardiac.environment import code_is_allowed
 from nnunet_cardiac.errors import DamagedError, UntrustedError, UserError, sentence
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
-from nnunet_cardiac.texts import read_json, reason, unforeseen
+from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
 from nnunet_cardiac.training.memory import PlannedNetwork
 
 OURS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.")
@@ -206,8 +206,8 @@ def load_checkpoint(file: Path | str, map_location: Any = "cpu") -> dict:
     except Exception as e:  # damaged files make torch and pickle raise all kinds
         if "Weights only load failed" in str(e) and (name := _global_in(str(e))):
             raise UntrustedError(
-                f"{file} is not loaded: it names {name}, which could run code of whoever made it. If you trust them, "
-                "say --allow_code."
+                f"{file} is not loaded: it names {printable(name)}, which could run code of whoever made it. If you "
+                "trust them, say --allow_code."
             ) from e
         if said := sentence(e):  # of memory, on this machine or a GPU
             raise UserError(f"{file} cannot be loaded. {said}") from e
