@@ -13,6 +13,7 @@ import pydicom
 import pytest
 import torch
 from conftest import CASCADE, DATASET
+from pydicom.errors import BytesLengthException
 
 from nnunet_cardiac.cine import cohort as cine_cohort
 from nnunet_cardiac.cine import run as cine_run
@@ -345,9 +346,10 @@ def test_another_patients_dicom_objects_do_not_stay(study, cohort, tmp_path):
     assert len(studies_named) == 1
 
 
-def test_dicom_objects_that_cannot_be_made_do_not_cost_the_report(study, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("kind", [ValueError, BytesLengthException])
+def test_dicom_objects_that_cannot_be_made_do_not_cost_the_report(study, tmp_path, monkeypatch, capsys, kind):
     def fails(*arguments):
-        raise ValueError("a header is odd")
+        raise kind("a header is odd")
 
     monkeypatch.setattr("nnunet_cardiac.cine.output.write_segmentations", fails)
     report_patient(study.folder, tmp_path, segmenter(Oracle(study)), Options())

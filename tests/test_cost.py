@@ -10,6 +10,7 @@ from conftest import DATASET, HALSR
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.cost import table as cost_table
 from nnunet_cardiac.cost.flops import example_slice, flops_per_slice
+from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.inference.predict import Prediction, load_stages
 from nnunet_cardiac.model import Model
 
@@ -72,3 +73,5 @@ def test_cost_of_networks_that_want_other_sizes_than_their_strides_tell(trained_
     example = replace(example, image=example.image[:, :-3, :-5], labels=example.labels[:-3, :-5])
     box, inside = (flops_per_slice(stage, example) for stage in stages)
     assert 0 < box < inside
+    with pytest.raises(UserError, match="nnUNetPlans_2d has no nobody"):
+        example_slice(DATASET, stages[0], "nobody")
