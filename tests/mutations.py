@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -462,9 +463,9 @@ def damage_json(file: Path, r: random.Random) -> None:
 
 
 def _damaged_json(content: Any, r: random.Random, times: int) -> str:
-    """A content that is changed so many times, or fewer where it gets too deep to be written, or holds itself."""
+    """A content that is changed so many times, or fewer where it gets too deep to be written."""
     text = json.dumps(content)
-    with suppress(RecursionError, ValueError):
+    with suppress(RecursionError):
         for _ in range(times):
             content = _damage_value(content, r)
             text = json.dumps(content)
@@ -483,7 +484,7 @@ def _places(content: Any) -> list[tuple[Any, Any]]:
 def _damage_value(content: Any, r: random.Random) -> Any:
     places = _places(content)
     if not places or r.random() < 0.03:
-        return r.choice(JUNK)
+        return deepcopy(r.choice(JUNK))  # the next damage may be done to it
     # every depth alike: lists of numbers are long, and keys at the top matter
     if isinstance(content, dict) and content and r.random() < 0.4:
         where, key = content, r.choice(list(content))
@@ -502,7 +503,7 @@ def _damage_value(content: Any, r: random.Random) -> Any:
             deep = [deep]
         where[key] = deep
     else:
-        where[key] = r.choice(JUNK)
+        where[key] = deepcopy(r.choice(JUNK))
     return content
 
 

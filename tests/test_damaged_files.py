@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fuzz_commands import MODEL, SLOW, THOROUGH, TRIALS, Bench, write_benchmark, write_sources
 from fuzzing import fault
+from mutations import JUNK, damage_json
 
 from nnunet_cardiac.models.export import export
 from nnunet_cardiac.phantom.dicom import write_study
@@ -39,6 +40,15 @@ def sources(trained_nnunet, tmp_path_factory) -> Path:
 def kept() -> dict:
     """What trials of a command share: models that are loaded."""
     return {}
+
+
+def test_damage_is_what_its_number_says(tmp_path):
+    """Whatever was damaged before, and also where it is damaged several times, thousands of lists deep."""
+    junk = repr(JUNK)
+    for number in range(2000):
+        (tmp_path / "x.json").write_text('{"a": {"b": [1, 2]}}')
+        damage_json(tmp_path / "x.json", random.Random(number))
+    assert repr(JUNK) == junk
 
 
 @pytest.mark.parametrize("command", [name for name in TRIALS if THOROUGH or name not in SLOW])

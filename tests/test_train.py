@@ -19,6 +19,7 @@ from nnunet_cardiac.system import omp_threads
 from nnunet_cardiac.training import train
 from nnunet_cardiac.training.train import keep_snapshots, snapshot_file
 from nnunet_cardiac.training.trainer import RecipeTrainer
+from nnunet_cardiac.training.training_cost import training_cost
 
 STAGE_1, STAGE_2 = (f"nnUNetTrainerCroCNet__nnUNetCroCNetPlans__{c}" for c in ("2d", "2d_cascade"))
 
@@ -180,6 +181,42 @@ def test_plans_of_another_data_set(planned, tmp_path, capsys, monkeypatch):
     shutil.copy(planned / "nnUNetPlans.json", other)
     monkeypatch.setenv("nnUNet_preprocessed", str(other.parent))
     assert f"was made for {DATASET}, not for Dataset028_Other" in error_of(capsys, "-d", "28", "-c", "2d")
+
+
+def test_plans_that_were_copied_under_another_name(planned, tmp_path, capsys, monkeypatch):
+    """nnU-Net would train them, and write to the folder of the first."""
+    copy = tmp_path / "pre" / DATASET
+    copy.mkdir(parents=True)
+    shutil.copy(planned / "nnUNetPlans.json", copy / "nnUNetMinePlans.json")
+    shutil.copy(planned / "dataset.json", copy)
+    monkeypatch.setenv("nnUNet_preprocessed", str(copy.parent))
+    error = error_of(capsys, "-d", "27", "-c", "2d", "-p", "nnUNetMinePlans")
+    assert "nnUNetMinePlans.json has another plans_name in it" in error and "make it nnUNetMinePlans" in error
+
+
+def test_channels_that_were_not_preprocessed(planned, tmp_path, capsys, monkeypatch):
+    copy = shutil.copytree(planned, tmp_path / "pre" / DATASET)
+    content = json.loads((copy / "dataset.json").read_text())
+    content["channel_names"]["1"] = "T2"
+    (copy / "dataset.json").write_text(json.dumps(content))
+    monkeypatch.setenv("nnUNet_preprocessed", str(copy.parent))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    error = error_of(capsys, *NNUNET, "-f", "0", "-device", "cpu", "--budget", "1")
+    assert "nnUNetPlans_2d cannot be used (ValueError: channels: 1, in dataset.json: 2): preprocess" in error
+
+
+def test_the_cost_of_a_network_of_equally_wide_stages():
+    """nnU-Net's networks take one number of features for all."""
+    planned = SimpleNamespace(
+        network_arch_class_name="x.Net", network_arch_init_kwargs={"features_per_stage": 8}, spacing=[1],
+        patch_size=[8], batch_size=2,
+    )  # fmt: skip
+    trainer = SimpleNamespace(
+        configuration_manager=planned, plans_manager=SimpleNamespace(plans_name="x"), configuration_name="2d",
+        logger=SimpleNamespace(get_value=lambda key, step: [1.0]), device=torch.device("cpu"), current_epoch=1,
+        num_iterations_per_epoch=2,
+    )  # fmt: skip
+    assert training_cost(trainer)["features_per_stage"] == [8]
 
 
 def test_names_in_plans_do_not_command_a_terminal(planned, tmp_path, monkeypatch, capsys):

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import zipfile
+from contextlib import nullcontext
+from functools import reduce
 from pathlib import Path
 
 import nibabel as nib
@@ -25,7 +27,7 @@ from nnunet_cardiac.model import Model
 from nnunet_cardiac.pages import template
 from nnunet_cardiac.texts import plain, read_rows, write_rows
 from nnunet_cardiac.training.train import _set_unreadable_checkpoints_aside
-from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
+from nnunet_cardiac.training.trust import check_kernels, check_plans, load_checkpoint, stage_names
 
 MODEL = Model(DATASET, *(NNUNET[i] for i in (3, 5, 7)))
 FORMULAS = ("=cmd()", "+1+1", "-1+1", "@SUM(A1)", "\t=1")
@@ -236,6 +238,11 @@ def test_a_description_does_not_command_a_terminal(tmp_path, capsys):
         lambda c: c["architecture"]["arch_kwargs"].update(n_conv_per_stage=[100] * 3),
         lambda c: c["architecture"]["arch_kwargs"].update(strides=[[1, 1]] * 10**5),
         lambda c: c["architecture"]["arch_kwargs"].update(norm_op_kwargs={"more": [{"n": -(10**400)}]}),
+        lambda c: c["architecture"]["arch_kwargs"]["strides"].__setitem__(1, [2]),
+        lambda c: c["architecture"]["arch_kwargs"]["strides"].__setitem__(1, 2),
+        lambda c: c["architecture"]["arch_kwargs"]["strides"].__setitem__(0, 1e-30),
+        lambda c: c["architecture"]["arch_kwargs"]["kernel_sizes"].__setitem__(-1, [3]),
+        lambda c: c.update(more=reduce(lambda inside, _: [inside], range(900), 1)),
     ],
 )
 def test_plans_that_are_none_are_refused_before_anything_is_built(plans, change):
@@ -246,13 +253,37 @@ def test_plans_that_are_none_are_refused_before_anything_is_built(plans, change)
 
 
 @pytest.mark.parametrize(
+    "stage, kernel, seen",
+    [(2, [255, 3], "255 x 3 on a map of 40 x 32"), (3, [3, 21], "3 x 21 on a map of 20 x 16"), (0, [63, 63], None)],
+)
+def test_kernels_larger_than_their_maps_are_refused(plans, stage, kernel, seen):
+    """They killed a training on a CPU: oneDNN wrote outside of its memory."""
+    plans[0]["configurations"]["2d"]["architecture"]["arch_kwargs"]["kernel_sizes"][stage] = kernel
+    with pytest.raises(UserError, match=rf"^x\.json: .*\(.*a kernel of {seen}\)") if seen else nullcontext():
+        check_plans(*plans, ["2d"], "x.json")
+
+
+def test_kernels_that_are_no_danger_are_let_pass():
+    def check(*layers):
+        with torch.device("meta"):
+            check_kernels(torch.nn.Sequential(*layers), 4, [6, 6])
+
+    with pytest.raises(ValueError, match="a kernel of 9 x 9 on a map of 6 x 6"):
+        check(torch.nn.Conv2d(4, 4, 9, padding=4), torch.nn.Linear(1, 1))  # which would fail
+    check(torch.nn.Conv2d(4, 4, 7, padding=3))
+    check(torch.nn.Conv2d(4, 4, 9, padding=4, groups=4))
+    check(torch.nn.Linear(1, 1), torch.nn.Conv2d(4, 4, 9))  # fails before: nothing is known
+
+
+@pytest.mark.parametrize(
     "changes, because",
     [
         ({"labels": {"background": 0, **{f"l{i}": i for i in range(1, 300)}}}, "300 labels"),
         ({"channel_names": {str(i): "MR" for i in range(300)}}, "300 channels"),
+        ({"channel_names": "MR"}, "no names of channels"),
     ],
 )
-def test_data_sets_of_hundreds_of_channels_are_refused(plans, changes, because):
+def test_data_sets_that_no_network_is_for_are_refused(plans, changes, because):
     with pytest.raises(UserError, match=because):
         check_plans(plans[0], plans[1] | changes, ["2d"], "dataset.json")
 

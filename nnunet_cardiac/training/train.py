@@ -63,6 +63,11 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
     plans_file = Path(preprocessed, f"{model.plans}.json")
     plans, dataset_json = read_json(plans_file), read_json(Path(preprocessed, "dataset.json"))
     check_plans(plans, dataset_json, stage_names(model, plans, plans_file), f"{plans_file} and dataset.json beside it")
+    if plans.get("plans_name") != model.plans:
+        raise UserError(
+            f"{plans_file} has another plans_name in it, by which nnU-Net would name the results: make it "
+            f"{model.plans}, as the file is called."
+        )
     manager = PlansManager(plans)
     splits = _splits(preprocessed, manager, model.configuration)
     all_folds = list(range(len(splits)))
@@ -272,6 +277,7 @@ def _check_cases(trainer, error: Exception) -> None:
     Raises:
         UserError: a case of the fold cannot be used, which was the reason for ``error``
     """
+    names = trainer.dataset_json.get("modality", trainer.dataset_json.get("channel_names"))
     for cases in trainer.do_split():
         dataset = trainer.dataset_class(
             trainer.preprocessed_dataset_folder, list(cases),
@@ -280,7 +286,8 @@ def _check_cases(trainer, error: Exception) -> None:
         for case in cases:
             try:
                 data, seg, _, _ = dataset.load_case(case)
-                np.asarray(data)
+                if (n := len(np.asarray(data))) != len(names):
+                    raise ValueError(f"channels: {n}, in dataset.json: {len(names)}")
                 if unknown := set(np.unique(np.asarray(seg)).tolist()) - {-1, *trainer.label_manager.all_labels}:
                     raise ValueError(f"it has labels {sorted(unknown)[:5]}, which dataset.json has not")
             except Exception as e:  # blosc2, pickle and NumPy raise all kinds

@@ -50,6 +50,7 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
     on_gpu = trainer.device.type == "cuda"
     energy = gpu_energy(trainer.device)
     plans = trainer.configuration_manager
+    features = plans.network_arch_init_kwargs.get("features_per_stage", ())
     starts, ends = (trainer.logger.get_value(f"epoch_{end}_timestamps", step=None) for end in ("start", "end"))
     return {
         "seconds": round(sum(ends) - sum(starts[: len(ends)]), 1),
@@ -57,7 +58,7 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
         "plans": trainer.plans_manager.plans_name,
         "configuration": trainer.configuration_name,
         "network": plans.network_arch_class_name.rsplit(".", 1)[-1],
-        "features_per_stage": list(plans.network_arch_init_kwargs.get("features_per_stage", ())),
+        "features_per_stage": [features] if isinstance(features, int) else list(features),
         "spacing": [round(float(mm), 3) for mm in plans.spacing],
         "patch_size": list(map(int, plans.patch_size)),
         "batch_size": plans.batch_size,

@@ -8,6 +8,7 @@ import math
 import pydoc
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from nnunet_cardiac.environment import code_is_allowed
 from nnunet_cardiac.errors import DamagedError, UntrustedError, UserError, sentence
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
+from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
 from nnunet_cardiac.training.memory import PlannedNetwork
 
@@ -38,6 +40,10 @@ MOST_CHANNELS, MOST_ANISOTROPIC = 256, 100
 """Channels of an image, or labels; times that a spacing is as large as another. A small image is tried with these."""
 LARGEST_PATCH = 20_000_000
 """Voxels."""
+MOST_DEPTH = 50
+"""Of lists and dictionaries in each other: what copies and saves them would fail far beyond."""
+SMALL_KERNEL = 7
+"""Up to this size, kernels are common on maps that are smaller."""
 ARRAYS: list = [
     *((function, f"{module}.multiarray.{getattr(function, '__name__', '')}")  # as NumPy 1 and 2 call them
       for module in ("numpy.core", "numpy._core")
@@ -62,6 +68,8 @@ def check_plans(
         UserError: a class that may not be built, or plans that describe no model
     """
     try:
+        if depth([plans, dataset_json]) > MOST_DEPTH:
+            raise ValueError(f"lists in lists in lists, more than {MOST_DEPTH}")
         manager = PlansManager(plans)
         labels = manager.get_label_manager(dataset_json)
         heads = labels.num_segmentation_heads
@@ -69,6 +77,8 @@ def check_plans(
             raise ValueError("no file ending, or no labels")
         if not 2 <= heads <= MOST_CHANNELS:
             raise ValueError(f"{heads} labels")
+        if not isinstance(dataset_json.get("modality", dataset_json.get("channel_names")), Mapping):
+            raise ValueError("no names of channels")
         if manager.image_reader_writer_class is None or sorted(manager.transpose_forward) != [0, 1, 2]:
             raise ValueError("no reader of images, or no order of axes")
         if sorted(manager.transpose_backward) != [0, 1, 2]:
@@ -95,10 +105,12 @@ def check_plans(
             if networks is not NETWORKS or not code_is_allowed():
                 check_classes(configuration, networks)
             check_sizes(configuration.network_arch_init_kwargs)
+            check_axes(configuration.network_arch_init_kwargs, len(configuration.patch_size))
             with torch.device("meta"), _NumbersOfLayers():
                 network = PlannedNetwork.of(configuration).build(channels, heads)
             if (n := sum(p.numel() for p in network.parameters())) > MOST_PARAMETERS:
                 raise ValueError(f"a network of {n:.2g} parameters")
+            check_kernels(network, channels, configuration.patch_size)
     except UserError as e:
         raise type(e)(f"{where}: {e}") from e
     except Exception as e:  # whatever nnU-Net raises of plans that are not plans
@@ -166,6 +178,79 @@ def check_sizes(arguments: Any, name: str = "") -> None:
             check_sizes(value, name)
     elif isinstance(arguments, int) and abs(arguments) > (MOST_LAYERS if name.startswith("n_") else LARGEST_SIZE):
         raise ValueError(f"{name} is too large")
+
+
+def depth(content: Any) -> int:
+    """How deep lists and dictionaries are in each other; 0 for anything else."""
+    inside, n = [content], -1
+    while inside:
+        inside = [
+            value
+            for outer in inside
+            if isinstance(outer, Mapping | list | tuple)
+            for value in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+        n += 1
+    return n
+
+
+def check_axes(arguments: Mapping[str, Any], dim: int) -> None:
+    """
+    Args:
+        arguments: ``arch_kwargs`` of plans
+        dim: 2 or 3
+
+    Raises:
+        ValueError: kernels or strides that are not for each axis, nor all for all axes: PyTorch takes some of them, and
+            a training fails once it has begun
+    """
+    for name in ("kernel_sizes", "strides"):
+        values = arguments.get(name, 1)
+        entries = values if isinstance(values, list | tuple) else [values]
+        lists = [entry for entry in entries if isinstance(entry, list | tuple)]
+        if len(lists) not in (0, len(entries)):
+            raise ValueError(f"{name} of {values!r:.80}")
+        for entry in lists or [entries]:
+            if (lists and len(entry) != dim) or not _are_sizes(entry):
+                raise ValueError(f"{name} of {entry!r:.80} in {dim}D")
+
+
+def check_kernels(network: nn.Module, channels: int, patch_size: Sequence[int]) -> None:
+    """Kernels against the maps that they see: of one larger than its map, oneDNN's backward pass on the CPU writes
+    outside of its memory, and the process dies without a word.
+
+    Only a network with large kernels is run, without values; one that needs some is looked at as far as it gets. A
+    convolution of each channel by itself is safe at any size.
+
+    Args:
+        network: on the meta device; it is left with hooks
+        channels, patch_size: of its input
+
+    Raises:
+        ValueError: a kernel that is larger than its map, and than ``SMALL_KERNEL``
+    """
+    found: list[str] = []
+
+    def look(convolution: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        kernel, sides = convolution.kernel_size, inputs[0].shape[2:]
+        if any(k > max(SMALL_KERNEL, side) for k, side in zip(kernel, sides, strict=True)):
+            found.append(f"a kernel of {' x '.join(map(str, kernel))} on a map of {' x '.join(map(str, sides))}")
+
+    large = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.Conv3d) and module.groups == 1 and max(module.kernel_size) > SMALL_KERNEL
+    ]
+    if not large:
+        return
+    for module in large:
+        module.register_forward_pre_hook(look)
+    if isinstance(network, Network):
+        network.look_nowhere()
+    with suppress(Exception), torch.device("meta"), _NumbersOfLayers(), torch.no_grad():
+        network.eval()(torch.empty(1, channels, *patch_size))
+    if found:
+        raise ValueError(found[0])
 
 
 def check_classes(configuration: ConfigurationManager, networks: Sequence[str] = NETWORKS) -> None:
