@@ -253,8 +253,9 @@ def _naming(cases: dict):
                 label, of_label = reader.read_seg(files["label"])
                 if image.shape[1:] != label.shape[1:]:
                     raise ValueError(f"the image is {image.shape[1:]}, the label {label.shape[1:]} voxels")
-                if not (0 < min(properties["spacing"]) and max(properties["spacing"]) < 1000):
-                    raise ValueError(f"its spacing is {properties['spacing']}")
+                spacing, other = properties["spacing"], of_label["spacing"]
+                if not (0 < min(spacing) and max(spacing) < 1000 and np.allclose(spacing, other, rtol=0.01)):
+                    raise ValueError(f"its spacing is {spacing} mm, the label's {other}")
                 if not (np.isfinite(image).all() and np.isfinite(label).all()):
                     raise ValueError("it has voxels that are NaN or infinite")
             except Exception as found:

@@ -58,6 +58,14 @@ def test_a_name_that_is_none_of_nnunets(raw_dataset):
     )
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")  # scikit-image's
+def test_a_spacing_at_which_nothing_is_left_is_named(raw_dataset):
+    file = raw_dataset / "imagesTr" / "patient003_ED_0000.nii.gz"
+    image = nib.load(file)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([1e-30, 1e-30, 1e-30, 1])), file)
+    assert f"{file.name} or" in (error := error_of("-d", "27")) and "cannot be used (its spacing is" in error
+
+
 def test_planning_needs_the_number_of_cases(raw_dataset):
     file = raw_dataset / "dataset.json"
     described = json.loads(file.read_text())
