@@ -73,3 +73,9 @@ def test_type_checkers_find_the_extension_folders():
     """``typings``, on mypy's path, has them where the checkout's package has only a pointer."""
     for name in ("planners", "trainers", "dataset_conversion"):
         assert (ROOT / "typings" / "nnunet_cardiac" / name).resolve() == ROOT / name
+
+
+def test_prediction_does_not_wait_for_what_trainings_need():
+    """nnU-Net's trainer loads plotting and statistics: a second of every start."""
+    code = "import sys, nnunet_cardiac.inference.predict; print([m for m in sys.modules if 'nnUNetTrainer' in m])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"[]\n"

@@ -4,9 +4,8 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 )
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.networks.network import Network, bare
 from nnunet_cardiac.training.previous_stage import untouched_foreground_added
-from nnunet_cardiac.training.trainer import bare
 
 
 class nnUNetTrainerCrop(nnUNetTrainerNoDeepSupervision):

@@ -10,9 +10,9 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunet_cardiac.networks.network import bare
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.training.memory import CUDNN_BYTES, LiveStorage, PlannedNetwork, training_memory
-from nnunet_cardiac.training.trainer import bare
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,10 @@ from nnunet_cardiac.model import CHECKPOINT, Model, chosen_folds, previous_stage
 from nnunet_cardiac.models.saved_model import DESCRIPTION, SavedModel, sha256
 from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import fingerprinted
-from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.networks.network import Network, bare
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header, check_voxels, open_nifti, read_nifti
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import printable, read_json, read_record, reason, unforeseen
-from nnunet_cardiac.training.trainer import bare
 from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 
 LARGEST_SPACING = 100

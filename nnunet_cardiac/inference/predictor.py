@@ -15,9 +15,9 @@ from torch._dynamo import OptimizedModule
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.models.saved_model import SavedModel, SavedStage
+from nnunet_cardiac.networks.network import bare
 from nnunet_cardiac.system import reuse_freed_memory
 from nnunet_cardiac.training.memory import LiveStorage
-from nnunet_cardiac.training.trainer import bare
 
 MEMORY = {"cuda": 4e9, "cpu": 0.1e9}
 """Bytes that a forward pass may take: enough to keep the device busy. A processor whose caches overflow is slower."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.networks.topology import Topology
@@ -148,3 +150,9 @@ def freeze_auxiliary_outputs(seg_layers: nn.ModuleList) -> None:
     """For decoders without deep supervision: their auxiliary outputs exist, so that weights load either way, but a
     parameter that wants a gradient and gets none would stop distributed training."""
     seg_layers[:-1].requires_grad_(False)
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """A network without what DDP and torch.compile wrap around it."""
+    network = network.module if isinstance(network, DistributedDataParallel) else network
+    return network._orig_mod if isinstance(network, OptimizedModule) else network

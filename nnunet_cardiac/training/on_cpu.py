@@ -8,7 +8,7 @@ import torch
 import torch._dynamo
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.training.trainer import bare
+from nnunet_cardiac.networks.network import bare
 
 _inductor = importlib.import_module("torch._inductor.exc")
 FAILURES = (torch._dynamo.exc.TorchDynamoException, *filter(None, [getattr(_inductor, "InductorError", None)]))

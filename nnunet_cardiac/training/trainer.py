@@ -16,11 +16,9 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
-from torch._dynamo import OptimizedModule
-from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.networks.network import Network
+from nnunet_cardiac.networks.network import Network, bare
 from nnunet_cardiac.training.augmentation import image_frame_kept, without_timing
 from nnunet_cardiac.training.dice import SigmoidDiceLoss
 from nnunet_cardiac.training.inner_split import inner_split
@@ -326,12 +324,6 @@ class RecipeTrainer(nnUNetTrainer):
             # these predictions are of cases that were trained on; the next stage must not learn from them
             self.configuration_manager.configuration.pop("next_stage", None)
         super().perform_actual_validation(save_probabilities)
-
-
-def bare(network: torch.nn.Module) -> torch.nn.Module:
-    """A network without what DDP and torch.compile wrap around it."""
-    network = network.module if isinstance(network, DistributedDataParallel) else network
-    return network._orig_mod if isinstance(network, OptimizedModule) else network
 
 
 def seed_everything(seed: int, fold: int | str, epoch: int, rank: int = 0) -> None:
