@@ -26,7 +26,7 @@ from nnunet_cardiac.benchmark.sections import Content
 from nnunet_cardiac.benchmark.settings import TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import STATES
-from nnunet_cardiac.evaluation.figures import BOX, colour, distributions, line_style
+from nnunet_cardiac.evaluation.figures import BOX, STRUCTURE_COLOURS, colour, distributions, line_style
 from nnunet_cardiac.training.training_cost import gpu_energy
 
 CHROMIUM = shutil.which("chromium")
@@ -176,6 +176,22 @@ def test_outline_runs_along_the_border():
     assert abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2 == 16 - 4 / 8  # the corners are cut
     mask[3, 4] = False
     assert len(polygons(outline(mask))) == 2 and outline(np.zeros((4, 4), bool)) == ""
+
+
+def test_structures_keep_their_colours_where_others_are_missing(benchmark, monkeypatch):
+    """A contender that never finds the first structure."""
+    monkeypatch.setattr(pictures, "MOST_CASES", 1)
+    monkeypatch.setattr(sections, "bland_altman", lambda pairs, statistics: Figure())
+    draw = pictures.draw_case
+
+    def without_the_first(*arguments):
+        picture = draw(*arguments)
+        missing = {who: [["", *paths[1:]] for paths in slices] for who, slices in picture.outlines.items()}
+        return replace(picture, outlines=missing)
+
+    monkeypatch.setattr(pictures, "draw_case", without_the_first)
+    drawn = re.findall(r'<path\s+d="[^"]+" stroke="(#\w+)"/>', write_report(benchmark.path).page.read_text())
+    assert set(drawn) == set(STRUCTURE_COLOURS[1:3])
 
 
 def test_a_stage_comes_before_what_builds_on_it(results):
