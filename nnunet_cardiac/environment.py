@@ -89,7 +89,8 @@ def load_plans(dataset: str, plans_name: str, configuration: str) -> dict:
     if not file.is_file():
         plans = sorted(p.stem for p in file.parent.glob("*lans.json"))
         raise UserError(
-            f"{file} does not exist: run nnunet_cardiac plan_and_preprocess"
+            f"{file} does not exist: run nnunet_cardiac plan_and_preprocess with the planner of these plans"
+            + (" (-pl ExperimentPlanner)" if plans_name == "nnUNetPlans" else "")
             + (f", or choose from {', '.join(plans)}." if plans else ".")
         )
     plans = read_json(file)

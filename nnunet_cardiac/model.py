@@ -1,6 +1,6 @@
 """A model and its stages: what ``-d``, ``-tr``, ``-p`` and ``-c`` name together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,6 +88,29 @@ def previous_stages(plans: Mapping) -> dict[str, str | None]:
         return before(own["inherits_from"])
 
     return {name: before(name) for name in configurations}
+
+
+def other_sizes(before: Mapping, now: Mapping, configurations: Iterable[str]) -> str | None:
+    """What of two versions of plans decides that networks of the one are not those of the other; None if nothing does.
+
+    Args:
+        before, now: nnU-Net's plans (their JSON)
+        configurations: that are compared, where both have them
+    """
+
+    def whole(plans: Mapping, name: str) -> dict:
+        own = plans["configurations"][name]
+        return (whole(plans, own["inherits_from"]) if "inherits_from" in own else {}) | own
+
+    for name in configurations:
+        if name in before["configurations"] and name in now["configurations"]:
+            was, is_now = whole(before, name), whole(now, name)
+            for key in ("patch_size", "spacing", "architecture"):
+                if was.get(key) != is_now.get(key):
+                    if key == "architecture":
+                        return f"{name}: another network"
+                    return f"{name}: {key.replace('_', ' ')} {was.get(key)}, now {is_now.get(key)}"
+    return None
 
 
 def trained_folder(model: Model) -> Path:

@@ -12,7 +12,7 @@ import pydoc
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from filecmp import cmp
 from io import StringIO
 from os.path import getmtime, isdir, isfile, join
@@ -38,11 +38,12 @@ from nnunet_cardiac.environment import read_splits, silence
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, written_whole
 from nnunet_cardiac.lock import locked
+from nnunet_cardiac.model import other_sizes
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
-from nnunet_cardiac.texts import read_json, reason, unforeseen
+from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
 from nnunet_cardiac.training.memory import PLANNED_MEMORY
 
 PREPROCESSING = (
@@ -161,7 +162,8 @@ def plan_and_preprocess(
             kwargs["counts_memory"] = False  # shrunk plans have sizes of their own
         planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
         plans_file = join(preprocessed, planner.plans_identifier + ".json")
-        if isfile(plans_file) and not isinstance(read_json(Path(plans_file)).get("configurations"), dict):
+        before = read_json(Path(plans_file)) if isfile(plans_file) else {"configurations": {}}
+        if not isinstance(before.get("configurations"), dict):
             raise UserError(f"{plans_file} are no plans: delete the file.")
         unfinished = Path(preprocessed) / f".{planner.plans_identifier}.unfinished"
         keep_plans = keep_plans and isfile(plans_file) and not unfinished.exists()
@@ -177,6 +179,7 @@ def plan_and_preprocess(
         known = manager.available_configurations
         if not keep_plans:
             _print_sizes(manager)
+            _tell_replaced(before, manager)
         for configuration in configurations or ():
             in_3d = configuration.startswith("3d")
             if configuration not in known and in_3d and not any(c.startswith("3d") for c in known):
@@ -304,6 +307,15 @@ def read_fingerprint(file: Path) -> dict:
             "plan_and_preprocess --clean, or delete it."
         ) from e
     return fingerprint
+
+
+def _tell_replaced(before: dict, manager: PlansManager) -> None:
+    with suppress(KeyError, TypeError):  # of plans that were no plans, nothing is lost
+        if differs := other_sizes(before, manager.plans, manager.available_configurations):
+            print(
+                f"{manager.plans_name} had other sizes before ({printable(differs)}), which are replaced; "
+                "-overwrite_plans_name NAME keeps both."
+            )
 
 
 def _print_sizes(manager: PlansManager) -> None:

@@ -83,3 +83,12 @@ def test_a_first_image_that_would_change_the_reader_of_all(raw_dataset):
     sheared = image.affine + [[0, 9, 0, 0], *np.zeros((3, 4))]
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), sheared), first)
     assert f"{first.name} or" in (error := error_of("-d", "27")) and "cannot be used" in error, error
+
+
+def test_plans_of_other_sizes_are_not_replaced_in_silence(raw_dataset, capsys):
+    plan = ("plan_and_preprocess", "-d", "27", "-pl", "ExperimentPlanner", "-c", "2d")
+    said = []
+    for size in (("--small",), ("--small",), ("--half",)):
+        main([*plan, *size])
+        said.append("nnUNetPlans had other sizes before (2d: " in capsys.readouterr().out)
+    assert said == [False, False, True]

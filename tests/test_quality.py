@@ -94,6 +94,14 @@ def test_stroke_volumes_that_differ_are_flagged(cycle):
     assert {"LV_SV_mL", "RV_SV_mL"} <= set(found["Stroke volumes differ"].indices)
 
 
+def test_a_heart_that_stands_still_is_flagged(cycle):
+    """The same image at every phase is no cine."""
+    still = flags_of(np.stack([frame(0.5)] * N))
+    assert set(still) == {"The heart hardly moves"}
+    assert {"LV_EF_percent", "RV_EF_percent", "LV_CO_L_min", "LV_PER_mL_s"} <= set((*still.values(),)[0].indices)
+    assert set(flags_of(np.stack([frame(0.1 * c) for c in CONTRACTION]))) == set()  # ejects 7 %
+
+
 def test_implausible_anatomy_counts_at_ed_and_es_only(cycle):
     labels = cycle.copy()
     labels[5, 5, 0:3, 0:3] = 3  # an island between ED and ES

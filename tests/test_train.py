@@ -61,6 +61,22 @@ def test_a_finished_fold_is_what_the_options_say(trained_nnunet, capsys, options
     assert f"fold_0 was begun {told}: give the options that it was begun with, or move it away" in error
 
 
+def test_folds_of_other_plans_of_the_same_name_are_not_mixed(trained_nnunet, tmp_path, monkeypatch, capsys):
+    """Before, the next fold replaced the plans in the model's folder, and finished ones could not be loaded."""
+    file = shutil.copytree(trained_nnunet, tmp_path / DATASET) / "nnUNetTrainer__nnUNetPlans__2d" / "plans.json"
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    plans = json.loads(file.read_text())
+    now = plans["configurations"]["2d"]["patch_size"]
+    was = plans["configurations"]["2d"]["patch_size"] = [2 * side for side in now]
+    for kept, told in (
+        (json.dumps(plans), f"was trained with other plans of that name (2d: patch size {was}, now {now})"),
+        ("{", "was begun with --budget 4, not without"),  # cut off by a kill: it is written anew
+    ):
+        file.write_text(kept)
+        assert told in error_of(capsys, *NNUNET, "-f", "0", "-device", "cpu")
+        assert file.read_text() == kept
+
+
 def test_a_record_of_an_earlier_version_lacks_what_was_the_default(trained_nnunet, tmp_path, monkeypatch, capsys):
     results = shutil.copytree(trained_nnunet, tmp_path / DATASET)
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
