@@ -225,6 +225,16 @@ def test_find_cases(tmp_path):
     (tmp_path / "c.nii.gz").touch()
     with pytest.raises(UserError, match="c.nii.gz among them"):
         find_cases(tmp_path, ".nii.gz")
+    with pytest.raises(
+        UserError, match=r"notes.txt does not end in \.nii\.gz, .* in DICOM there is nnunet_cardiac cine"
+    ):
+        find_cases(tmp_path / "notes.txt", ".nii.gz")
+
+
+def test_acdcs_segmentations_beside_its_images_are_no_images(tmp_path):
+    for name in ("a_frame01.nii.gz", "a_frame01_gt.nii.gz", "of_another_gt.nii.gz"):
+        (tmp_path / name).touch()
+    assert list(find_cases(tmp_path, ".nii.gz")) == ["a_frame01", "of_another_gt"]
 
 
 def test_exported_model_predicts_the_same(trained_crocnet, images, tmp_path, monkeypatch):

@@ -60,7 +60,8 @@ def test_values_that_are_no_labels(tmp_path):
     with pytest.raises(UserError, match="holds a label"):
         Structures.by_value([tmp_path])
     sitk.WriteImage(
-        sitk.GetImageFromArray(np.arange(400, dtype=np.int16).reshape(4, 10, 10)), str(tmp_path / "image.nii.gz")
+        sitk.GetImageFromArray((np.arange(400) % 200).astype(np.uint8).reshape(4, 10, 10)),
+        str(tmp_path / "image.nii.gz"),
     )
     with pytest.raises(UserError, match="image.nii.gz is not a segmentation, it seems"):
         Structures.by_value([tmp_path])

@@ -23,8 +23,8 @@ STROKE_DIFFERENCE = 0.2
 """Between the ventricles, which eject the same where no valve leaks and no shunt is. Two observers differ by 5.7 (left)
 and 6.2 mL/m² (right; standard deviations, Le et al., 2016), which alone sets the ventricles 13 % of 45 mL/m² apart."""
 STILL = 5.0
-"""% of the volume at ED that leave the ventricle. The weakest left ventricle of ACDC's patients, by the experts' contours
-of 60, ejects 10 %."""
+"""% of the volume at ED that leave the ventricle. The weakest left ventricle of 60 patients of ACDC ejects 10 %, by the
+experts' contours."""
 DISAGREEMENT = 0.1
 """1 - Dice between mirrored copies. Networks reach Dice of about 0.9 against experts in the hardest structures; where
 copies of one image differ more than that, one of them at least is wrong. Our own choice."""
@@ -64,8 +64,8 @@ def quality_flags(analysis: Analysis) -> tuple[Flag, ...]:
         flags = [Flag("No heart found", "No phase has a voxel of a ventricle.", tuple(INDICES))]
     else:
         checks = (
-            _doubts, _motion, _coverage, _anatomy, _mass, _stroke_volumes, _outliers, _disagreement, _shift, _phases, _spacing,
-            _heart_rate,
+            _doubts, _motion, _coverage, _anatomy, _mass, _stroke_volumes, _outliers, _disagreement, _shift, _phases,
+            _spacing, _heart_rate,
         )  # fmt: skip
         flags = [flag for check in checks for flag in check(analysis)]
     return tuple(replace(f, indices=tuple(i for i in f.indices if i in analysis.indices)) for f in flags)
@@ -94,8 +94,8 @@ def _motion(analysis: Analysis) -> list[Flag]:
     for ventricle, fraction in list(fractions.items())[:1]:
         if fraction < STILL:
             reason = (
-                f"The {NAMES[ventricle]} ejects {fraction:.0f} % of its volume. These may be no phases of one cycle, or "
-                "ED and ES are not segmented well."
+                f"The {NAMES[ventricle]} ejects {fraction:.0f} % of its volume. These may be no phases of one "
+                "cycle, or ED and ES are not segmented well."
             )
             affected = _starting_with((*SYSTOLIC, *RATES, "LV_mean_thickening"))
             return [Flag("The heart hardly moves", reason, affected, (analysis.ed, analysis.es))]

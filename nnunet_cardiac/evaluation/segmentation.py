@@ -25,8 +25,8 @@ ROLES = {
 """What data sets call the left ventricle's cavity, the right one's, and the left ventricle's myocardium."""
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
 """Of volumes, where no dataset.json tells it."""
-MOST_LABELS = 255
-"""A folder with more values than that holds images."""
+MOST_LABELS = 120
+"""A folder with more values than that holds images, also of 8 bits: TotalSegmentator, which names most, has 117."""
 
 
 @dataclass(frozen=True)

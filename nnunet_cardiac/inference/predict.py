@@ -277,6 +277,9 @@ def predict(
     described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
     known = _check_same_model(output, made_by, described, overwrite)
     result = Prediction(problems=_passed_over(source, ending))
+    if source.is_dir() and (experts := _experts(sorted(source.iterdir()), ending)):
+        names = f"{experts[0].name}{' and others' * (len(experts) > 1)}"
+        result.warnings.append(f"{source}: segmentations lie among the images ({names}) and are passed over.")
     if continue_prediction:
         result.kept = [case for case in present if not save_probabilities or (output / f"{case}.npz").exists()]
     if result.kept and not known:
@@ -415,9 +418,12 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
         raise UserError(f"{source} does not exist: give -i an image or a folder of images.")
     files = [source] if source.is_file() else sorted(p for p in source.iterdir() if p.is_file())
     images = [f for f in files if f.name.endswith(ending)]
+    experts = _experts(images, ending)
+    images = [f for f in images if f not in experts]
     if not images:
         raise UserError(
-            f"{source} holds no image that ends in {printable(ending)}, as the images that the model was trained on."
+            f"{source} {'does not end' if source.is_file() else 'holds no image that ends'} in {printable(ending)}, "
+            "as the images that the model was trained on; for a study in DICOM there is nnunet_cardiac cine."
         )
     cases: dict[str, list[Path]] = {}
     numbered = {f: re.fullmatch(r"(.+)_(\d{4})", f.name.removesuffix(ending), re.DOTALL) for f in images}
@@ -430,6 +436,14 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     for file, match in numbered.items():
         cases.setdefault(match[1] if match else file.name.removesuffix(ending), []).append(file)
     return cases
+
+
+def _experts(images: Sequence[Path], ending: str) -> list[Path]:
+    """ACDC's segmentations, which lie beside its images: ``CASE_gt`` beside ``CASE``."""
+    names = {f.name for f in images}
+    return [
+        f for f in images if f.name.endswith(mark := f"_gt{ending}") and f.name.removesuffix(mark) + ending in names
+    ]
 
 
 def _passed_over(source: Path, ending: str) -> list[str]:
