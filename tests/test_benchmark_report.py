@@ -137,6 +137,15 @@ def test_tables_and_viewer_in_a_browser(page, tmp_path):
 # cases
 
 
+def test_networks_that_have_learned_nothing_are_told_before_all_tables(results, page):
+    assert "Too early for conclusions" not in page
+    first = results.contenders[0]
+    poor = first.metrics.assign(dice=first.metrics["dice"].where(first.metrics["structure"] != "MYO", 0.1))
+    changed = replace(results, contenders=[replace(first, metrics=poor), *results.contenders[1:]])
+    (told,) = sections._too_early(changed)
+    assert "not learned are nnunet_2d MYO (Dice 0.10). Differences" in told.text and not told.small
+
+
 def test_cases_are_chosen_by_all_contenders():
     dice = {"a": [0.9, 0.5, 0.7, 0.8, 0.2], "b": [0.9, 0.6, 0.2, 0.9, np.nan]}
     contenders = [

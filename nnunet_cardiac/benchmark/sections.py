@@ -31,6 +31,11 @@ MOST_IN_SVG = 10
 LISTED_CASES = 50
 """Rows of the table of all cases that a page has without JavaScript."""
 
+LEARNED = 0.5
+"""Dice from which on a network has found a structure, however badly."""
+NAMED = 4
+"""Of those that have not."""
+
 OF_FIRST_SEED = "With several seeds, of the networks of the first one."
 AGREEMENT = (
     "Bland-Altman: bias and 95 % limits of agreement, measured minus expert; Pearson's correlation. Where it says so, "
@@ -198,6 +203,7 @@ def summary(content: Content) -> Section:
     table = tables.summary_table(content.results, content.full, content.tests, content.baseline_name)
     baseline = content.baseline_name
     return Section("summary", "Summary", [
+        *_too_early(content.results),
         Table("summary", "Summary", table, headed=False, note=(
             "Mean ± standard deviation over cases. The patient is the unit: the interval is a bootstrap of the "
             f"mean Dice over patients, each with all cases, and the difference to {baseline} is tested by "
@@ -210,6 +216,24 @@ def summary(content: Content) -> Section:
             "the larger of both directions' 95th percentiles.")),
         Special("contenders", content.results),
     ])  # fmt: skip
+
+
+def _too_early(results: Results) -> list[Text]:
+    """What stands before all tables where a network has not learned what it is compared by."""
+    dice = {
+        f"{c.name} {structure} (Dice {mean:.2f})": mean
+        for c in results.contenders
+        for structure in results.structures
+        if (mean := c.by_case("dice", structure).mean()) < LEARNED
+    }
+    if not dice:
+        return []
+    more = f" and {len(dice) - NAMED} more" if len(dice) > NAMED else ""
+    return [Text(
+        f"Too early for conclusions: not learned are {', '.join(list(dice)[:NAMED])}{more}. Differences of such "
+        "networks tell how far their trainings have come, not which is better; so do their tests and ranks.",
+        small=False,
+    )]  # fmt: skip
 
 
 def structures(content: Content) -> Section:
@@ -343,13 +367,13 @@ def cost(content: Content) -> Section:
     """Time, memory, energy, size."""
     results = content.results
     spent = tables.expense(results)
-    hours = "GPU hours" if spent.devices == ["GPU"] else "hours of training"
+    hours = "GPU hours" if spent.devices == ["GPU"] else "hours"
     energy = "" if pd.isna(spent.energy_kWh) else f" and {_amount(spent.energy_kWh)} kWh of the GPUs' energy"
     search = f" Searches for learning rates took {_amount(spent.search_hours)} more." if spent.search_hours else ""
     trainings = f"{spent.trainings} training{'s' * (spent.trainings != 1)}"
     total = (
-        f"The whole benchmark took {_amount(spent.hours)} {hours}{energy}: {trainings}, each counted once, though "
-        f"several contenders may share a stage.{search}"
+        f"All trainings together took {_amount(spent.hours)} {hours}{energy}, without their final validations: "
+        f"{trainings}, each counted once, though several contenders may share a stage.{search}"
         if spent.trainings
         else "What the trainings took was not recorded."
     )
