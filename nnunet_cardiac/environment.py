@@ -3,6 +3,7 @@
 Bad input is answered with one sentence, before nnU-Net meets it.
 """
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -59,13 +60,15 @@ def folder(variable: str) -> Path:
 
 
 def dataset_name(name_or_id: str, variable: str) -> str:
-    """Full name of a data set, given by ID or name, that exists below the folder ``variable``.
+    """Full name of a data set that exists below the folder ``variable``, given by ID (27), name (ACDC) or whole.
 
     Raises:
         UserError: there is none, or the ID has several
     """
     parent = folder(variable)
-    pattern = name_or_id if name_or_id.startswith("Dataset") else f"Dataset{name_or_id:0>3}_*"
+    name = glob.escape(name_or_id)
+    pattern = f"Dataset{name:0>3}_*" if name.isdecimal() else f"Dataset[0-9][0-9][0-9]_{name}"
+    pattern = name if name.startswith("Dataset") else pattern
     found = sorted(p.name for p in parent.glob(pattern) if p.is_dir())
     if not found:
         before = {

@@ -276,7 +276,8 @@ def test_mistakes_are_one_sentence(dataset, tmp_path):
         return str(exit_status.value)
 
     benchmark = ("benchmark", "-d", "27", "-device", "cpu", "--cores", "2")
-    assert "There is no contender 'nnunet_4d': there are nnunet_2d" in error_of(*benchmark, "--contenders", "nnunet_4d")
+    unknown = error_of(*benchmark, "--contenders", "nnunet_4d")
+    assert "There is no contender 'nnunet_4d': there are nnunet_2d" in unknown and "Did you mean nnunet_2d?" in unknown
     assert "There is no fold 7" in error_of(*benchmark, "-f", "7")
     assert "nnunet_2d is not among the contenders" in error_of(*benchmark, "--contenders", "crocnet")
     assert "There is no profile 'lsf': there is slurm" in error_of(*benchmark, "--profile", "lsf")

@@ -178,6 +178,7 @@ def test_data_set_by_id_and_name(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     assert environment.dataset_name("27", "nnUNet_raw") == DATASET
     assert environment.dataset_name(DATASET, "nnUNet_raw") == DATASET
+    assert environment.dataset_name(DATASET.split("_")[1], "nnUNet_raw") == DATASET
     with pytest.raises(UserError, match="ambiguous"):
         environment.dataset_name("128", "nnUNet_raw")
     shutil.rmtree(tmp_path / "Dataset128_B")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 
 from nnunet_cardiac.architectures import ARCHITECTURES, contenders, tables
@@ -31,7 +32,9 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
     names = [name for given in names or () for name in _named(given)]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UserError(f"There is no contender '{unknown[0]}': there are {', '.join(known)}.")
+        alike = get_close_matches(unknown[0], known, n=1)
+        meant = f" Did you mean {alike[0]}?" if alike else ""
+        raise UserError(f"There is no contender '{unknown[0]}': there are {', '.join(known)}.{meant}")
     names = names or [name for name, contender in known.items() if not contender.on_demand]
     return [known[name] for name in dict.fromkeys(names)]
 

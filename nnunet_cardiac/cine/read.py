@@ -74,7 +74,7 @@ def _read_nifti(files: Sequence[Path]) -> Cine:
     voxels = np.stack([own.reshape(shapes[frames[0]][:3]) for own, _ in read], -1)
     if any(not np.allclose(image.affine, read[0][1].affine, atol=1e-3) for _, image in read):
         raise UserError(f"The frames in {frames[0].parent} do not lie in one place: their affines differ.")
-    return _nifti_cine(voxels, read[0][1], f"{len(frames)} NIfTI frames", [], frames[0])
+    return _nifti_cine(voxels, read[0][1], f"{len(frames)} NIfTI frames", [], frames[0].parent)
 
 
 def _shape(file: Path) -> tuple[int, int, int, int]:

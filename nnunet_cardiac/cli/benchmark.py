@@ -119,7 +119,7 @@ def add_parser(commands) -> None:
     )
     p.add_argument("--gpus", type=whole_number, metavar="N", help="trainings at a time, default one for each GPU")
     p.add_argument("--profile", metavar="NAME", help="'slurm', or a folder with a profile of Snakemake's")
-    p.add_argument("--dry_run", action="store_true", help="list the jobs, and do nothing")
+    p.add_argument("--dry_run", action="store_true", help="list the jobs, and do none of them")
 
 
 def run(options: argparse.Namespace) -> bool:

@@ -12,6 +12,7 @@ from nnunet_cardiac.cli.options import (
     add_device_option,
     any_model,
     chosen_device,
+    counted,
     print_problems,
     whole_number,
 )
@@ -106,7 +107,8 @@ def run(options: argparse.Namespace) -> bool | None:
         with locked(options.o):
             problems = report_cohort(options.i, options.o, segmenter, asked)
         print_problems([], problems)
-        print(f"{options.o / PAGE}: {len(problems)} without a report.")
+        without = f": {counted(len(problems), 'patient')} without a report." if problems else ""
+        print(f"{options.o / PAGE}{without}")
         return bool(problems)
     record = report_patient(options.i, options.o, segmenter, asked)
     print(_summary(record))
