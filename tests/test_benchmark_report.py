@@ -26,7 +26,14 @@ from nnunet_cardiac.benchmark.sections import Content
 from nnunet_cardiac.benchmark.settings import TEST_SET
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import STATES
-from nnunet_cardiac.evaluation.figures import BOX, STRUCTURE_COLOURS, colour, distributions, line_style
+from nnunet_cardiac.evaluation.figures import (
+    BOX,
+    COLOURS_OF_ROLES,
+    colour,
+    distributions,
+    line_style,
+    structure_colours,
+)
 from nnunet_cardiac.training.training_cost import gpu_energy
 
 CHROMIUM = shutil.which("chromium")
@@ -200,7 +207,13 @@ def test_structures_keep_their_colours_where_others_are_missing(benchmark, monke
 
     monkeypatch.setattr(pictures, "draw_case", without_the_first)
     drawn = re.findall(r'<path\s+d="[^"]+" stroke="(#\w+)"/>', write_report(benchmark.path).page.read_text())
-    assert set(drawn) == set(STRUCTURE_COLOURS[1:3])
+    assert set(drawn) == {COLOURS_OF_ROLES["MYO"], COLOURS_OF_ROLES["LV"]}
+
+
+def test_a_structure_has_its_colour_whatever_it_is_called():
+    drawn = structure_colours(["atrium", "left_ventricle", "Myocardium", "aorta"])
+    assert drawn["left_ventricle"] == COLOURS_OF_ROLES["LV"] and drawn["Myocardium"] == COLOURS_OF_ROLES["MYO"]
+    assert len(set(drawn.values())) == 4
 
 
 def test_a_stage_comes_before_what_builds_on_it(results):

@@ -8,7 +8,7 @@ from nnunet_cardiac.benchmark.pictures import CasePicture, metrics_of, polygons
 from nnunet_cardiac.benchmark.protocol_tables import corruption_curves
 from nnunet_cardiac.benchmark.results import Results
 from nnunet_cardiac.benchmark.settings import SEVERITIES
-from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, colour, legend_columns, line_style, numbered
+from nnunet_cardiac.evaluation.figures import colour, legend_columns, line_style, numbered, structure_colours
 from nnunet_cardiac.evaluation.statistics import describe
 
 MOST_WITH_FOLDS = 6
@@ -107,14 +107,15 @@ def compared(picture: CasePicture, results: Results) -> Figure:
     columns = len(picture.outlines)
     figure = Figure(figsize=(1.7 * columns, 5.2), layout="constrained")
     dice = {name: f"\nDice {values[0]:.3f}" for name, values in metrics_of(picture, results).items()}
+    colours = structure_colours(results.structures)
     for row, z in zip(figure.subplots(len(picture.slices), columns, squeeze=False), picture.slices, strict=True):
         for ax, (who, slices) in zip(row, picture.outlines.items(), strict=True):
             ax.imshow(
                 picture.image(z), cmap="gray", aspect=picture.aspect, extent=(0, picture.width, picture.height, 0)
             )
-            for path, line in zip(slices[z] if slices else (), STRUCTURE_COLOURS * 3, strict=False):
+            for path, name in zip(slices[z] if slices else (), results.structures, strict=False):
                 for x, y in polygons(path):
-                    ax.plot(x, y, color=line, linewidth=1)
+                    ax.plot(x, y, color=colours[name], linewidth=1)
             if ax in figure.axes[:columns]:
                 ax.set_title(f"{who}{dice.get(who, '')}", fontsize=7)
             ax.set_axis_off()

@@ -16,7 +16,7 @@ from nnunet_cardiac.benchmark.results import Results, load
 from nnunet_cardiac.benchmark.sections import SECTIONS, Content, Section, Table
 from nnunet_cardiac.benchmark.settings import DICE_MARGIN, POSTPROCESSED, SNAPSHOTS, TEST_SET
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.evaluation.figures import STRUCTURE_COLOURS, own_style
+from nnunet_cardiac.evaluation.figures import own_style, structure_colours
 from nnunet_cardiac.files import write_text, writing
 from nnunet_cardiac.pages import script, template
 from nnunet_cardiac.progress import progress
@@ -101,7 +101,7 @@ def _page(sections: list[Section], content: Content, problems: list[str]) -> str
     return template("nnunet_cardiac.benchmark", "report.html.j2").render(
         sections=sections, results=results, settings=results.settings,
         problems=problems, today=date.today().isoformat(), steps=STEPS_PER_PIXEL, metrics_of=metrics_of,
-        structure_colours=list(zip(results.structures, STRUCTURE_COLOURS * 3, strict=False)),
+        structure_colours=structure_colours(results.structures),
         viewer=viewer_data(pictures, results), long_tables=long_tables(sections), circumstances=_circumstances(results),
         command=_command(results), numbers={c.name: i for i, c in enumerate(results.contenders, 1)},
         n_cases=max(c.metrics["case"].nunique() for c in results.contenders),
@@ -123,7 +123,7 @@ def viewer_data(pictures: list[CasePicture], results: Results) -> dict:
             "why": picture.why, "images": picture.images, "width": picture.width, "height": picture.height,
             "aspect": picture.aspect, "slice": picture.slices[1], "metrics": metrics, "outlines": picture.outlines,
         }  # fmt: skip
-    colours = list((STRUCTURE_COLOURS * 3)[: len(results.structures)])
+    colours = [structure_colours(results.structures)[name] for name in results.structures]
     numbers = {c.name: i for i, c in enumerate(results.contenders, 1)}
     return {"steps": STEPS_PER_PIXEL, "colours": colours, "numbers": numbers, "cases": cases}
 

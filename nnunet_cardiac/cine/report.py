@@ -13,6 +13,7 @@ from skimage.measure import find_contours
 from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.reference_ranges import Range
+from nnunet_cardiac.evaluation.figures import COLOURS_OF_ROLES
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
 from nnunet_cardiac.evaluation.segments import SEGMENTS
 from nnunet_cardiac.files import write_text, writing
@@ -20,11 +21,11 @@ from nnunet_cardiac.pages import data_uri, greys, script, template, webp
 from nnunet_cardiac.system import versions
 
 STYLES = {
-    "LV": {"title": "LV", "line": "LV cavity", "colour": "#d55e00", "dash": []},
-    "RV": {"title": "RV", "line": "RV cavity", "colour": "#56b4e9", "dash": [1, 2.5]},
-    "MYO": {"title": "Myocardium", "line": "epicardium", "colour": "#009e73", "dash": [6, 4]},
+    "LV": {"title": "LV", "line": "LV cavity", "colour": COLOURS_OF_ROLES["LV"], "dash": []},
+    "RV": {"title": "RV", "line": "RV cavity", "colour": COLOURS_OF_ROLES["RV"], "dash": [1, 2.5]},
+    "MYO": {"title": "Myocardium", "line": "epicardium", "colour": COLOURS_OF_ROLES["MYO"], "dash": [6, 4]},
 }
-"""How a structure is drawn; colours of Okabe and Ito, told apart by colour-blind readers, and dashes for grey print."""
+"""How a structure is drawn, with dashes for grey print."""
 MAIN = {
     "Left ventricle": {
         "LV_EF_percent": "EF", "LV_EDV_mL": "EDV", "LV_ESV_mL": "ESV", "LV_SV_mL": "SV", "LV_mass_g": "mass",

@@ -1,6 +1,7 @@
 """Pictures of evaluations: distributions, Bland-Altman plots, overlays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Literal
 
 import matplotlib.style
@@ -9,9 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from nnunet_cardiac.evaluation.segmentation import roles
+
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#332288", "#ddaa33", "#117733")
 """Paul Tol's, for contenders; told apart by colour-blind readers."""
-STRUCTURE_COLOURS = ("#e4572e", "#f3c13a", "#2ec4b6", "#9467bd", "#8c564b", "#7f7f7f")
+COLOURS_OF_ROLES = {"LV": "#d55e00", "RV": "#56b4e9", "MYO": "#009e73"}
+OTHER_STRUCTURES = ("#e69f00", "#cc79a7", "#f0e442", "#0072b2", "#999999")
+"""Okabe and Ito's, told apart by colour-blind readers."""
 BOX = 0.6
 """Width of a box; its dots stay within."""
 MOST_DOTS = 150
@@ -34,6 +39,13 @@ def own_style():
 def colour(i: int) -> str:
     """The colour of the i-th contender."""
     return COLOURS[i % len(COLOURS)]
+
+
+def structure_colours(names: Iterable[str]) -> dict[str, str]:
+    """By structure: each of the heart's has the same colour wherever it is drawn."""
+    names = list(names)
+    known = {name: COLOURS_OF_ROLES[role] for role, name in roles(names).items()}
+    return dict(zip((n for n in names if n not in known), cycle(OTHER_STRUCTURES), strict=False)) | known
 
 
 def line_style(i: int) -> Literal["-", "--", ":", "-."]:
@@ -137,17 +149,18 @@ def bland_altman(pairs: dict[str, pd.DataFrame], statistics: dict[str, pd.DataFr
     return figure
 
 
-def overlay(ax, image: np.ndarray, labels: np.ndarray, values: Sequence[Sequence[int]]) -> None:
+def overlay(ax, image: np.ndarray, labels: np.ndarray, values: Mapping[str, int]) -> None:
     """A slice with the outlines of its structures.
 
     Args:
         ax: where to draw
         image, labels: (Y, X)
-        values: label values of each structure, drawn in ``STRUCTURE_COLOURS``
+        values: label value of each structure
     """
     ax.imshow(image, cmap="gray", vmax=np.percentile(image, 99.5))
-    for i, value in enumerate(values):
-        mask = np.isin(labels, value)
+    colours = structure_colours(values)
+    for name, value in values.items():
+        mask = labels == value
         if mask.any():
-            ax.contour(mask, [0.5], colors=[STRUCTURE_COLOURS[i % len(STRUCTURE_COLOURS)]], linewidths=1)
+            ax.contour(mask, [0.5], colors=[colours[name]], linewidths=1)
     ax.set_axis_off()

@@ -192,9 +192,14 @@ class Structures:
 
     @property
     def roles(self) -> dict[str, str]:
-        """Role ("LV", "RV", "MYO") to the structure's name, for those roles that the names reveal."""
-        plain = {re.sub("[^a-z]", "", name.lower()): name for name in self.values}
-        return {role: plain[n] for role, names in ROLES.items() for n in names if n in plain}
+        """See ``roles``."""
+        return roles(self.values)
+
+
+def roles(names: Iterable[str]) -> dict[str, str]:
+    """Role ("LV", "RV", "MYO") to the structure's name, for those roles that the names reveal."""
+    plain = {re.sub("[^a-z]", "", name.lower()): name for name in names}
+    return {role: plain[n] for role, known in ROLES.items() for n in known if n in plain}
 
 
 def find_structures(

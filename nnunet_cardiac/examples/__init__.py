@@ -62,7 +62,7 @@ def draw(segmentations: Path, file: Path) -> None:
                 for ax, labels, title in (
                     (axes[2 * i], expert, "experts"), (axes[2 * i + 1], found, f"model, {z + 1} of {voxels.shape[2]}"),
                 ):  # fmt: skip
-                    overlay(ax, image, labels[:, :, z].T, [(RV,), (MYO,), (LV,)])
+                    overlay(ax, image, labels[:, :, z].T, {"RV": RV, "MYO": MYO, "LV": LV})
                     ax.set_title(title, fontsize=7, pad=2)
             axes[0].text(
                 -0.08, 0.5, name, transform=axes[0].transAxes, rotation=90, ha="right", va="center", fontsize=8
