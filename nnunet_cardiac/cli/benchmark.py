@@ -100,11 +100,12 @@ def add_parser(commands) -> None:
     rate.add_argument(
         "--tune_lr", nargs="*", type=above_0, metavar="FACTOR",
         help="look for every contender's learning rate in short runs inside the training part of each fold: multiples "
-        "of its recipe's, default 1 3 10 with --budget, else 0.3 1 3",
+        "of its recipe's, default 0.3 1 3",
     )  # fmt: skip
     p.add_argument(
         "--search_steps", type=whole_number, metavar="STEPS",
-        help="with --tune_lr: optimiser steps of a short run, default a tenth of the budget, or 2000",
+        help="with --tune_lr: optimiser steps of a short run, default half of the budget, or 25000; in much shorter "
+        "ones the highest rate wins, which may not be the best for the whole training",
     )  # fmt: skip
     size = p.add_mutually_exclusive_group()
     size.add_argument("--paper", action="store_true", help="the papers' fixed sizes, for planners that know them")
@@ -208,8 +209,7 @@ def _search(options: argparse.Namespace) -> dict:
         if options.search_steps:
             raise UserError("--search_steps is for --tune_lr.")
         return {}
-    factors = options.tune_lr or ([1, 3, 10] if options.budget else [0.3, 1, 3])
     return {
-        "lr_factors": sorted(set(map(float, factors))),
-        "search_steps": options.search_steps or (max(1, options.budget // 10) if options.budget else 2000),
+        "lr_factors": sorted(set(map(float, options.tune_lr or [0.3, 1, 3]))),
+        "search_steps": options.search_steps or (max(1, options.budget // 2) if options.budget else 25_000),
     }
