@@ -63,12 +63,12 @@ def dataset_name(name_or_id: str, variable: str) -> str:
     """Full name of a data set that exists below the folder ``variable``, given by ID (27), name (ACDC) or whole.
 
     Raises:
-        UserError: there is none, or the ID has several
+        UserError: there is none, or several
     """
     parent = folder(variable)
     name = glob.escape(name_or_id)
-    pattern = f"Dataset{name:0>3}_*" if name.isdecimal() else f"Dataset[0-9][0-9][0-9]_{name}"
-    pattern = name if name.startswith("Dataset") else pattern
+    of_name = name if name.startswith("Dataset") else f"Dataset[0-9][0-9][0-9]_{name}"
+    pattern = f"Dataset{name:0>3}_*" if name.isdecimal() else of_name
     found = sorted(p.name for p in parent.glob(pattern) if p.is_dir())
     if not found:
         before = {
@@ -78,7 +78,7 @@ def dataset_name(name_or_id: str, variable: str) -> str:
         }
         raise UserError(f"There is no data set {name_or_id} in {parent} ({variable}): {before[variable]}.")
     if len(found) > 1:
-        raise UserError(f"Data set ID {name_or_id} is ambiguous in {parent}: {', '.join(found)}; give the whole name.")
+        raise UserError(f"{name_or_id} is ambiguous in {parent}: {', '.join(found)}; give the whole name.")
     return found[0]
 
 

@@ -13,6 +13,8 @@ SEPARATOR = "__"
 
 CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's file of the weights with which a training ends."""
+FREE_IN_PLANS = {"batch_size", "planned_memory_GB", "median_image_size_in_voxels"}
+"""What folds of one model may differ in: a smaller batch for a smaller GPU, and what only describes."""
 
 
 @dataclass(frozen=True)
@@ -90,26 +92,26 @@ def previous_stages(plans: Mapping) -> dict[str, str | None]:
     return {name: before(name) for name in configurations}
 
 
-def other_sizes(before: Mapping, now: Mapping, configurations: Iterable[str]) -> str | None:
-    """What of two versions of plans decides that networks of the one are not those of the other; None if nothing does.
+def difference_of_plans(before: Mapping, now: Mapping, configurations: Iterable[str]) -> str | None:
+    """What makes the networks of two versions of plans, or what they see, differ; None if nothing does.
 
     Args:
         before, now: nnU-Net's plans (their JSON)
         configurations: that are compared, where both have them
+
+    Raises:
+        KeyError, TypeError, RuntimeError: they are no plans
     """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    def whole(plans: Mapping, name: str) -> dict:
-        own = plans["configurations"][name]
-        return (whole(plans, own["inherits_from"]) if "inherits_from" in own else {}) | own
-
+    managers = PlansManager(dict(before)), PlansManager(dict(now))
     for name in configurations:
-        if name in before["configurations"] and name in now["configurations"]:
-            was, is_now = whole(before, name), whole(now, name)
-            for key in ("patch_size", "spacing", "architecture"):
-                if was.get(key) != is_now.get(key):
-                    if key == "architecture":
-                        return f"{name}: another network"
-                    return f"{name}: {key.replace('_', ' ')} {was.get(key)}, now {is_now.get(key)}"
+        if all(name in manager.available_configurations for manager in managers):
+            was, is_now = (manager.get_configuration(name).configuration for manager in managers)
+            for key in sorted(was.keys() & is_now.keys() - FREE_IN_PLANS):
+                if was[key] != is_now[key]:
+                    values = "" if isinstance(was[key], dict) else f" {was[key]!s:.60}, now {is_now[key]!s:.60}"
+                    return f"{name}: {key.replace('_', ' ')}{values}"
     return None
 
 

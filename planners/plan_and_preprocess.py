@@ -38,7 +38,7 @@ from nnunet_cardiac.environment import read_splits, silence
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, written_whole
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import other_sizes
+from nnunet_cardiac.model import difference_of_plans
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.shrink import shrink
@@ -162,10 +162,11 @@ def plan_and_preprocess(
             kwargs["counts_memory"] = False  # shrunk plans have sizes of their own
         planner = planner_class(dataset_name, **{key: value for key, value in kwargs.items() if value is not None})
         plans_file = join(preprocessed, planner.plans_identifier + ".json")
-        before = read_json(Path(plans_file)) if isfile(plans_file) else {"configurations": {}}
-        if not isinstance(before.get("configurations"), dict):
+        before = read_json(Path(plans_file)) if isfile(plans_file) else None
+        if before and not isinstance(before.get("configurations"), dict):
             raise UserError(f"{plans_file} are no plans: delete the file.")
         unfinished = Path(preprocessed) / f".{planner.plans_identifier}.unfinished"
+        before = None if unfinished.exists() else before
         keep_plans = keep_plans and isfile(plans_file) and not unfinished.exists()
         if not keep_plans:
             unfinished.touch()  # plans that are not shrunk yet must not be kept
@@ -179,7 +180,8 @@ def plan_and_preprocess(
         known = manager.available_configurations
         if not keep_plans:
             _print_sizes(manager)
-            _tell_replaced(before, manager)
+            if before:
+                _tell_replaced(before, manager)
         for configuration in configurations or ():
             in_3d = configuration.startswith("3d")
             if configuration not in known and in_3d and not any(c.startswith("3d") for c in known):
@@ -310,11 +312,11 @@ def read_fingerprint(file: Path) -> dict:
 
 
 def _tell_replaced(before: dict, manager: PlansManager) -> None:
-    with suppress(KeyError, TypeError):  # of plans that were no plans, nothing is lost
-        if differs := other_sizes(before, manager.plans, manager.available_configurations):
+    with suppress(KeyError, TypeError, RuntimeError):  # what were no plans is no loss
+        if differs := difference_of_plans(before, manager.plans, manager.available_configurations):
             print(
-                f"{manager.plans_name} had other sizes before ({printable(differs)}), which are replaced; "
-                "-overwrite_plans_name NAME keeps both."
+                f"{manager.plans_name} was planned otherwise before ({printable(differs)}) and is replaced: to have "
+                "both, plan one of them again with -overwrite_plans_name."
             )
 
 

@@ -27,8 +27,8 @@ class Size:
     def __str__(self) -> str:
         width = {2: "half", 4: "a quarter of"}.get(self.divide_features, f"1/{self.divide_features} of")
         return (
-            f"{width} the width, at most {self.stages} resolutions, patches of at most {self.patch} pixels a side, "
-            f"batches of {self.batch_2d} (3D: {self.batch_3d})"
+            f"{width} the width, at most {self.stages} resolutions, patches of at most {self.patch} pixels a side "
+            f"(more where a stage must see the whole heart), batches of {self.batch_2d} (3D: {self.batch_3d})"
         )
 
     @property

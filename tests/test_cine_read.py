@@ -532,9 +532,19 @@ def test_a_folder_as_acdc_has_it(tmp_path):
 def test_a_folder_of_frames_in_the_order_of_their_numbers(tmp_path):
     for t in range(20):
         nifti(tmp_path / f"²{t + 1}.nii.gz", VOXELS[..., t])
-    np.testing.assert_array_equal(read_cine(tmp_path).voxels, VOXELS.transpose(3, 2, 1, 0))
+    (tmp_path / "Info.cfg").write_text("Height: 184.0\nWeight: 95.0\n")
+    cine = read_cine(tmp_path)
+    np.testing.assert_array_equal(cine.voxels, VOXELS.transpose(3, 2, 1, 0))
+    assert cine.patient.weight == 95
     nifti(tmp_path / "²3.nii.gz", VOXELS[:-1, ..., 2])
     with pytest.raises(UserError, match="²3.nii.gz has 11 x 10 x 4 voxels"):
+        read_cine(tmp_path)
+
+
+def test_too_few_frames_are_the_folders(tmp_path):
+    for t in range(2):
+        nifti(tmp_path / f"{t}.nii.gz", VOXELS[..., t])
+    with pytest.raises(UserError, match=rf"{tmp_path} has 2 phases"):
         read_cine(tmp_path)
 
 

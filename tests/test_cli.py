@@ -10,6 +10,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 
 import nnunetv2
 import pandas as pd
@@ -18,7 +19,7 @@ from conftest import DATASET
 
 from nnunet_cardiac import environment
 from nnunet_cardiac.architectures import costed
-from nnunet_cardiac.cli import info, main, parser
+from nnunet_cardiac.cli import benchmark, info, main, parser
 from nnunet_cardiac.cost import table as cost
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.planners.sizes import SIZES
@@ -384,3 +385,17 @@ def test_mistakes_are_told_before_pytorch_is_loaded(monkeypatch):
     )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "nnUNet_preprocessed is not set" in said and said.split()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    "options, steps, factors",
+    [
+        ({"budget": 8000}, 4000, [0.3, 1, 3]),
+        ({"budget": 1}, 1, [0.3, 1, 3]),
+        ({}, 25_000, [0.3, 1, 3]),
+        ({"budget": 8000, "search_steps": 7, "tune_lr": [2, 1, 1]}, 7, [1, 2]),
+    ],
+)
+def test_a_search_for_learning_rates_is_long_enough(options, steps, factors):
+    asked = SimpleNamespace(**{"tune_lr": [], "search_steps": None, "budget": None} | options)
+    assert benchmark._search(asked) == {"search_steps": steps, "lr_factors": factors}

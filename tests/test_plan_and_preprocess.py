@@ -90,5 +90,5 @@ def test_plans_of_other_sizes_are_not_replaced_in_silence(raw_dataset, capsys):
     said = []
     for size in (("--small",), ("--small",), ("--half",)):
         main([*plan, *size])
-        said.append("nnUNetPlans had other sizes before (2d: " in capsys.readouterr().out)
+        said.append("nnUNetPlans was planned otherwise before (2d: " in capsys.readouterr().out)
     assert said == [False, False, True]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
@@ -63,18 +64,30 @@ def test_a_finished_fold_is_what_the_options_say(trained_nnunet, capsys, options
 
 def test_folds_of_other_plans_of_the_same_name_are_not_mixed(trained_nnunet, tmp_path, monkeypatch, capsys):
     """Before, the next fold replaced the plans in the model's folder, and finished ones could not be loaded."""
-    file = shutil.copytree(trained_nnunet, tmp_path / DATASET) / "nnUNetTrainer__nnUNetPlans__2d" / "plans.json"
+    folder = shutil.copytree(trained_nnunet, tmp_path / DATASET) / "nnUNetTrainer__nnUNetPlans__2d"
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    plans = json.loads(file.read_text())
-    now = plans["configurations"]["2d"]["patch_size"]
-    was = plans["configurations"]["2d"]["patch_size"] = [2 * side for side in now]
-    for kept, told in (
-        (json.dumps(plans), f"was trained with other plans of that name (2d: patch size {was}, now {now})"),
-        ("{", "was begun with --budget 4, not without"),  # cut off by a kill: it is written anew
-    ):
-        file.write_text(kept)
-        assert told in error_of(capsys, *NNUNET, "-f", "0", "-device", "cpu")
-        assert file.read_text() == kept
+    kept = {name: json.loads((folder / name).read_text()) for name in ("plans.json", "dataset.json")}
+
+    def error_with(name: str, change) -> str:
+        content = deepcopy(kept[name])
+        change(content["configurations"]["2d"] if name == "plans.json" else content)
+        (folder / name).write_text(json.dumps(content))
+        error = error_of(capsys, *NNUNET, "-f", "0", "-device", "cpu")
+        assert json.loads((folder / name).read_text()) == content
+        (folder / name).write_text(json.dumps(kept[name]))
+        return error
+
+    now = kept["plans.json"]["configurations"]["2d"]["patch_size"]
+    other, options = "was trained with other plans of that name", "was begun with --budget 4, not without"
+    said = error_with("plans.json", lambda c: c.update(patch_size=[7, 9]))
+    assert f"{other} (2d: patch size [7, 9], now {now}): plan as before" in said
+    said = error_with("plans.json", lambda c: c.update(normalization_schemes=["CTNormalization"]))
+    assert f"{other} (2d: normalization schemes" in said
+    assert f"{other} (labels)" in error_with("dataset.json", lambda d: d["labels"].update(atrium=4))
+    assert options in error_with("plans.json", lambda c: c.update(batch_size=1))  # for a smaller GPU
+    assert options in error_with("plans.json", lambda c: c.update(inherits_from="2d"))  # no plans: they are replaced
+    (folder / "plans.json").write_text("{")  # cut off by a kill: likewise
+    assert options in error_of(capsys, *NNUNET, "-f", "0", "-device", "cpu")
 
 
 def test_a_record_of_an_earlier_version_lacks_what_was_the_default(trained_nnunet, tmp_path, monkeypatch, capsys):

@@ -123,7 +123,7 @@ def viewer_data(pictures: list[CasePicture], results: Results) -> dict:
             "why": picture.why, "images": picture.images, "width": picture.width, "height": picture.height,
             "aspect": picture.aspect, "slice": picture.slices[1], "metrics": metrics, "outlines": picture.outlines,
         }  # fmt: skip
-    colours = [structure_colours(results.structures)[name] for name in results.structures]
+    colours = list(structure_colours(results.structures).values())
     numbers = {c.name: i for i, c in enumerate(results.contenders, 1)}
     return {"steps": STEPS_PER_PIXEL, "colours": colours, "numbers": numbers, "cases": cases}
 

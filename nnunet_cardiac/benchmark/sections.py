@@ -33,7 +33,7 @@ LISTED_CASES = 50
 
 LEARNED = 0.5
 """Dice from which on a network has found a structure, however badly."""
-NAMED = 4
+MOST_NAMED = 4
 """Of those that have not."""
 
 OF_FIRST_SEED = "With several seeds, of the networks of the first one."
@@ -203,7 +203,7 @@ def summary(content: Content) -> Section:
     table = tables.summary_table(content.results, content.full, content.tests, content.baseline_name)
     baseline = content.baseline_name
     return Section("summary", "Summary", [
-        *_too_early(content.results),
+        *_not_learned(content.results),
         Table("summary", "Summary", table, headed=False, note=(
             "Mean ± standard deviation over cases. The patient is the unit: the interval is a bootstrap of the "
             f"mean Dice over patients, each with all cases, and the difference to {baseline} is tested by "
@@ -218,20 +218,20 @@ def summary(content: Content) -> Section:
     ])  # fmt: skip
 
 
-def _too_early(results: Results) -> list[Text]:
+def _not_learned(results: Results) -> list[Text]:
     """What stands before all tables where a network has not learned what it is compared by."""
-    dice = {
-        f"{c.name} {structure} (Dice {mean:.2f})": mean
+    poor = [
+        f"{c.name}, {structure} ({mean:.2f})"
         for c in results.contenders
         for structure in results.structures
         if (mean := c.by_case("dice", structure).mean()) < LEARNED
-    }
-    if not dice:
+    ]
+    if not poor:
         return []
-    more = f" and {len(dice) - NAMED} more" if len(dice) > NAMED else ""
+    more = f" and {len(poor) - MOST_NAMED} more" if len(poor) > MOST_NAMED else ""
     return [Text(
-        f"Too early for conclusions: not learned are {', '.join(list(dice)[:NAMED])}{more}. Differences of such "
-        "networks tell how far their trainings have come, not which is better; so do their tests and ranks.",
+        f"Mean Dice below {LEARNED}: {'; '.join(poor[:MOST_NAMED])}{more}. What has not learned a structure cannot be "
+        "ranked by it: differences, tests and ranks tell nothing there of which network is better.",
         small=False,
     )]  # fmt: skip
 

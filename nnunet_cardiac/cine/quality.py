@@ -22,8 +22,8 @@ Magn Reson 18:21, 2016); 15 % is well beyond what contours drawn twice differ by
 STROKE_DIFFERENCE = 0.2
 """Between the ventricles, which eject the same where no valve leaks and no shunt is. Two observers differ by 5.7 (left)
 and 6.2 mL/m² (right; standard deviations, Le et al., 2016), which alone sets the ventricles 13 % of 45 mL/m² apart."""
-STILL = 5.0
-"""% of the volume at ED that leave the ventricle. The weakest left ventricle of 60 patients of ACDC ejects 10 %, by the
+LEAST_EF = 5.0
+"""%. The weakest left ventricle of 60 patients of ACDC ejects 10 %, by the
 experts' contours."""
 DISAGREEMENT = 0.1
 """1 - Dice between mirrored copies. Networks reach Dice of about 0.9 against experts in the hardest structures; where
@@ -46,6 +46,7 @@ SYSTOLIC = tuple(f"{v}_{what}" for v in ("LV", "RV") for what in ("ESV", "SV", "
 OUTPUT = ("LV_CO", "RV_CO")
 RATES = ("LV_PER", "LV_PFR", "RV_PER", "RV_PFR")
 WALL = ("LV_mass", "LV_max", "LV_mean")
+BETWEEN_PHASES = (*SYSTOLIC, *RATES, "LV_mean_thickening")
 EVERYTHING = (*LV_VOLUMES, *RV_VOLUMES, *WALL)
 OF_STRUCTURE = {"LV": LV_VOLUMES, "RV": RV_VOLUMES, "MYO": WALL}
 NAMES = {"LV": "left ventricle", "RV": "right ventricle", "MYO": "myocardium"}
@@ -89,17 +90,16 @@ def _doubts(analysis: Analysis) -> list[Flag]:
 
 
 def _motion(analysis: Analysis) -> list[Flag]:
-    """Of the left ventricle; of the right one where that is not labelled."""
-    fractions = {v: analysis.indices[f"{v}_EF_percent"] for v in ("LV", "RV") if f"{v}_EF_percent" in analysis.indices}
-    for ventricle, fraction in list(fractions.items())[:1]:
-        if fraction < STILL:
-            reason = (
-                f"The {NAMES[ventricle]} ejects {fraction:.0f} % of its volume. These may be no phases of one "
-                "cycle, or ED and ES are not segmented well."
-            )
-            affected = _starting_with((*SYSTOLIC, *RATES, "LV_mean_thickening"))
-            return [Flag("The heart hardly moves", reason, affected, (analysis.ed, analysis.es))]
-    return []
+    """Of the left ventricle; of the right one where that is not found."""
+    fractions = {v: analysis.indices.get(f"{v}_EF_percent", np.nan) for v in ("LV", "RV")}
+    ventricle = next((v for v, fraction in fractions.items() if np.isfinite(fraction)), None)
+    if ventricle is None or fractions[ventricle] >= LEAST_EF:
+        return []
+    reason = (
+        f"The {NAMES[ventricle]} ejects {fractions[ventricle]:.0f} % of its volume. These may be no phases of one "
+        "cycle, or ED and ES are not segmented or not chosen well."
+    )
+    return [Flag("The heart hardly moves", reason, _starting_with(BETWEEN_PHASES), (analysis.ed, analysis.es))]
 
 
 def _coverage(analysis: Analysis) -> list[Flag]:
@@ -217,7 +217,7 @@ def _phases(analysis: Analysis) -> list[Flag]:
         reason = f"The cycle has {n} phases; peak rates need {FEW_FOR_RATES} or more."
         return [Flag("Few phases", reason, _starting_with(RATES))]
     reason = f"The cycle has {n} phases; with fewer than {FEW_FOR_ES} the smallest volume may lie between two of them."
-    return [Flag("Few phases", reason, _starting_with((*SYSTOLIC, *RATES, "LV_mean_thickening")))]
+    return [Flag("Few phases", reason, _starting_with(BETWEEN_PHASES))]
 
 
 def _spacing(analysis: Analysis) -> list[Flag]:

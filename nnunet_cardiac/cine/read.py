@@ -71,10 +71,11 @@ def _read_nifti(files: Sequence[Path]) -> Cine:
             "give a folder with the frames of one cine."
         )
     read = [read_nifti(file) for file in frames]
+    _check_size(shapes[frames[0]][2], len(frames), str(frames[0].parent))
     voxels = np.stack([own.reshape(shapes[frames[0]][:3]) for own, _ in read], -1)
     if any(not np.allclose(image.affine, read[0][1].affine, atol=1e-3) for _, image in read):
         raise UserError(f"The frames in {frames[0].parent} do not lie in one place: their affines differ.")
-    return _nifti_cine(voxels, read[0][1], f"{len(frames)} NIfTI frames", [], frames[0].parent)
+    return _nifti_cine(voxels, read[0][1], f"{len(frames)} NIfTI frames", [], frames[0])
 
 
 def _shape(file: Path) -> tuple[int, int, int, int]:

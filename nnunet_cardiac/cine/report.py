@@ -13,8 +13,8 @@ from skimage.measure import find_contours
 from nnunet_cardiac.cine.analysis import Analysis, Flag
 from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.reference_ranges import Range
-from nnunet_cardiac.evaluation.figures import COLOURS_OF_ROLES
 from nnunet_cardiac.evaluation.indices import INDICES, indexed
+from nnunet_cardiac.evaluation.segmentation import COLOURS_OF_ROLES
 from nnunet_cardiac.evaluation.segments import SEGMENTS
 from nnunet_cardiac.files import write_text, writing
 from nnunet_cardiac.pages import data_uri, greys, script, template, webp

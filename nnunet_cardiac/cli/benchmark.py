@@ -104,8 +104,8 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     p.add_argument(
         "--search_steps", type=whole_number, metavar="STEPS",
-        help="with --tune_lr: optimiser steps of a short run, default half of the budget, or 25000; in much shorter "
-        "ones the highest rate wins, which may not be the best for the whole training",
+        help="with --tune_lr: optimiser steps of each run, default half of the budget, or 25000, so that a benchmark "
+        "takes two and a half times as long; in much shorter runs the highest rate wins, which may not be the best",
     )  # fmt: skip
     size = p.add_mutually_exclusive_group()
     size.add_argument("--paper", action="store_true", help="the papers' fixed sizes, for planners that know them")

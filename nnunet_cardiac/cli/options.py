@@ -191,8 +191,7 @@ def add_size_options(p) -> None:
     for name, size in SIZES.items():
         p.add_argument(
             f"--{name}", dest="size", type=lambda text, size=size: size.with_patch(whole_number(text)), nargs="?",
-            const=size, metavar="PATCH", help=f"for a CPU and {size.purpose}: {size}; "
-            "a stage that crops sees larger ones",
+            const=size, metavar="PATCH", help=f"for a CPU and {size.purpose}: {size}",
         )  # fmt: skip
 
 

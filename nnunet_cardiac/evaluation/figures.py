@@ -10,13 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nnunet_cardiac.evaluation.segmentation import roles
+from nnunet_cardiac.evaluation.segmentation import COLOURS_OF_ROLES, roles
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#332288", "#ddaa33", "#117733")
 """Paul Tol's, for contenders; told apart by colour-blind readers."""
-COLOURS_OF_ROLES = {"LV": "#d55e00", "RV": "#56b4e9", "MYO": "#009e73"}
-OTHER_STRUCTURES = ("#e69f00", "#cc79a7", "#f0e442", "#0072b2", "#999999")
-"""Okabe and Ito's, told apart by colour-blind readers."""
+OTHER_STRUCTURES = ("#e69f00", "#cc79a7", "#f0e442", "#0072b2")
+"""Okabe and Ito's, as ``COLOURS_OF_ROLES``."""
 BOX = 0.6
 """Width of a box; its dots stay within."""
 MOST_DOTS = 150
@@ -43,9 +42,9 @@ def colour(i: int) -> str:
 
 def structure_colours(names: Iterable[str]) -> dict[str, str]:
     """By structure: each of the heart's has the same colour wherever it is drawn."""
-    names = list(names)
+    names, others = list(names), cycle(OTHER_STRUCTURES)
     known = {name: COLOURS_OF_ROLES[role] for role, name in roles(names).items()}
-    return dict(zip((n for n in names if n not in known), cycle(OTHER_STRUCTURES), strict=False)) | known
+    return {name: known.get(name) or next(others) for name in names}
 
 
 def line_style(i: int) -> Literal["-", "--", ":", "-."]:

@@ -23,10 +23,12 @@ ROLES = {
     "MYO": ("myo", "myocardium", "lvm", "lvmyo", "lvmyocardium", "leftventricularmyocardium"),
 }
 """What data sets call the left ventricle's cavity, the right one's, and the left ventricle's myocardium."""
+COLOURS_OF_ROLES = {"LV": "#d55e00", "RV": "#56b4e9", "MYO": "#009e73"}
+"""Okabe and Ito's, told apart by colour-blind readers; the same in all pictures."""
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
 """Of volumes, where no dataset.json tells it."""
 MOST_LABELS = 120
-"""A folder with more values than that holds images, also of 8 bits: TotalSegmentator, which names most, has 117."""
+"""A folder with more values than that holds images, also of 8 bits; TotalSegmentator's labels are 117."""
 
 
 @dataclass(frozen=True)

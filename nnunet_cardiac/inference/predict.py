@@ -277,9 +277,10 @@ def predict(
     described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
     known = _check_same_model(output, made_by, described, overwrite)
     result = Prediction(problems=_passed_over(source, ending))
-    if source.is_dir() and (experts := _experts(sorted(source.iterdir()), ending)):
-        names = f"{experts[0].name}{' and others' * (len(experts) > 1)}"
-        result.warnings.append(f"{source}: segmentations lie among the images ({names}) and are passed over.")
+    experts = [f.name for f in sorted(source.iterdir()) if _is_segmentation(f, ending)] if source.is_dir() else []
+    if experts:
+        more = " and others" * (len(experts) > 1)
+        result.warnings.append(f"{source}: segmentations lie among the images ({experts[0]}{more}) and are left out.")
     if continue_prediction:
         result.kept = [case for case in present if not save_probabilities or (output / f"{case}.npz").exists()]
     if result.kept and not known:
@@ -409,7 +410,7 @@ def _check_no_input_is_output(cases: Mapping[str, list[Path]], targets: Mapping[
 
 
 def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
-    """Files of each case, by channel.
+    """Files of each case, by channel; segmentations beside their images are none.
 
     Raises:
         UserError: nothing there, or names of both kinds, with and without the channel's number
@@ -417,9 +418,7 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     if not source.exists():
         raise UserError(f"{source} does not exist: give -i an image or a folder of images.")
     files = [source] if source.is_file() else sorted(p for p in source.iterdir() if p.is_file())
-    images = [f for f in files if f.name.endswith(ending)]
-    experts = _experts(images, ending)
-    images = [f for f in images if f not in experts]
+    images = [f for f in files if f.name.endswith(ending) and (f == source or not _is_segmentation(f, ending))]
     if not images:
         raise UserError(
             f"{source} {'does not end' if source.is_file() else 'holds no image that ends'} in {printable(ending)}, "
@@ -438,12 +437,10 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     return cases
 
 
-def _experts(images: Sequence[Path], ending: str) -> list[Path]:
-    """ACDC's segmentations, which lie beside its images: ``CASE_gt`` beside ``CASE``."""
-    names = {f.name for f in images}
-    return [
-        f for f in images if f.name.endswith(mark := f"_gt{ending}") and f.name.removesuffix(mark) + ending in names
-    ]
+def _is_segmentation(file: Path, ending: str) -> bool:
+    """Of ACDC, where it lies beside its image: ``CASE_gt`` beside ``CASE``."""
+    mark = f"_gt{ending}"
+    return file.name.endswith(mark) and file.with_name(file.name.removesuffix(mark) + ending).exists()
 
 
 def _passed_over(source: Path, ending: str) -> list[str]:

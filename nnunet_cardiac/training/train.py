@@ -25,7 +25,7 @@ from nnunet_cardiac.environment import preprocessed_splits, read_splits
 from nnunet_cardiac.errors import DamagedError, UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import CHECKPOINT, Model, other_sizes, previous_stages
+from nnunet_cardiac.model import CHECKPOINT, Model, difference_of_plans, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.system import omp_threads, reuse_freed_memory
 from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
@@ -53,7 +53,8 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
         model: what to train
         folds: of the model's last stage; None for all in ``splits_final.json``
         options: how
-        as_found: take finished folds of the model however they were trained, as those of previous stages always are
+        as_found: take finished folds of the model with whatever options they were trained, as those of previous stages
+            always are
 
     Raises:
         UserError: unknown fold, data that are not preprocessed, a network that cannot be compiled, or a fold that was
@@ -79,7 +80,7 @@ def train(model: Model, folds: Sequence[int | str] | None, options: TrainingOpti
     jobs: list[tuple[Model, int | str]] = [(stage, fold) for stage in before for fold in all_folds]
     jobs += [(last, fold) for fold in folds or all_folds]
     for stage in (*before, last):
-        _check_plans_are_those_of_the_model(stage, manager.plans)
+        _check_plans_are_those_of_the_model(stage, manager.plans, dataset_json)
     for fold in () if as_found else folds or all_folds:
         if (last.fold_folder(fold) / CHECKPOINT).is_file():
             _check_begun_alike(last.fold_folder(fold), options, options.seed or 0)
@@ -234,22 +235,24 @@ def _train_fold(trainer, options: TrainingOptions) -> None:
     trainer.perform_actual_validation(options.npz)
 
 
-def _check_plans_are_those_of_the_model(model: Model, plans: dict) -> None:
+def _check_plans_are_those_of_the_model(model: Model, plans: dict, dataset_json: dict) -> None:
     """
     Raises:
-        UserError: folds were trained with plans of the same name that describe another network, whose copy in the
-            model's folder the next fold would replace
+        UserError: folds were trained with plans of the same name that describe another network, or for other labels;
+            the next fold would replace both in the model's folder
     """
     if not any(model.folder.glob("fold_*/checkpoint_*.pth")):
         return
     try:
-        differs = other_sizes(read_json(model.folder / "plans.json"), plans, [model.configuration])
-    except (UserError, KeyError, TypeError):  # a copy that was cut off is written anew
+        differs = difference_of_plans(read_json(model.folder / "plans.json"), plans, [model.configuration])
+        if read_json(model.folder / "dataset.json").get("labels") != dataset_json["labels"]:
+            differs = "labels"
+    except (UserError, KeyError, TypeError, RuntimeError):  # a copy that was cut off is written anew
         return
     if differs:
         raise UserError(
-            f"{model.folder} was trained with other plans of that name ({printable(differs)}): plan as before, or "
-            "give the new plans a name of their own (plan_and_preprocess -overwrite_plans_name)."
+            f"{model.folder} was trained with other plans of that name ({printable(differs)}): plan as before, give "
+            "the new plans a name of their own (plan_and_preprocess -overwrite_plans_name), or move the folder away."
         )
 
 
