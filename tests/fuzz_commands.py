@@ -546,7 +546,7 @@ def report(bench: Bench, r: random.Random) -> Trial:
             file = r.choice(sorted(f for f in folder.rglob("*") if f.is_file() and model in str(f)))
             (m.damage_json if file.suffix == ".json" else m.damage_text)(file, r)
             names[name] = (file.name, name)
-    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves"):
+    for name in ("distributions", "bland_altman", "dice_against_cost", "learning_curves"):
         bench.context.setattr(sections, name, lambda *arguments, **options: None)
     bench.context.setattr(sections, "_embed", lambda figure, svg: Markup(""))
     bench.context.setattr(statistics, "DRAWS", 20)

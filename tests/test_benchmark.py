@@ -75,7 +75,7 @@ def work_here(work: workflow._Work) -> list[str]:
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Reports without pictures, which take most of their time; the fixture ``finished`` draws them."""
-    for name in ("distributions", "bland_altman", "dice_against_parameters", "learning_curves"):
+    for name in ("distributions", "bland_altman", "dice_against_cost", "learning_curves"):
         monkeypatch.setattr(sections, name, lambda *arguments: None)
     monkeypatch.setattr(sections, "draw_cases", lambda *arguments: ([], []))
     monkeypatch.setattr(sections, "_embed", lambda figure, svg: "")
@@ -276,8 +276,9 @@ def test_mistakes_are_one_sentence(dataset, tmp_path):
         return str(exit_status.value)
 
     benchmark = ("benchmark", "-d", "27", "-device", "cpu", "--cores", "2")
-    unknown = error_of(*benchmark, "--contenders", "nnunet_4d")
-    assert "There is no contender 'nnunet_4d': there are nnunet_2d" in unknown and "Did you mean nnunet_2d?" in unknown
+    unknown = error_of(*benchmark, "--contenders", "croc_net")
+    assert "There is no contender 'croc_net': there are nnunet_2d, " in unknown
+    assert unknown.strip().endswith("Did you mean crocnet?")
     assert "There is no fold 7" in error_of(*benchmark, "-f", "7")
     assert "nnunet_2d is not among the contenders" in error_of(*benchmark, "--contenders", "crocnet")
     assert "There is no profile 'lsf': there is slurm" in error_of(*benchmark, "--profile", "lsf")

@@ -17,27 +17,32 @@ MOST_POINTS = 200
 """Of a learning curve."""
 
 
-def dice_against_parameters(results: Results) -> Figure:
-    """Mean Dice, with its interval, against the number of parameters (as CroCNet's Fig. 5)."""
+def dice_against_cost(results: Results) -> Figure:
+    """Mean Dice, with its interval, against parameters (as CroCNet's Fig. 5) and hours of training."""
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    ax = figure.subplots()
-    handles = []
+    axes = figure.subplots(1, 2, sharey=True)
+    handles = {}
     for i, c in enumerate(results.contenders):
-        if np.isnan(c.cost["parameters"]):
-            continue
         mean = describe(c.by_case("dice"), c.patients)
-        x, y = c.cost["parameters"] / 1e6, mean["mean"]
+        y = mean["mean"]
         interval = [[y - mean["ci_lower"]], [mean["ci_upper"] - y]]
-        handles.append(ax.errorbar(x, y, yerr=interval, fmt="o", color=colour(i), capsize=3, label=numbered(i, c.name)))
-        ax.annotate(str(i + 1), (x, y), (5, 3), textcoords="offset points", fontsize=8)
-    ax.set_xscale("log")
-    for ticks in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
-        ticks("{x:g}")
-    ax.tick_params(axis="x", which="both", labelsize=7)
-    ax.set_xlabel("parameters (millions)")
-    ax.set_ylabel("mean Dice, 95 % interval")
-    ax.grid(alpha=0.3)
-    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(handles), fontsize=7, frameon=False)
+        for ax, x in zip(axes, (c.cost["parameters"] / 1e6, c.cost["training_hours"]), strict=True):
+            if np.isnan(x) or x <= 0:
+                continue
+            handles[c.name] = ax.errorbar(
+                x, y, yerr=interval, fmt="o", color=colour(i), capsize=3, label=numbered(i, c.name)
+            )
+            ax.annotate(str(i + 1), (x, y), (5, 3), textcoords="offset points", fontsize=8)
+    for ax, label in zip(axes, ("parameters (millions)", "hours of training, all stages"), strict=True):
+        ax.set_xscale("log")
+        for ticks in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+            ticks("{x:g}")
+        ax.tick_params(axis="x", which="both", labelsize=7)
+        ax.set_xlabel(label)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("mean Dice, 95 % interval")
+    drawn = list(handles.values())
+    figure.legend(handles=drawn, loc="outside lower center", ncols=legend_columns(drawn), fontsize=7, frameon=False)
     return figure
 
 

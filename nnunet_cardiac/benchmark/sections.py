@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from nnunet_cardiac.architectures import published_for
 from nnunet_cardiac.benchmark import claim, protocol_tables, tables
-from nnunet_cardiac.benchmark.figures import corruption_figure, dice_against_parameters, learning_curves
+from nnunet_cardiac.benchmark.figures import corruption_figure, dice_against_cost, learning_curves
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder
 from nnunet_cardiac.benchmark.pictures import SHOWN, CasePicture, draw_cases
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
@@ -389,8 +389,9 @@ def cost(content: Content) -> Section:
         Table("plans", "What was trained", tables.plans_table(results), note=(
             "Sizes as the trainings had them. Rates that differ between folds have rows of their own.")),
         Row([
-            content.draw(dice_against_parameters(results), "Mean Dice against number of parameters",
-                         "Mean Dice against parameters (as in CroCNet's Fig. 5)."),
+            content.draw(dice_against_cost(results), "Mean Dice against parameters and hours of training",
+                         "Mean Dice against parameters (as in CroCNet's Fig. 5) and against the hours that all "
+                         "trainings of a contender took; where other work ran beside them, more than they need."),
             content.draw(learning_curves(results), "Online Dice during training",
                          "nnU-Net's online Dice on patches of the held-out cases, thin lines for folds of few "
                          "contenders. It is optimistic: only the tables count."),
