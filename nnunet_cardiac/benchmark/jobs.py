@@ -109,7 +109,7 @@ def tune(benchmark: BenchmarkFolder, settings: Settings, job: Job) -> dict:
         "initial_lr": max(dice, key=lambda rate: dice[rate]),
         "dice": {f"{rate:g}": round(value, 4) for rate, value in dice.items()},
         "steps": settings.search_steps * len(dice),
-        "seconds": round(sum(cost["seconds"] for cost in costs), 1),
+        "seconds": round(sum(cost["seconds"] for cost in costs), 3),
     }
 
 

@@ -53,7 +53,7 @@ def training_cost(trainer, energy_before: float | None = None) -> dict:
     features = plans.network_arch_init_kwargs.get("features_per_stage", ())
     starts, ends = (trainer.logger.get_value(f"epoch_{end}_timestamps", step=None) for end in ("start", "end"))
     return {
-        "seconds": round(sum(ends) - sum(starts[: len(ends)]), 1),
+        "seconds": round(sum(ends) - sum(starts[: len(ends)]), 3),
         "steps": trainer.current_epoch * trainer.num_iterations_per_epoch,
         "plans": trainer.plans_manager.plans_name,
         "configuration": trainer.configuration_name,
