@@ -269,13 +269,17 @@ def test_two_seeds_are_trained_with_the_rate_that_a_search_found(planned, tmp_pa
         (planned / f"{name}.json").unlink()
 
 
-def test_mistakes_are_one_sentence(dataset, tmp_path):
+def test_mistakes_are_one_sentence(dataset, tmp_path, capsys):
     def error_of(*more: str) -> str:
         with pytest.raises(SystemExit) as exit_status:
             main([*more, "-o", str(tmp_path / "new")])
         return str(exit_status.value)
 
     benchmark = ("benchmark", "-d", "27", "-device", "cpu", "--cores", "2")
+    error_of(*benchmark, "--contenders", "dadu")
+    warned = capsys.readouterr().err
+    error_of(*benchmark, "--contenders", "dadu", "--budget", "9")
+    assert "warning: whole trainings take weeks without a GPU" in warned and not capsys.readouterr().err
     unknown = error_of(*benchmark, "--contenders", "croc_net")
     assert "There is no contender 'croc_net': there are nnunet_2d, " in unknown
     assert unknown.strip().endswith("Did you mean crocnet?")

@@ -174,6 +174,8 @@ def run(options: argparse.Namespace) -> bool:
         device=(options.device or "cuda") if options.profile else chosen_device(options.device),
     )
     settings.training_options("")  # refuses what excludes each other before anything is written
+    if settings.device == "cpu" and settings.budget is None:
+        print_problems(["whole trainings take weeks without a GPU: give --budget 2000 and --small, say."], [])
     problems = workflow.run(
         settings=settings,
         output=options.o,
