@@ -1,10 +1,13 @@
 """What a process does about the system that it runs on."""
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from nnunet_cardiac.system import loading
 
 CLEARED = """
 import resource, torch
@@ -29,3 +32,15 @@ def test_freed_memory_is_used_again():
     if before < 500:
         pytest.skip("huge pages, or another allocator: there is nothing to help")
     assert after < 64, f"{after} MB had to be cleared by the system"
+
+
+def test_pythons_search_for_garbage_is_off_while_something_is_loaded_and_then_as_before():
+    for was_on in (True, False):
+        (gc.enable if was_on else gc.disable)()
+        try:
+            with pytest.raises(ImportError), loading():
+                assert not gc.isenabled()
+                raise ImportError
+            assert gc.isenabled() == was_on
+        finally:
+            gc.enable()

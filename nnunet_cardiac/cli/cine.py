@@ -19,6 +19,7 @@ from nnunet_cardiac.cli.options import (
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import CHECKPOINT
+from nnunet_cardiac.system import loading
 from nnunet_cardiac.texts import LINES, printable
 
 
@@ -80,10 +81,11 @@ def run(options: argparse.Namespace) -> bool | None:
     of_one = [name for name in ("height", "weight", "series", "ed", "es") if getattr(options, name)]
     if options.cohort and of_one:
         raise UserError(f"--{of_one[0]} is of one patient: leave it out, or --cohort.")
-    model = any_model(options)
-    from nnunet_cardiac.cine.cohort import PAGE, report_cohort
-    from nnunet_cardiac.cine.output import REPORT
-    from nnunet_cardiac.cine.run import Options, load_segmenter, report_patient
+    with loading():
+        model = any_model(options)
+        from nnunet_cardiac.cine.cohort import PAGE, report_cohort
+        from nnunet_cardiac.cine.output import REPORT
+        from nnunet_cardiac.cine.run import Options, load_segmenter, report_patient
 
     segmenter = load_segmenter(
         model=model,

@@ -17,6 +17,7 @@ from nnunet_cardiac.cli.options import (
 )
 from nnunet_cardiac.lock import locked
 from nnunet_cardiac.model import CHECKPOINT
+from nnunet_cardiac.system import loading
 
 
 def add_parser(commands) -> None:
@@ -69,8 +70,9 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    model = any_model(options)
-    from nnunet_cardiac.inference.predict import predict
+    with loading():
+        model = any_model(options)
+        from nnunet_cardiac.inference.predict import predict
 
     with locked(options.o):
         result = predict(
