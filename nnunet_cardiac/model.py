@@ -1,6 +1,6 @@
 """A model and its stages: what ``-d``, ``-tr``, ``-p`` and ``-c`` name together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +13,6 @@ SEPARATOR = "__"
 
 CHECKPOINT = "checkpoint_final.pth"
 """nnU-Net's file of the weights with which a training ends."""
-FREE_IN_PLANS = {"batch_size", "planned_memory_GB", "median_image_size_in_voxels"}
-"""What folds of one model may differ in: a smaller batch for a smaller GPU, and what only describes."""
 
 
 @dataclass(frozen=True)
@@ -90,29 +88,6 @@ def previous_stages(plans: Mapping) -> dict[str, str | None]:
         return before(own["inherits_from"])
 
     return {name: before(name) for name in configurations}
-
-
-def difference_of_plans(before: Mapping, now: Mapping, configurations: Iterable[str]) -> str | None:
-    """What makes the networks of two versions of plans, or what they see, differ; None if nothing does.
-
-    Args:
-        before, now: nnU-Net's plans (their JSON)
-        configurations: that are compared, where both have them
-
-    Raises:
-        KeyError, TypeError, RuntimeError: they are no plans
-    """
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    managers = PlansManager(dict(before)), PlansManager(dict(now))
-    for name in configurations:
-        if all(name in manager.available_configurations for manager in managers):
-            was, is_now = (manager.get_configuration(name).configuration for manager in managers)
-            for key in sorted(was.keys() & is_now.keys() - FREE_IN_PLANS):
-                if was[key] != is_now[key]:
-                    values = "" if isinstance(was[key], dict) else f" {was[key]!s:.60}, now {is_now[key]!s:.60}"
-                    return f"{name}: {key.replace('_', ' ')}{values}"
-    return None
 
 
 def trained_folder(model: Model) -> Path:

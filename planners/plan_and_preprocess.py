@@ -38,13 +38,13 @@ from nnunet_cardiac.environment import read_splits, silence
 from nnunet_cardiac.errors import UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, written_whole
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import difference_of_plans
 from nnunet_cardiac.nifti import MOST_VOXELS, check_header
 from nnunet_cardiac.planners.network_planner import NetworkPlanner
 from nnunet_cardiac.planners.shrink import shrink
 from nnunet_cardiac.planners.sizes import Size
 from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
 from nnunet_cardiac.training.memory import PLANNED_MEMORY
+from nnunet_cardiac.training.trust import difference_of_plans
 
 PREPROCESSING = (
     "spacing", "preprocessor_name", "normalization_schemes", "use_mask_for_norm", "resampling_fn_data",

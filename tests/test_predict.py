@@ -95,6 +95,13 @@ def test_images_without_channel_number_beside_their_segmentations(trained_crocne
     assert "segmentations lie among the images (somebody_gt.nii.gz) and are left out" in capsys.readouterr().err
 
 
+def test_a_single_image_without_channel_number(trained_crocnet, images, tmp_path):
+    image = tmp_path / "somebody.nii.gz"
+    shutil.copy(images / "patient101_ED_0000.nii.gz", image)
+    run("-i", image, "-o", tmp_path / "out", *CASCADE, "-f", "0", "--disable_tta")
+    assert (tmp_path / "out" / "somebody.nii.gz").is_file()
+
+
 def test_output_that_exists(trained_crocnet, images, tmp_path, capsys):
     output = tmp_path / "out"
     output.mkdir()

@@ -25,7 +25,7 @@ from nnunet_cardiac.environment import preprocessed_splits, read_splits
 from nnunet_cardiac.errors import DamagedError, UserError, sentence
 from nnunet_cardiac.files import is_json, set_aside, write_json
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.model import CHECKPOINT, Model, difference_of_plans, previous_stages
+from nnunet_cardiac.model import CHECKPOINT, Model, previous_stages
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.system import omp_threads, reuse_freed_memory
 from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
@@ -33,7 +33,7 @@ from nnunet_cardiac.training.on_cpu import faster_on_cpu
 from nnunet_cardiac.training.options import TrainingOptions
 from nnunet_cardiac.training.trainer import RecipeTrainer, seed_everything
 from nnunet_cardiac.training.training_cost import COST_FILE, chosen_on, gpu_energy, training_cost
-from nnunet_cardiac.training.trust import check_plans, load_checkpoint, stage_names
+from nnunet_cardiac.training.trust import check_plans, difference_of_plans, load_checkpoint, stage_names
 
 BUDGET_EPOCHS = 20
 """Epochs, at most, that a training with a budget is divided into: points of its learning curve, and of resuming."""

@@ -7,7 +7,7 @@ function. Both are looked at before anything of them runs.
 import math
 import pydoc
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from nnunet_cardiac.errors import DamagedError, UntrustedError, UserError, sente
 from nnunet_cardiac.model import Model, previous_stages, trained_folder
 from nnunet_cardiac.networks.network import Network
 from nnunet_cardiac.texts import printable, read_json, reason, unforeseen
-from nnunet_cardiac.training.memory import PlannedNetwork
+from nnunet_cardiac.training.memory import PLANNED_MEMORY, PlannedNetwork
 
 OURS = ("nnunet_cardiac.networks.", "dynamic_network_architectures.")
 """Where the network of a model may come from that is passed on as a file."""
@@ -44,6 +44,8 @@ MOST_DEPTH = 50
 """Of lists and dictionaries in each other: what copies and saves them would fail far beyond."""
 SMALL_KERNEL = 7
 """Up to this size, kernels are common on maps that are smaller."""
+FREE_IN_PLANS = {"batch_size", PLANNED_MEMORY, "median_image_size_in_voxels"}
+"""What folds of one model may differ in: a smaller batch for a smaller GPU, and what only describes."""
 ARRAYS: list = [
     *((function, f"{module}.multiarray.{getattr(function, '__name__', '')}")  # as NumPy 1 and 2 call them
       for module in ("numpy.core", "numpy._core")
@@ -135,6 +137,27 @@ def trained_plans(model: Model) -> tuple[dict, dict]:
     stages = stage_names(model, plans, folder / "plans.json")
     check_plans(plans, dataset_json, stages, f"plans.json and dataset.json of {folder}")
     return plans, dataset_json
+
+
+def difference_of_plans(before: Mapping, now: Mapping, configurations: Iterable[str]) -> str | None:
+    """What makes the networks of two versions of plans, or what they see, differ; None if nothing does.
+
+    Args:
+        before, now: nnU-Net's plans (their JSON)
+        configurations: that are compared, where both have them
+
+    Raises:
+        KeyError, TypeError, RuntimeError: they are no plans
+    """
+    managers = PlansManager(dict(before)), PlansManager(dict(now))
+    for name in configurations:
+        if all(name in manager.available_configurations for manager in managers):
+            was, is_now = (manager.get_configuration(name).configuration for manager in managers)
+            for key in sorted(was.keys() & is_now.keys() - FREE_IN_PLANS):
+                if was[key] != is_now[key]:
+                    values = "" if isinstance(was[key], dict) else f" {was[key]!s:.60}, now {is_now[key]!s:.60}"
+                    return f"{name}: {key.replace('_', ' ')}{values}"
+    return None
 
 
 def stage_names(model: Model, plans: dict, file: Path) -> list[str]:
