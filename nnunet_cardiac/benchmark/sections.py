@@ -34,7 +34,7 @@ LISTED_CASES = 50
 LEARNED = 0.5
 """Dice from which on a network has found a structure, however badly."""
 MOST_NAMED = 4
-"""Of those that have not."""
+"""At most, of structures that have not been found."""
 
 OF_FIRST_SEED = "With several seeds, of the networks of the first one."
 AGREEMENT = (

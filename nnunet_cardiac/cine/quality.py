@@ -23,8 +23,7 @@ STROKE_DIFFERENCE = 0.2
 """Between the ventricles, which eject the same where no valve leaks and no shunt is. Two observers differ by 5.7 (left)
 and 6.2 mL/m² (right; standard deviations, Le et al., 2016), which alone sets the ventricles 13 % of 45 mL/m² apart."""
 LEAST_EF = 5.0
-"""%. The weakest left ventricle of 60 patients of ACDC ejects 10 %, by the
-experts' contours."""
+"""%. The weakest left ventricle of 60 patients of ACDC ejects 10 %, by the experts' contours."""
 DISAGREEMENT = 0.1
 """1 - Dice between mirrored copies. Networks reach Dice of about 0.9 against experts in the hardest structures; where
 copies of one image differ more than that, one of them at least is wrong. Our own choice."""
