@@ -105,6 +105,26 @@ def test_a_heart_that_stands_still_is_flagged(cycle):
     assert set(flags_of(np.stack([frame(0.1 * c) for c in CONTRACTION]))) == set()  # ejects 7 %
 
 
+@pytest.mark.parametrize(("value", "name", "ventricle"), [(3, "left", "LV"), (1, "right", "RV")])
+def test_a_slice_that_a_ventricle_enters_twice_in_a_cycle_is_flagged(cycle, value, name, ventricle):
+    once = cycle.copy()
+    once[8:16, 10] = 0  # the base leaves the last slice at systole
+    title = f"A slice comes and goes: {name} ventricle"
+    assert title not in flags_of(once)
+    twice = once.copy()
+    twice[11:13, 10] = np.where(cycle[11:13, 10] == value, value, 0)
+    flag = flags_of(twice)[title]
+    assert "In slice 11" in flag.reason and "phases 9, 12, 14 and 17" in flag.reason
+    assert flag.phases == (8, 11, 13, 16)
+    assert f"{ventricle}_EF_percent" in flag.indices and "LV_mass_g" not in flag.indices
+    sliver = once.copy()
+    sliver[11:13, 10, 30, 68 if value == 3 else 26] = value
+    assert title not in flags_of(sliver)
+    tip = cycle.copy()
+    tip[[3, 9], 1] = 0  # less than 3 % of the volume
+    assert title not in flags_of(tip)
+
+
 def test_implausible_anatomy_counts_at_ed_and_es_only(cycle):
     labels = cycle.copy()
     labels[5, 5, 0:3, 0:3] = 3  # an island between ED and ES

@@ -27,6 +27,9 @@ LEAST_EF = 5.0
 DISAGREEMENT = 0.1
 """1 - Dice between mirrored copies. Networks reach Dice of about 0.9 against experts in the hardest structures; where
 copies of one image differ more than that, one of them at least is wrong. Our own choice."""
+SLICE_SHARE = 0.03
+"""Of the ventricle's largest volume, in one slice: it then moves an ejection fraction by up to three points, about as
+much as a second scan does (``nnunet_cardiac.evaluation.repeatability``)."""
 SLICE_DISTANCE = 12.0
 """mm. Protocols ask for 10 or less (Kramer et al., J Cardiovasc Magn Reson 22:17, 2020); a fifth more is tolerated."""
 PIXEL = 2.5
@@ -64,8 +67,8 @@ def quality_flags(analysis: Analysis) -> tuple[Flag, ...]:
         flags = [Flag("No heart found", "No phase has a voxel of a ventricle.", tuple(INDICES))]
     else:
         checks = (
-            _doubts, _motion, _coverage, _anatomy, _mass, _stroke_volumes, _outliers, _disagreement, _shift, _phases,
-            _spacing, _heart_rate,
+            _doubts, _motion, _coverage, _steadiness, _anatomy, _mass, _stroke_volumes, _outliers, _disagreement,
+            _shift, _phases, _spacing, _heart_rate,
         )  # fmt: skip
         flags = [flag for check in checks for flag in check(analysis)]
     return tuple(replace(f, indices=tuple(i for i in f.indices if i in analysis.indices)) for f in flags)
@@ -123,6 +126,26 @@ def _coverage(analysis: Analysis) -> list[Flag]:
             "ED, so its tip lies beyond it."
         )
         flags.append(Flag("Apex not covered", reason, _starting_with((*LV_VOLUMES, *WALL)), phases))
+    return flags
+
+
+def _steadiness(analysis: Analysis) -> list[Flag]:
+    """Slices that a ventricle fills or leaves within one phase again and again: at the base it does so once."""
+    flags = []
+    for role in ("LV", "RV"):
+        areas = np.stack([_mask(analysis, phase, role).sum((1, 2)) for phase in range(len(analysis.labels))])
+        if not areas.any():
+            continue
+        large, none = areas >= SLICE_SHARE * areas.sum(1).max(), areas == 0
+        jumps = (large & np.roll(none, 1, axis=0)) | (none & np.roll(large, 1, axis=0))
+        for z in np.flatnonzero(jumps.sum(0) > 2).tolist():
+            phases = tuple(np.flatnonzero(jumps[:, z]).tolist())
+            reason = (
+                f"In slice {z + 1} the {NAMES[role]} comes or goes at {_listed(phases)}, with up to "
+                f"{areas[:, z].max() / areas.sum(1).max():.0%} of its volume; a heart leaves a slice once in a cycle."
+            )
+            title = f"A slice comes and goes: {NAMES[role]}"
+            flags.append(Flag(title, reason, _starting_with(OF_STRUCTURE[role]), phases))
     return flags
 
 
