@@ -63,13 +63,14 @@ class Volume:
 
 @dataclass
 class Conversion:
-    """What came of it: ``converted`` now, of these ``repaired``, ``kept`` from an earlier run; ``warnings`` and
-    ``problems`` in sentences."""
+    """What came of it: cases ``converted`` now, of these ``repaired``, ``kept`` from before; ``patients`` to train
+    and to test on, as "train" and "test"; ``warnings`` and ``problems`` in sentences."""
 
     folder: Path
     converted: int = 0
     repaired: int = 0
     kept: int = 0
+    patients: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -159,6 +160,8 @@ def write_dataset(
                     result.kept += 1
         remove_partial(result.folder, *(place for place in result.folder.iterdir() if place.is_dir()))
         done.sort(key=lambda case: case.case)
+        for split in ("train", "test"):
+            result.patients[split] = len({case.patient for case in done if case.split == split})
         result.problems.sort()
         training = [case for case in done if case.split == "train"]
         if not training:

@@ -44,6 +44,7 @@ def test_result(source, raw):
     before = snapshot(source)
     result = acdc.convert(source, n_folds=2)
     assert (result.converted, result.kept, result.problems) == (10, 0, [])
+    assert result.patients == {"train": 4, "test": 1}
     dataset = raw / DATASET
     description = json.loads((dataset / "dataset.json").read_text())
     assert description["labels"] == {"background": 0, "RV": 1, "MYO": 2, "LV": 3}
@@ -314,7 +315,10 @@ def test_faults_are_named_and_the_rest_is_converted(source, raw, capsys, fault):
     reasons = [line for line in output.err.splitlines() if line.startswith("left out: ")]
     assert len(reasons) == 1 and message in reasons[0] and "patient002" in reasons[0]
     assert f"{converted} cases converted" in output.out
-    cases = {row["case"] for row in read_cases(raw / DATASET)}
+    rows = read_cases(raw / DATASET)
+    patients = len({row["patient"] for row in rows})
+    assert f"left out. {patients - 1} patients to train on, 1 to test on." in output.out
+    cases = {row["case"] for row in rows}
     assert len(cases) == converted and "patient003_ED" in cases
 
 

@@ -51,7 +51,8 @@ def converted(convert, options: argparse.Namespace, **more) -> bool:
     print(
         f"{result.folder}: {counted(result.converted, 'case')} converted"
         + (f" ({result.repaired} repaired)" if result.repaired else "")
-        + f", {result.kept} kept from before, {len(result.problems)} left out."
+        + f", {result.kept} kept from before, {len(result.problems)} left out. "
+        f"{counted(result.patients['train'], 'patient')} to train on, {result.patients['test']} to test on."
     )
     return bool(result.problems)
 
