@@ -24,6 +24,8 @@ from nnunet_cardiac.model import CHECKPOINT
 ROOT = Path(__file__).parents[1]
 MEMORY_TARGETS = (8, 11, 24)
 """GB, of the table of plans."""
+LEAST_DICE = 0.81
+"""Of the picture of Dice against hours; what is below is left out."""
 BASELINE = ("Dataset027_ACDC", "nnUNetTrainer_250epochs", "nnUNetPlans", "2d")
 CURVES = {
     "CroCNet's, on E-2AUNet (stage 1)": ("Dataset027_ACDC", "nnUNetTrainerCroCNet", "nnUNetCroCNetPlans", "2d"),
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, metavar="FOLDER", help="of a demo that has run, for its picture")
     options = parser.parse_args()
     write(names())
+    draw_half_width()
     if options.demo:
         draw_demo(options.demo)
     if options.curves:
@@ -109,6 +112,39 @@ def names() -> Iterator[tuple[str, str, str]]:
     ]
     titles = ["name", "architecture and recipe", "plans and configuration", "trainer"]
     yield "docs/contenders.md", "contenders", markdown(titles, rows)
+
+
+def draw_half_width() -> None:
+    """``docs/half_width.png``: Dice against hours of a core, as the table of docs/benchmark.md has them."""
+    from matplotlib.figure import Figure
+
+    from nnunet_cardiac.evaluation.figures import colour, own_style
+
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    table = text.split("### At half the width, at length")[1].split("\n| ", 1)[1].split("\n\n")[0]
+    titles, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
+    with own_style():
+        figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+        ax = figure.subplots()
+        for cells in rows:
+            row = dict(zip(titles, cells, strict=True))
+            hours, dice, own = float(row["hours"]), float(row["Dice"].split()[0]), row["recipe"] == "own"
+            if dice < LEAST_DICE or not row["RV"]:
+                continue
+            another_seed = "seed" in row["contender"]
+            ax.plot(hours, dice, "s" if own else "o", color=colour(own), fillstyle="none" if another_seed else "full")
+            if not another_seed:
+                up = row["recipe"] == "nnU-Net's"
+                place = dict(rotation=30 if up else -30, rotation_mode="anchor", fontsize=7)
+                ax.annotate(row["contender"], (hours, dice), (6, 4 if up else -6), textcoords="offset points", **place)
+        for own, label in enumerate(("nnU-Net's recipe", "own recipe")):
+            ax.plot([], [], "os"[own], color=colour(own), label=label)
+        ax.plot([], [], "o", color=colour(0), fillstyle="none", label="another seed")
+        ax.set(xlabel="hours of a core, all stages", ylabel="mean Dice", xlim=(0.2, 1.9), ylim=(LEAST_DICE, 0.91))
+        ax.grid(alpha=0.3)
+        ax.legend(loc="lower right", fontsize=8)
+        figure.savefig(ROOT / "docs" / "half_width.png", dpi=130)
+    print("docs/half_width.png", flush=True)
 
 
 def draw_demo(demo: Path) -> None:
