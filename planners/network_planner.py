@@ -105,7 +105,13 @@ class NetworkPlanner(ExperimentPlanner, ABC):
         }
 
     def _resize(self, plans: dict, size: Sequence[int]) -> None:
-        """Has the network of ``2d`` resize every image, and a patch that covers the largest."""
+        """Has the network of ``2d`` resize every image, and a patch that covers the largest.
+
+        Raises:
+            UserError: the data set has regions: around the image the network finds the first label, the background
+        """
+        if not all(isinstance(value, int) for value in self.dataset_json["labels"].values()):
+            raise UserError(f"{self.dataset_name} has regions that overlap: --paper needs one label for each pixel.")
         configuration = plans["configurations"]["2d"]
         arch_kwargs = configuration["architecture"]["arch_kwargs"]
         arch_kwargs["image_size"] = list(size)

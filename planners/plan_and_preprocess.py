@@ -133,8 +133,8 @@ def plan_and_preprocess(
         the plans' name
 
     Raises:
-        UserError: unknown planner or configuration, a planner without fixed sizes, splits that changed, or a data set
-            that nnU-Net cannot use
+        UserError: unknown planner or configuration, a planner without fixed sizes, splits that changed, kept plans of
+            another planner, or a data set that nnU-Net cannot use
     """
     planner_class = find_planner(planner_name)
     if paper and not follows_paper(planner_name):
@@ -168,6 +168,9 @@ def plan_and_preprocess(
         unfinished = Path(preprocessed) / f".{planner.plans_identifier}.unfinished"
         before = None if unfinished.exists() else before
         keep_plans = keep_plans and isfile(plans_file) and not unfinished.exists()
+        made_by = (before or {}).get("experiment_planner_used", planner_name)
+        if keep_plans and made_by != planner_name:
+            raise UserError(f"{plans_file} was made by {made_by}, not {planner_name}: give its plans another name.")
         if not keep_plans:
             unfinished.touch()  # plans that are not shrunk yet must not be kept
             with augmentation_workers():

@@ -126,6 +126,16 @@ def test_a_table_stands_for_its_contenders(capsys):
         choose(["table:dadu4"])
 
 
+def test_plans_are_of_one_planner(tmp_path):
+    """Else one of two contenders would train the other's network under its own name."""
+    file = tmp_path / "contenders.yaml"
+    mine = "{}: {{planner: {}, plans: MyPlans, configuration: 2d, trainer: nnUNetTrainer}}\n"
+    file.write_text(mine.format("a", "DADUPlanner") + mine.format("b", "CroCNetPlanner"))
+    assert len(choose(["a", "nnunet_2d"], file)) == 2
+    with pytest.raises(UserError, match="a and b have different planners.* MyPlans"):
+        choose(["a", "b"], file)
+
+
 def find_in(folder: Path, monkeypatch, **modules: str) -> dict[str, Architecture]:
     """What a package of records has that consists of these modules."""
     package = folder / folder.name

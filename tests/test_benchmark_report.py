@@ -20,7 +20,7 @@ from nnunet_cardiac.benchmark.claim import ITEMS, _shared_patients, claim_table
 from nnunet_cardiac.benchmark.contenders import BUILT_IN
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
 from nnunet_cardiac.benchmark.pictures import EXPERT, choose, draw_case, draw_cases, outline, polygons, side_by_side
-from nnunet_cardiac.benchmark.report import _command, write_report
+from nnunet_cardiac.benchmark.report import _command, _write_tables, write_report
 from nnunet_cardiac.benchmark.results import Results, _load_test, load
 from nnunet_cardiac.benchmark.sections import Content
 from nnunet_cardiac.benchmark.settings import TEST_SET
@@ -364,6 +364,59 @@ def test_seeds_that_only_some_folds_have_do_not_thin_counts_and_means(results):
     n_cases = one.metrics["case"].nunique()
     assert full.loc[("dice", "RV"), list(STATES)].sum() == pytest.approx(n_cases)
 
+    by_phase = tables.phase_table(replace(results, contenders=[one]))  # one training more of some moves no mean
+    pd.testing.assert_frame_equal(tables.phase_table(replace(results, contenders=[both])), by_phase)
+    by_subset = tables.subset_table(replace(results, contenders=[one]))
+    pd.testing.assert_frame_equal(tables.subset_table(replace(results, contenders=[both])), by_subset)
+
+
+def test_a_seed_that_rightly_finds_nothing_stands_beside_one_that_does(results):
+    one = results.contenders[0]
+    is_rv = one.metrics["structure"] == "RV"
+    spurious, absent = one.metrics.copy(), one.metrics.assign(seed=1)
+    spurious.loc[is_rv, ["dice", "hausdorff95_mm"]] = 0.0, 100.0
+    absent.loc[is_rv, ["dice", "hausdorff95_mm"]] = np.nan
+    both = replace(one, metrics=pd.concat([spurious, absent]))
+    assert both.by_case("dice", "RV").unique() == [0.5] and both.by_case("hausdorff95_mm", "RV").unique() == [50]
+    assert replace(one, metrics=absent).by_case("dice", "RV").isna().all()
+
+
+def test_seeds_that_scatter_by_patient_move_means_too(results):
+    """Where trainings do not differ on the whole but in single patients, their means still do."""
+    one = results.contenders[0]
+    random = np.random.default_rng(0)
+    seeds = [
+        one.metrics.assign(seed=seed, dice=(one.metrics["dice"] + random.normal(0, 0.05, len(one.metrics))))
+        for seed in range(3)
+    ]
+    table = tables.variance_table(replace(results, contenders=[replace(one, metrics=pd.concat(seeds))])).iloc[0]
+    chance = float(table["sd of a difference of means, seeds alone"])
+    of_rest = float(table["sd of Dice, rest"]) * np.sqrt(2 / (3 * int(table["patients"])))
+    assert chance >= of_rest * 0.99 > 0.001
+
+
+def test_odd_records_are_shown_as_far_as_they_go(results, benchmark, tmp_path, monkeypatch):
+    one = results.contenders[0]
+    single = replace(one, metrics=one.metrics[one.metrics["case"] == one.metrics["case"].iloc[0]])
+    table = tables.summary_table(
+        alone := replace(results, contenders=[single]), tables.full_table(alone), None, one.name
+    )
+    assert not table.astype(str).apply(lambda column: column.str.contains("nan")).any(axis=None)
+    nothing = replace(results, contenders=[replace(one, metrics=one.metrics.assign(dice=np.nan))])
+    monkeypatch.setattr("nnunet_cardiac.benchmark.report.load", lambda _: nothing)
+    with pytest.raises(UserError, match="neither experts nor contenders have a structure in any case"):
+        write_report(benchmark.path, tmp_path)
+
+
+def test_tables_that_are_not_written_do_not_stay(results, tmp_path):
+    content = Content(replace(results, contenders=results.contenders[1:2]), SimpleNamespace(), NAMES[0], 0.01)
+    for name in ("tests", "tests_full", "somebodys"):
+        (tmp_path / f"{name}.csv").write_text("old")
+    empty, titled = sections.Table("tests", "Tests", pd.DataFrame()), pd.DataFrame({"a": [1]})
+    _write_tables([empty, sections.Table("external", "Another: Dataset033_M&Ms", titled)], content, tmp_path)
+    assert {f.stem for f in tmp_path.glob("*.csv")} == {"somebodys", "metrics_full", "external"}
+    assert "{Another: Dataset033\\_M\\&Ms}" in (tmp_path / "tables.tex").read_text()
+
 
 def test_the_margin_is_that_of_the_benchmark(results):
     given = replace(results.settings, margin=0.02)
@@ -398,8 +451,7 @@ def test_patients_of_a_further_test_are_measured_too(results, benchmark):
         finish_test(benchmark, first, folds=[0])
         assert not _load_test(benchmark, results.settings, [first], TEST_SET).contenders, "another ensemble"
         benchmark.finish(Job("test", first.model.name, where=TEST_SET), {"problems": []})
-        (problem,) = _load_test(benchmark, results.settings, [first], TEST_SET).problems
-        assert "imagesTs.json holds no folds: delete it" in problem
+        assert not _load_test(benchmark, results.settings, [first], TEST_SET).contenders, "nobody knows of what"
         finish_test(benchmark, first)
         tested = replace(results, tests={TEST_SET: _load_test(benchmark, results.settings, [first], TEST_SET)})
         parts = sections.beyond(Content(tested, BenchmarkFolder(benchmark.path), "nnunet_2d", 0.01)).tables()

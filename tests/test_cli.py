@@ -392,7 +392,7 @@ def test_mistakes_are_told_before_pytorch_is_loaded(monkeypatch):
     [
         ({"budget": 8000}, 4000, [0.3, 1, 3]),
         ({"budget": 1}, 1, [0.3, 1, 3]),
-        ({}, 25_000, [0.3, 1, 3]),
+        ({}, 125_000, [0.3, 1, 3]),
         ({"budget": 8000, "search_steps": 7, "tune_lr": [2, 1, 1]}, 7, [1, 2]),
     ],
 )

@@ -150,11 +150,15 @@ def rotation_alone():
     return ComposeTransforms(rotations_and_flips((48, 40), (-np.pi, np.pi), (0, 1), False, None))
 
 
-@pytest.mark.parametrize("augmentation", [stock_augmentation, rotation_alone])
+def rotation_with_a_mask():
+    return ComposeTransforms(rotations_and_flips((48, 40), (-np.pi, np.pi), (0, 1), False, [True]))
+
+
+@pytest.mark.parametrize("augmentation", [stock_augmentation, rotation_alone, rotation_with_a_mask])
 def test_augmentation_keeps_the_frame_in_which_the_image_is_resized(augmentation):
     """Rotated corners, zooms, noise on the padding: the network resizes as it does in prediction."""
     image = padded(torch.rand(20, 36) + 0.1, (64, 64), (22, 14))[0]
-    labels = torch.ones(1, 64, 64, dtype=torch.int16)
+    labels = torch.where(image == 0, -1, 1).to(torch.int16)  # as nnU-Net pads them
     kept, changed = image_frame_kept(augmentation()), 0
     for _ in range(30):
         sample = kept(image=image.clone(), segmentation=labels.clone())

@@ -27,7 +27,9 @@ def surface(mask: np.ndarray, spacing) -> np.ndarray:
 
 def by_definition(a: np.ndarray, b: np.ndarray, spacing) -> dict[str, float]:
     voxels_a, voxels_b = (set(map(tuple, np.argwhere(m).tolist())) for m in (a, b))
-    distances = cdist(surface(a, spacing), surface(b, spacing))
+    flat = a.shape.index(1) if 1 in a.shape else None  # of one slice, the contours
+    lines = [np.take(m, 0, flat) for m in (a, b)] if flat is not None else [a, b]
+    distances = cdist(*(surface(m, [s for axis, s in enumerate(spacing) if axis != flat]) for m in lines))
     to_b, to_a = distances.min(1), distances.min(0)
     return {
         "dice": 2 * len(voxels_a & voxels_b) / (len(voxels_a) + len(voxels_b)),
@@ -58,6 +60,7 @@ def pairs():
     yield "everything and a line", full, line
     yield "a plane and a line", full & (np.arange(4) == 1)[:, None, None], line
     yield "one slice", random.random((1, 12, 10)) < 0.4, random.random((1, 12, 10)) < 0.4
+    yield "one slice along x", random.random((9, 8, 1)) < 0.7, random.random((9, 8, 1)) < 0.9
     shell = ball & ~np.roll(ball, 1, 1)
     yield "a shell and what it holds", shell, ball
 

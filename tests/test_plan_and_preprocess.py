@@ -9,6 +9,8 @@ import pytest
 from conftest import DATASET
 
 from nnunet_cardiac.cli import main
+from nnunet_cardiac.errors import UserError
+from nnunet_cardiac.planners.plan_and_preprocess import plan_and_preprocess
 
 LABEL = f"{DATASET}/labelsTr/patient002_ED.nii.gz"
 
@@ -42,6 +44,22 @@ def test_a_broken_data_set_is_told_by_the_verification(raw_dataset, change, said
     file = raw_dataset / "dataset.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     assert said in error_of("-d", "27", "--verify_dataset_integrity")
+
+
+def test_plans_that_are_kept_are_those_of_the_planner(planned):
+    """Else a benchmark would train the network of another planner under this one's name."""
+    of = json.loads((planned / "nnUNetDADUPlans.json").read_text())["experiment_planner_used"]
+    assert of == "DADUPlanner"
+    with pytest.raises(UserError, match="nnUNetDADUPlans.json was made by DADUPlanner, not CroCNetPlanner"):
+        plan_and_preprocess(planned.name, "CroCNetPlanner", ["2d"], plans_name="nnUNetDADUPlans", keep_plans=True)
+
+
+def test_whole_images_that_are_resized_have_no_regions(raw_dataset):
+    """What is outside of them is the first label, which must be the background."""
+    file = raw_dataset / "dataset.json"
+    regions = {"labels": {"background": 0, "heart": [1, 2, 3], "LV": 3}, "regions_class_order": [1, 3]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | regions))
+    assert "--paper needs one label for each pixel" in error_of("-d", "27", "-pl", "DADUPlanner", "--paper")
 
 
 def test_the_verification_names_a_case(raw_dataset):

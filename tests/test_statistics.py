@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.optimize import brentq
 
 from nnunet_cardiac.evaluation.statistics import (
+    _detectable_effect,
     _kendall,
     agreement,
     compare,
@@ -85,6 +87,10 @@ def test_equivalence_and_what_can_be_seen():
     # with two comparisons, of which Holm asks 2.5 % of the first: (2.241 + 0.842) / sqrt(40), and some for Student's t
     assert table.loc["far", "detectable"] == pytest.approx(0.502 * sd, rel=0.01)
     assert compare({"far": far}, baseline)["p_equivalent"].isna().all()
+    # of so few that statsmodels' solver stops short, nothing is said
+    assert np.isnan(_detectable_effect(3, 0.05 / 24)) and _detectable_effect(20, 0.05 / 24) == pytest.approx(
+        brentq(lambda d: stats.nct.sf(stats.t.isf(0.05 / 48, 19), 19, d * 20**0.5) - 0.8, 0.1, 5), rel=0.01
+    )
 
 
 def test_comparison_pairs_by_case_and_corrects_by_holm():

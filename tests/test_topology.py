@@ -64,7 +64,7 @@ def test_shrinking_keeps_the_first_stages_and_divides_the_widths():
     assert shrink_topology(arguments, 4, 4) == {
         "n_stages": 4, "features_per_stage": [8, 16, 32, 64], "kernel_sizes": [[3, 3]] * 4,
         "strides": [[1, 1]] + [[2, 2]] * 3, "n_conv_per_stage": [2] * 4, "n_conv_per_stage_decoder": [2] * 3,
-        "dropout_per_stage": [0.1, 0.2, 0.3, 0.4], "n_blocks_per_stage": [1, 3, 4, 6],
+        "dropout_per_stage": [0.1, 0.2, 0.3, 0.5], "n_blocks_per_stage": [1, 3, 4, 6],
         "crop_size": [96, 96], "box_labels": [1, 2, 3, 4, 5], "norm_op_kwargs": {},
     }  # fmt: skip
     assert arguments == before

@@ -131,6 +131,16 @@ def test_held_out_cases_choose_nothing_with_an_inner_validation(planned, results
     assert parts(never) == [set(training), set(held_out)]
 
 
+@pytest.mark.parametrize("given", [{"num_iterations_per_epoch": 3}, {"num_val_iterations_per_epoch": 2}])
+def test_a_length_of_an_epoch_that_a_subclass_sets_stays(planned, results, given):
+    trainer = make(**DADU)
+    for name, n in given.items():
+        setattr(trainer, name, n)
+    trainer.get_tr_and_val_datasets()
+    lengths = {name: getattr(trainer, name) for name in ("num_iterations_per_epoch", "num_val_iterations_per_epoch")}
+    assert lengths | given == lengths and None not in lengths.values()
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values())
 def test_it_is_declared_which_recipes_choose_their_epoch(planned, architecture):
     trainer = make(trainer=architecture.trainer, plans="nnUNetPlans")

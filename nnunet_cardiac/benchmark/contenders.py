@@ -26,7 +26,8 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
         file: YAML or JSON: ``NAME: {planner: ..., plans: ..., configuration: ..., trainer: ..., description: ...}``
 
     Raises:
-        UserError: a contender or a table that does not exist, or a file that describes no contenders
+        UserError: a contender or a table that does not exist, a file that describes no contenders, or plans that two
+            planners would make
     """
     known = everyone(file)
     names = [name for given in names or () for name in _named(given)]
@@ -36,7 +37,15 @@ def choose(names: Sequence[str] | None, file: Path | None = None) -> list[Conten
         meant = f" Did you mean {alike[0]}?" if alike else ""
         raise UserError(f"There is no contender '{unknown[0]}': there are {', '.join(known)}.{meant}")
     names = names or [name for name, contender in known.items() if not contender.on_demand]
-    return [known[name] for name in dict.fromkeys(names)]
+    chosen = [known[name] for name in dict.fromkeys(names)]
+    first: dict[str, Contender] = {}
+    for c in chosen:
+        if (other := first.setdefault(c.plans, c)).planner != c.planner:
+            raise UserError(
+                f"{other.name} and {c.name} have different planners, {other.planner} and {c.planner}, "
+                f"and the same plans, {c.plans}: give one of them plans of another name."
+            )
+    return chosen
 
 
 def matched_baselines(chosen: Sequence[Contender], by: str = "flops") -> list[Contender]:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from nnunet_cardiac.benchmark.results import ContenderResults, Results
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SEVERITIES, SNAPSHOTS
-from nnunet_cardiac.benchmark.tables import number
+from nnunet_cardiac.benchmark.tables import interval, number
 from nnunet_cardiac.evaluation.statistics import compare, describe, holm, paired
 
 POSTPROCESSED_METRICS = {"dice": ("Dice", 3), "hausdorff_mm": ("HD mm", 1), "hausdorff95_mm": ("HD95 mm", 1)}
@@ -55,7 +55,7 @@ def matched_table(results: Results, margin: float) -> pd.DataFrame:
                 "patients": int(test["n"]),
                 "Dice, baseline's": ", ".join(f"{of_both[name].mean():.3f}" for name in of_both),
                 "difference": number(test["difference"], "+.3f"),
-                "95 % interval": f"{test['ci_lower']:+.3f} to {test['ci_upper']:+.3f}",
+                "95 % interval": interval(test, "+.3f"),
                 "p": number(test["p"], ".2g"),
                 "p, equivalent": number(test["p_equivalent"], ".2g"),
                 "detectable": number(test["detectable"], ".3f"),

@@ -1,6 +1,7 @@
 """The report on a benchmark: one page that needs nothing else, and its tables as CSV, Markdown and LaTeX."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -46,10 +47,13 @@ def write_report(
         margin: difference of Dice that means nothing, for the tests of equivalence; None for the benchmark's
 
     Raises:
-        UserError: no benchmark, nothing finished, an unknown baseline, or a folder that cannot be written
+        UserError: no benchmark, nothing finished, no structure in any case, an unknown baseline, or a folder that
+            cannot be written
     """
     place = BenchmarkFolder(benchmark)
     results = load(place)
+    if all(c.metrics["dice"].isna().all() for c in results.contenders):
+        raise UserError(f"{benchmark}: neither experts nor contenders have a structure in any case.")
     output = output or place.report
     baseline = baseline or results.settings.baseline
     if baseline not in results.settings.contenders:
@@ -75,16 +79,20 @@ def _write_tables(written: Iterable[Table], content: Content, output: Path) -> N
     write_rows(output / "metrics_full.csv", content.full, index=False, float_format="%.7g")
     if content.tests is not None:
         write_rows(output / "tests_full.csv", content.tests, index=False, float_format="%.7g")
+    else:  # those of an earlier report, on what another baseline or other contenders had finished
+        (output / "tests_full.csv").unlink(missing_ok=True)
     markdown, latex = [], []
     for table in written:
         if not len(table.data):
+            (output / f"{table.name}.csv").unlink(missing_ok=True)
             continue
         write_rows(output / f"{table.name}.csv", table.data, index=False)
         if table.name == "claim":
             (output / "claim.md").write_text(claim.markdown(table.data), "utf-8")
         elif table.rows is None:  # longer ones are nothing to read
             markdown.append(f"## {table.title}\n\n{_markdown(table.data)}\n")
-            latex.append(table.data.to_latex(index=False, escape=True, caption=table.title, label=f"tab:{table.name}"))
+            caption = re.sub(r"([_%&#$])", r"\\\1", table.title)
+            latex.append(table.data.to_latex(index=False, escape=True, caption=caption, label=f"tab:{table.name}"))
     (output / "tables.md").write_text("\n".join(markdown), "utf-8")
     (output / "tables.tex").write_text("% needs \\usepackage{booktabs}\n\n" + "\n".join(latex), "utf-8")
 

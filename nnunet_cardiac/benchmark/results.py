@@ -13,11 +13,12 @@ import pandas as pd
 from nnunet_cardiac.architectures import choosing_trainers
 from nnunet_cardiac.architectures.architecture import Contender
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
-from nnunet_cardiac.benchmark.schedule import first_seed
+from nnunet_cardiac.benchmark.schedule import first_seed, untested
 from nnunet_cardiac.benchmark.settings import CORRUPTED, POSTPROCESSED, SNAPSHOTS, Settings
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.evaluate import METRICS, STATES
 from nnunet_cardiac.evaluation.measure import Measurement, index_columns
+from nnunet_cardiac.evaluation.metrics import DISTANCES, OVERLAPS
 from nnunet_cardiac.evaluation.segmentation import CASE_COLUMNS
 from nnunet_cardiac.model import Model
 from nnunet_cardiac.texts import printable, reason, unforeseen
@@ -86,8 +87,13 @@ class ContenderResults:
 
     @cached_property
     def case_means(self) -> dict[str, pd.DataFrame]:
-        """By structure, and for their mean: all metrics by case."""
-        parts = {name: rows for name, rows in self.metrics.groupby("structure", sort=False)} | {"mean": self.metrics}
+        """By structure, and for their mean: all metrics by case. A structure that one seed has found where there is
+        none counts as rightly absent for the seeds that have not."""
+        metrics = self.metrics.copy()
+        found = metrics.groupby(["case", "structure"])["dice"].transform("count") > 0
+        rightly_absent = metrics["dice"].isna() & found  # another seed has found what the expert has not
+        metrics.loc[rightly_absent, [*OVERLAPS]], metrics.loc[rightly_absent, [*DISTANCES]] = 1.0, 0.0
+        parts = {name: rows for name, rows in metrics.groupby("structure", sort=False)} | {"mean": metrics}
         by_seed = {name: rows.groupby(["case", "seed"])[list(METRICS)].mean() for name, rows in parts.items()}
         return {name: rows.groupby("case").mean() for name, rows in by_seed.items()}
 
@@ -440,12 +446,8 @@ def _why_not_tested(benchmark: BenchmarkFolder, settings: Settings, model: Model
     record, failure = benchmark.read_record(job), benchmark.failure(job)
     if record is None:
         return "not tested." if failure is None else f"failed: {failure}"
-    wanted = {"folds": settings.folds} | ({"corruptions": settings.corruptions} if where == CORRUPTED else {})
-    return (
-        ""
-        if all(record[key] == value for key, value in wanted.items())
-        else f"not tested with all {' and '.join(wanted)} yet."
-    )
+    missing = untested(record, where, settings.folds, settings.corruptions)
+    return f"not tested with all {' and '.join(missing)} yet." if missing else ""
 
 
 def _why_not_evaluated(benchmark: BenchmarkFolder, model: Model, fold: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from nnunet_cardiac.benchmark.folder import BenchmarkFolder, Job
+from nnunet_cardiac.benchmark.settings import CORRUPTED
 from nnunet_cardiac.model import Model
 
 State = Literal["done", "failed", "blocked", "ready", "waiting"]
@@ -19,6 +20,12 @@ def first_seed(model: Model, copies: Mapping[str, str]) -> Model:
         copies: plans that are copied, for another seed, and from what
     """
     return replace(model, plans=copies.get(model.plans, model.plans))
+
+
+def untested(record: Mapping, where: str | None, folds: Sequence[int], corruptions: Sequence[str]) -> list[str]:
+    """Of what a test's record is older than what is asked for: ``folds``, ``corruptions``; it may be of more."""
+    wanted = {"folds": folds} | ({"corruptions": corruptions} if where == CORRUPTED else {})
+    return [key for key, values in wanted.items() if set(values) - set(record.get(key, ()))]
 
 
 @dataclass(frozen=True)
@@ -115,9 +122,8 @@ class Schedule:
 
         Times of the records do not tell: Snakemake sets them anew.
         """
-        if job.kind == "test" and (record := self.folder.read_record(job)):  # it may have been of less
-            wanted = {"folds": self.folds, "corruptions": self.corruptions}
-            if any(set(values) - set(record.get(key, values)) for key, values in wanted.items()):
+        if job.kind == "test" and (record := self.folder.read_record(job)):
+            if untested(record, job.where, self.folds, self.corruptions):
                 return False
         begun = self.folder.begun(job)
         return self.folder.record(job).is_file() and all(

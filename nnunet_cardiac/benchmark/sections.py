@@ -289,8 +289,8 @@ def chance(content: Content) -> Section:
                 "Standard deviations of patients' mean Dice, and shares of the variance, by the method of moments: of "
                 "folds, of patients within a fold, of trainings that differ in their seed alone, and the rest, from "
                 "the patients whom all seeds have segmented. The last column is by how much two means of so many "
-                "folds and seeds differ if nothing but the seed does: a difference that is no larger is none of "
-                "architectures.")),
+                "folds, seeds and patients differ if nothing but the seed does (one standard deviation, with what "
+                "seeds do to single patients): a difference that is no larger is none of architectures.")),
         ]),
         Table("search", "Search for the learning rates", tables.search_table(results), note=(
             f"Before every training, short runs of {results.settings.search_steps} steps on four fifths of the fold's "

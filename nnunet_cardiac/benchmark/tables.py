@@ -90,7 +90,7 @@ def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | No
             row[f"Dice {structure}"] = _mean_sd(own.loc["dice", structure], 3)
         mean = own.loc["dice", "mean"]
         row["Dice, mean"] = _mean_sd(mean, 3)
-        row["95 % interval"] = f"{mean['ci_lower']:.3f} to {mean['ci_upper']:.3f}"
+        row["95 % interval"] = interval(mean, ".3f")
         row["Jaccard, mean"] = _mean_sd(own.loc["jaccard", "mean"], 3)
         row["HD mm, mean"] = _mean_sd(own.loc["hausdorff_mm", "mean"], 1)
         row["HD95 mm, mean"] = _mean_sd(own.loc["hausdorff95_mm", "mean"], 1)
@@ -101,7 +101,9 @@ def summary_table(results: Results, full: pd.DataFrame, tests: pd.DataFrame | No
 
 
 def _mean_sd(row: pd.Series, digits: int) -> str:
-    return f"{row['mean']:.{digits}f} ± {row['sd']:.{digits}f}" if not math.isnan(row["mean"]) else "-"
+    """Of one case alone there is no standard deviation."""
+    mean, sd = (number(row[key], f".{digits}f") for key in ("mean", "sd"))
+    return mean if sd == "-" else f"{mean} ± {sd}"
 
 
 def _test_columns(tests: pd.DataFrame, name: str, baseline: str) -> dict[str, str]:
@@ -123,10 +125,7 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
             "contender": tests["contender"],
             "patients": tests["n"],
             "difference": [number(v, "+.3f") for v in tests["difference"]],
-            "95 % interval": [
-                "-" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"
-                for low, high in zip(tests["ci_lower"], tests["ci_upper"], strict=True)
-            ],
+            "95 % interval": [interval(row, "+.3f") for _, row in tests.iterrows()],
             "p": [number(v, ".2g") for v in tests["p"]],
             "p (Holm)": [number(v, ".2g") for v in tests["p_holm"]],
             "effect size": [number(v, "+.2f") for v in tests["effect_size"]],
@@ -157,7 +156,8 @@ def _phase_means(contender: ContenderResults) -> pd.DataFrame:
     known = contender.metrics[contender.metrics["phase"].isin(PHASES)]
     by_case = known.groupby(["phase", "case"])[list(BY_PHASE)].mean()
     mean = by_case.groupby("phase").mean().assign(structure="mean").set_index("structure", append=True)
-    return pd.concat([known.groupby(["phase", "structure"])[list(BY_PHASE)].mean(), mean])
+    by_case = known.groupby(["phase", "structure", "case"])[list(BY_PHASE)].mean()  # not all may have all seeds
+    return pd.concat([by_case.groupby(["phase", "structure"]).mean(), mean])
 
 
 def distance_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
@@ -192,9 +192,12 @@ def subset_table(results: Results) -> pd.DataFrame:
         for subset, part in subsets(contender.metrics)[1:]:
             row = {"subset": subset, "contender": contender.name, "cases": part["case"].nunique()}
             for structure, group in part.groupby("structure", sort=False):
-                row[f"Dice {structure}"] = f"{group['dice'].mean():.3f}"
-                row[f"HD {structure} mm"] = f"{group['hausdorff_mm'].mean():.1f}"
-                row[f"HD95 {structure} mm"] = f"{group['hausdorff95_mm'].mean():.1f}"
+                means = group.groupby("case")[list(BY_PHASE)].mean().mean()  # not all cases may have all seeds
+                row |= {
+                    f"Dice {structure}": number(means["dice"], ".3f"),
+                    f"HD {structure} mm": number(means["hausdorff_mm"], ".1f"),
+                    f"HD95 {structure} mm": number(means["hausdorff95_mm"], ".1f"),
+                }
             rows.setdefault(subset, []).append(row)
     return pd.DataFrame([row for of_subset in rows.values() for row in of_subset])
 
@@ -214,7 +217,8 @@ def variance_table(results: Results) -> pd.DataFrame:
         row: dict = {"contender": contender.name, "folds": n_folds, "seeds": n_seeds, "patients": len(used)}
         row |= {f"sd of Dice, {source}": number(math.sqrt(part), ".4f") for source, part in parts.items()}
         row |= {f"{source}, %": number(100 * part / total, ".0f") for source, part in parts.items() if total}
-        chance = math.sqrt(2 * parts["seed"] / (n_folds * n_seeds)) if n_folds else math.nan
+        of_a_mean = parts["seed"] / (n_folds * n_seeds) + parts["rest"] / used.size if n_folds else math.nan
+        chance = math.sqrt(2 * of_a_mean)
         rows.append(row | {"sd of a difference of means, seeds alone": number(chance, ".4f")})
     return pd.DataFrame(rows)
 
@@ -503,6 +507,11 @@ def _here(metrics: pd.DataFrame, column: str, method: str, of_table: Sequence[st
         metrics = metrics[metrics["structure"].isin(structures)]
     mean = metrics.groupby("case")[PUBLISHED_METRICS[metric]].mean().mean()
     return number(100 * mean if "%" in words else mean, ".2f" if {"%", "mm"} & {*words} or metric == "HD" else ".3f")
+
+
+def interval(row: pd.Series, how: str) -> str:
+    """``ci_lower`` and ``ci_upper`` as a table shows them."""
+    return "-" if math.isnan(row["ci_lower"]) else f"{row['ci_lower']:{how}} to {row['ci_upper']:{how}}"
 
 
 def number(value: float, how: str) -> str:

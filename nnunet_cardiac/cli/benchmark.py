@@ -104,7 +104,7 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     p.add_argument(
         "--search_steps", type=whole_number, metavar="STEPS",
-        help="with --tune_lr: optimiser steps of each run, default half of the budget, or 25000, so that a benchmark "
+        help="with --tune_lr: optimiser steps of each run, default half of the budget, or 125000, so that a benchmark "
         "takes two and a half times as long; in much shorter runs the highest rate wins, which may not be the best",
     )  # fmt: skip
     size = p.add_mutually_exclusive_group()
@@ -151,7 +151,7 @@ def run(options: argparse.Namespace) -> bool:
         chosen = list(dict.fromkeys([*baseline, *chosen, *contenders.matched_baselines(chosen, options.match)]))
     settings = Settings(
         dataset=name,
-        folds=options.f or workflow.all_folds(dataset=name),
+        folds=sorted(set(options.f or workflow.all_folds(dataset=name))),
         baseline=options.baseline or contenders.BASELINE,
         contenders={c.name: c for c in chosen},
         budget=options.budget,
@@ -213,5 +213,5 @@ def _search(options: argparse.Namespace) -> dict:
         return {}
     return {
         "lr_factors": sorted(set(map(float, options.tune_lr or [0.3, 1, 3]))),
-        "search_steps": options.search_steps or (max(1, options.budget // 2) if options.budget else 25_000),
+        "search_steps": options.search_steps or (max(1, options.budget // 2) if options.budget else 125_000),
     }

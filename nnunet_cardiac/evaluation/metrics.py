@@ -70,7 +70,14 @@ def structure_metrics(
 
 
 def surface_distances(prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...]) -> dict[str, float]:
-    """Distances in mm between the surfaces of two masks that are not empty; arguments as in ``structure_metrics``."""
+    """Distances in mm between the surfaces of two masks that are not empty; arguments as in ``structure_metrics``.
+
+    In an image of one slice the surface is the contour.
+    """
+    if 1 in truth.shape:
+        flat = truth.shape.index(1)
+        prediction, truth = prediction.squeeze(flat), truth.squeeze(flat)
+        spacing = spacing[:flat] + spacing[flat + 1 :]
     masks = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth)]
     pair: dict[str, Any] = {"y_pred": masks[0], "y": masks[1], "include_background": True, "spacing": spacing}
     return {

@@ -175,8 +175,9 @@ def _detectable(sd: float, n: int, planned: int) -> float:
 
 @lru_cache
 def _detectable_effect(n: int, alpha: float) -> float:
-    """In standard deviations of the differences."""
-    return float(TTestPower().solve_power(nobs=n, alpha=alpha, power=POWER, alternative="two-sided"))
+    """In standard deviations of the differences; NaN where the solver finds none, with few patients."""
+    effect = float(TTestPower().solve_power(nobs=n, alpha=alpha, power=POWER, alternative="two-sided"))
+    return effect if abs(TTestPower().power(effect, n, alpha) - POWER) < 0.01 else math.nan
 
 
 def rank_biserial(differences: np.ndarray) -> float:

@@ -131,7 +131,8 @@ def shrink_topology(arguments: Mapping[str, Any], n_stages: int, divide_features
     """A network's arguments in plans, for a smaller network of the same kind.
 
     By the names that nnU-Net's networks and ours share: lists called ``..._per_stage``, ``kernel_sizes`` and
-    ``strides`` have an entry for each stage, those called ``..._per_stage_decoder`` one less. The first are kept.
+    ``strides`` have an entry for each stage, those called ``..._per_stage_decoder`` one less. The first are kept, of
+    ``dropout_per_stage`` the bottom's as well.
 
     Args:
         arguments: ``arch_kwargs`` of plans
@@ -143,6 +144,8 @@ def shrink_topology(arguments: Mapping[str, Any], n_stages: int, divide_features
     for name, value in arguments.items():
         if name in ("kernel_sizes", "strides") or name.endswith("_per_stage"):
             shrunk[name] = list(value)[:n]
+            if name == "dropout_per_stage":
+                shrunk[name][-1] = value[-1]
         elif name.endswith("_per_stage_decoder"):
             shrunk[name] = list(value)[: n - 1]
     shrunk["features_per_stage"] = [f // divide_features for f in shrunk["features_per_stage"]]

@@ -101,8 +101,9 @@ def image_frame_kept(transforms: ComposeTransforms) -> ComposeTransforms:
     """An augmentation whose transforms of space and intensities keep the image's frame.
 
     These are the first and the random ones that follow it; mirroring, which comes behind them, mirrors the frame too.
+    nnU-Net's masks of the normalisation would blacken what is turned into the frame, and move it: they are left out.
     """
-    first, *others = transforms.transforms
+    first, *others = (t for t in transforms.transforms if not isinstance(t, MaskImageTransform))
     is_random = [isinstance(transform, RandomTransform) for transform in others]
     n = [*is_random, False].index(False)
     return ComposeTransforms([KeepImageFrame([first, *others[:n]]), *others[n:]])

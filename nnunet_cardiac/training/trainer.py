@@ -127,12 +127,13 @@ class RecipeTrainer(nnUNetTrainer):
             self.do_split = outer  # of the final validation
         if len(self.configuration_manager.patch_size) == 2:
             datasets = tuple(map(Slices, datasets))
+        training, validation = (
+            batches_of_a_pass(len(data.identifiers), self.configuration_manager.batch_size, self.world_size)
+            for data in datasets
+        )
         if self.num_iterations_per_epoch is None:
-            training, validation = (
-                batches_of_a_pass(len(data.identifiers), self.configuration_manager.batch_size, self.world_size)
-                for data in datasets
-            )
             self.num_iterations_per_epoch = math.ceil(self.passes_per_epoch * training)
+        if self.num_val_iterations_per_epoch is None:
             self.num_val_iterations_per_epoch = validation
         return datasets
 
