@@ -12,7 +12,7 @@ from conftest import CASCADE, DADU, DATASET, HALSR, NNUNET, predict_with_nnunet,
 
 from nnunet_cardiac.cli import main
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.inference.predict import RECORD, find_cases, predict
+from nnunet_cardiac.inference.predict import OF_OTHERS, RECORD, find_cases, predict
 from nnunet_cardiac.model import Model
 
 STAGE_1 = tuple("2d" if argument == "2d_cascade" else argument for argument in CASCADE)
@@ -164,6 +164,32 @@ def test_segmentations_of_two_models_are_not_mixed(trained_nnunet, images, tmp_p
     assert json.loads((output / RECORD).read_text())["mirroring"] is True
 
 
+def test_what_another_model_made_is_told_until_it_is_replaced(trained_nnunet, images, tmp_path, capsys):
+    output, one = tmp_path / "out", images / "patient101_ED_0000.nii.gz"
+    options = ("-o", output, *NNUNET, "-f", "0", "--disable_tta")
+    run("-i", images, *options)
+    run("-i", one, *options, "-step_size", "0.6", "--overwrite")
+    assert f"{output}: patient101_ES.nii.gz are of another model, or with other options" in capsys.readouterr().err
+    assert json.loads((output / RECORD).read_text())[OF_OTHERS] == ["patient101_ES.nii.gz"]
+    run("-i", images, *options, "-step_size", "0.6", "--continue_prediction")
+    said = capsys.readouterr()
+    assert "1 case segmented, 1 kept" in said.out and "another model" not in said.err
+    assert json.loads((output / RECORD).read_text())[OF_OTHERS] == []
+
+
+def test_who_continues_hears_what_was_unusual_before(trained_nnunet, images, tmp_path, capsys):
+    file = images / "patient101_ED_0000.nii.gz"
+    image = nib.load(file)
+    nib.save(nib.Nifti1Image(image.get_fdata() - 1000, image.affine), file)
+    options = ("-i", images, "-o", tmp_path / "out", *NNUNET, "-f", "0", "--disable_tta")
+    run(*options)
+    warned = [line for line in capsys.readouterr().err.splitlines() if "patient101_ED: values down to" in line]
+    (tmp_path / "out" / "patient101_ES.nii.gz").unlink()
+    run(*options, "--continue_prediction")
+    said = capsys.readouterr()
+    assert "1 kept" in said.out and len(warned) == 1 and warned[0] in said.err.splitlines()
+
+
 @pytest.mark.parametrize("name", ["dataset.json", "plans.json"])
 def test_the_files_of_a_data_set_are_not_replaced(trained_nnunet, images, tmp_path, capsys, name):
     (tmp_path / name).write_text('{"labels": {"background": 0}}')
@@ -182,18 +208,25 @@ def test_faulty_images_are_named_and_the_others_segmented(trained_crocnet, image
     shutil.copy(good, images / "second_0001.nii.gz")
     (images / "link_0000.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
     (images / "other_0000.nrrd").touch()
+    (images / "LOUD_0000.NII.GZ").touch()
+    (tmp_path / "out" / "folder.nii.gz").mkdir(parents=True)
+    shutil.copy(good, images / "folder_0000.nii.gz")
     shutil.copy(good, images / "a\nleft out: b_0001.nii.gz")
     shutil.copy(good, images / "two_0000.nii.gz")
     shutil.copy(good, images / "two_0001.nii.gz")
-    message = error_of(capsys, "-i", images, "-o", tmp_path / "out", *STAGE_1, "-f", "0", "--disable_tta")
+    message = error_of(
+        capsys, "-i", images, "-o", tmp_path / "out", *STAGE_1, "-f", "0", "--disable_tta", "--overwrite"
+    )
+    assert "LOUD_0000.NII.GZ does not end in .nii.gz" in message
+    assert f"{tmp_path / 'out' / 'folder.nii.gz'} is a folder: move it away" in message
     assert "nan_0000.nii.gz has 1 voxels that are NaN" in message
     assert "truncated_0000.nii.gz cannot be read" in message
     assert "two has 2 images" in message and "the model wants 1: cineMRI" in message
     assert "second_0001.nii.gz is not channel 0 of second, which is second_0000: rename it" in message
     assert "link_0000.nii.gz is a link to a file that is not there" in message
     assert "other_0000.nrrd does not end in .nii.gz, as the model's images do" in message
-    assert "\n  left out: b_0001" in message and len(re.findall("^left out: ", message, re.MULTILINE)) == 7
-    assert {p.name for p in (tmp_path / "out").glob("*.nii.gz")} == {
+    assert "\n  left out: b_0001" in message and len(re.findall("^left out: ", message, re.MULTILINE)) == 9
+    assert {p.name for p in (tmp_path / "out").glob("*.nii.gz") if p.is_file()} == {
         "patient101_ED.nii.gz", "patient101_ES.nii.gz",
     }  # fmt: skip
 

@@ -201,6 +201,7 @@ def test_weights_of_another_network_are_refused(folder, tmp_path):
     [
         (lambda t: t.fill_(torch.nan), "has values that are NaN or infinite"),
         (lambda t: t.div_(0), "has values that are NaN or infinite"),
+        (lambda t: t.double().fill_(1e300), "has values that are NaN or infinite"),
         (lambda t: t.int(), "is torch.int32"),
         (lambda t: t[:1], "size mismatch"),
         (lambda t: t.to(torch.complex64), "is torch.complex64"),
@@ -221,6 +222,45 @@ def test_plans_that_no_image_can_be_prepared_with_are_refused(folder):
     (folder / "plans.json").write_text(json.dumps(plans))
     described(folder)
     refused(folder, r"plans.json \(.*\) and dataset.json are not those of a model")
+
+
+@pytest.mark.parametrize(
+    "change, because",
+    [
+        (
+            lambda p, c: c["architecture"]["arch_kwargs"]["nonlin_kwargs"].update(negative_slope="x"),
+            "not those of a mod",
+        ),
+        (lambda p, c: c.update(patch_size=[82, 64]), r"does not take a patch of \[82, 64\]"),
+        (lambda p, c: c.update(patch_size=[2048, 2048], batch_size=1), r"would take \d+ GB for a patch of"),
+        (lambda p, c: c.update(patch_size=[20_000_000, 1], batch_size=1), "a patch of"),
+        (lambda p, c: c["resampling_fn_data_kwargs"].update(num_threads=10**6), "num_threads of 1000000"),
+        (lambda p, c: c["resampling_fn_seg_kwargs"].update(device="meta"), "device 'meta'"),
+        (lambda p, c: p.update(image_reader_writer="List"), "no reader of images"),
+        (lambda p, c: p.update(image_reader_writer="Tiff3DIO"), "Tiff3DIO reads no '.nii.gz'"),
+        (
+            lambda p, c: (
+                c.update(normalization_schemes=["CTNormalization"]),
+                p["foreground_intensity_properties_per_channel"]["0"].update(mean=float("nan")),
+            ),
+            "NaN or infinite when it is prepared",
+        ),
+    ],
+)
+def test_plans_that_segment_nothing_are_refused(folder, change, because, monkeypatch):
+    monkeypatch.setattr("nnunet_cardiac.models.saved_model.LARGEST_PASS", 200_000_000)
+    plans = json.loads((folder / "plans.json").read_text())
+    change(plans, plans["configurations"]["2d"])
+    (folder / "plans.json").write_text(json.dumps(plans))
+    described(folder)
+    refused(folder, because)
+
+
+@pytest.mark.parametrize("axes", [[0, 0], [2], [-1]])
+def test_mirroring_is_along_axes_that_there_are_each_once(folder, axes):
+    stages = json.loads((folder / "model.json").read_text())["stages"]
+    described(folder, stages=[stage | {"mirroring_axes": axes} for stage in stages])
+    refused(folder, "mirroring along")
 
 
 def test_a_model_of_a_newer_version_says_so(folder):
@@ -384,6 +424,14 @@ def test_no_path_leads_out_of_the_folder(tmp_path, store, name):
     assert list(store.glob("*")) == [] and not list(tmp_path.rglob("*outside*"))
 
 
+def test_two_files_of_one_name_are_refused(tmp_path, store):
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("plans.json", "{}")
+        archive.writestr("plans.json", "{}")
+    with pytest.raises(UserError, match="holds two files of one name"):
+        install(tmp_path / "model.zip")
+
+
 def test_links_are_refused(tmp_path, store):
     with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
         link = zipfile.ZipInfo("plans.json")
@@ -455,6 +503,8 @@ def test_files_that_are_there_are_not_replaced(exported, tmp_path):
         export(CROCNET, exported, "other")
     with pytest.raises(UserError, match="does not exist"):
         export(CROCNET, tmp_path / "nowhere" / "x.zip", "x")
+    with pytest.raises(UserError, match="The licence is 'CC.*: give it in one line"):
+        export(CROCNET, tmp_path / "x.zip", "x", licence="CC\nBY")
     assert exported.read_bytes() == before
 
 

@@ -281,6 +281,8 @@ def test_kernels_that_are_no_danger_are_let_pass():
         ({"labels": {"background": 0, **{f"l{i}": i for i in range(1, 300)}}}, "300 labels"),
         ({"channel_names": {str(i): "MR" for i in range(300)}}, "300 channels"),
         ({"channel_names": "MR"}, "no names of channels"),
+        ({"labels": {"background": 0, "RV": 1, "LV": 1000}}, "labels .*1000"),
+        ({"labels": {"background": 0, "RV": 1, "LV": -3}}, "labels .*-3"),
     ],
 )
 def test_data_sets_that_no_network_is_for_are_refused(plans, changes, because):

@@ -136,9 +136,17 @@ def write_nnunet(options: argparse.Namespace) -> None:
     from nnunet_cardiac.models.export import to_nnunet
     from nnunet_cardiac.models.store import find_model
 
-    results = folder("nnUNet_results")
-    stages = to_nnunet(find_model(options.name), results)
+    results, model = folder("nnUNet_results"), find_model(options.name)
+    stages = to_nnunet(model, results)
     for stage in stages:
         print(results / stage.dataset / stage.name)
+    print("To segment with nnU-Net, which leaves islands and gaps as they are:" if model.clean_up else "To segment:")
+    for i, (stage, saved) in enumerate(zip(stages, model.stages, strict=True), 1):
+        out = "SEGMENTATIONS" if i == len(stages) else f"STAGE_{i}"
+        folds = " ".join(Path(weights).stem.removeprefix("fold_") for weights in saved.weights)
+        print(
+            f"  nnUNetv2_predict -i IMAGES -o {out} -d {stage.dataset} -tr {stage.trainer} -p {stage.plans} "
+            f"-c {stage.configuration} -f {folds}" + (f" -prev_stage_predictions STAGE_{i - 1}" if i > 1 else "")
+        )
     if {stage.trainer for stage in stages} & set(our_trainers()):
         print('nnU-Net must know our trainers, also to predict: eval "$(nnunet_cardiac env)"')

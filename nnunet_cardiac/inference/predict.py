@@ -39,7 +39,10 @@ from nnunet_cardiac.training.trust import load_checkpoint, trained_plans
 LARGEST_SPACING = 100
 """mm, of an image."""
 RECORD = "nnunet_cardiac.json"
-"""In a folder of segmentations: which model made them, and how. nnU-Net knows no such file, and replaces its own."""
+"""In a folder of segmentations: which model made them, and how; and until they are replaced those that another made;
+and what is unusual. nnU-Net knows no such file, and replaces its own."""
+OF_OTHERS, UNUSUAL = "of_others", "unusual"
+"""Of the record: file names of another model's segmentations; by case, what is unusual in sentences."""
 
 
 @dataclass
@@ -275,21 +278,32 @@ def predict(
         "mirroring": use_mirroring, "step_size": tile_step_size, "clean_up": bool(clean_up), "bfloat16": bfloat16,
     }  # fmt: skip
     described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
-    known = _check_same_model(output, made_by, described, overwrite)
+    known, of_others = _check_same_model(output, made_by, described, overwrite)
     result = Prediction(problems=_passed_over(source, ending))
     experts = [f.name for f in sorted(source.iterdir()) if _is_segmentation(f, ending)] if source.is_dir() else []
     if experts:
         more = " and others" * (len(experts) > 1)
         result.warnings.append(f"{source}: segmentations lie among the images ({experts[0]}{more}) and are left out.")
     if continue_prediction:
-        result.kept = [case for case in present if not save_probabilities or (output / f"{case}.npz").exists()]
+        whole = [case for case in present if not save_probabilities or (output / f"{case}.npz").exists()]
+        result.kept = [case for case in whole if targets[case].name not in of_others]
     if result.kept and not known:
         result.warnings.append(f"{output}: nothing tells which model made the segmentations that are kept.")
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in {RECORD: made_by, **described}.items():
-        write_json(content, output / name)
+    before = read_record(output / RECORD).get(UNUSUAL) if known else None
+    unusual: dict[str, list[str]] = {
+        case: [printable(str(said)) for said in sentences]
+        for case, sentences in (before if isinstance(before, dict) else {}).items()
+        if case in result.kept and isinstance(sentences, list)
+    }
 
-    unusual: dict[str, list[str]] = {}
+    def write_record() -> None:
+        said = {case: sentences for case, sentences in unusual.items() if sentences}
+        write_json(made_by | {OF_OTHERS: of_others, UNUSUAL: said}, output / RECORD)
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_record()
+    for name, content in described.items():
+        write_json(content, output / name)
     cut_axis = last.plans.transpose_forward[0]
 
     def finish(case: str, logits: torch.Tensor, properties: dict) -> tuple[np.ndarray, np.ndarray | None]:
@@ -304,7 +318,12 @@ def predict(
         result.problems.append(of_case + (sentence(e) or unforeseen(e)))
 
     def write(case: str, finished: tuple[np.ndarray, np.ndarray | None], properties: dict) -> None:
+        if unusual[case]:
+            write_record()  # before the segmentation: whoever continues hears of it too
         last.write(*finished, properties, targets[case])
+        if (name := targets[case].name) in of_others:
+            of_others.remove(name)
+            write_record()
         result.segmented.append(case)
 
     def finish_and_write(case: str, logits: torch.Tensor, properties: dict) -> None:
@@ -315,8 +334,10 @@ def predict(
         else:
             write(case, finished, properties)
 
+    folders = [case for case in present if targets[case].is_dir()]
+    result.problems += [f"{targets[case]} is a folder: move it away." for case in folders]
     started = time.perf_counter()
-    todo = {case: files for case, files in cases.items() if case not in result.kept}
+    todo = {case: files for case, files in cases.items() if case not in (*result.kept, *folders)}
     with (
         ThreadPoolExecutor(1) as reading,
         ThreadPoolExecutor(1) as writing,
@@ -354,6 +375,9 @@ def predict(
         if written is not None:
             written.result()
     result.warnings += [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
+    if of_others:
+        more = f" and {len(of_others) - 1} more" if len(of_others) > 1 else ""
+        result.warnings.append(f"{output}: {of_others[0]}{more} are of another model, or with other options.")
     remove_partial(output)
     result.seconds = time.perf_counter() - started
     return result
@@ -374,26 +398,33 @@ def identity(model: Model | SavedModel, folds: Sequence[int | str] | None, check
     return {"model": f"{model.dataset}/{model.name}", "weights": weights}
 
 
-def _check_same_model(output: Path, made_by: dict, described: Mapping[str, dict], overwrite: bool) -> bool:
-    """Whether a record in ``output`` tells which model its segmentations are of.
+def _check_same_model(
+    output: Path, made_by: dict, described: Mapping[str, dict], overwrite: bool
+) -> tuple[bool, list[str]]:
+    """Whether a record in ``output`` tells which model its segmentations are of, and those that another model made.
 
     Raises:
         UserError: they are of another model, or other options, and nobody wants to overwrite them; or ``output`` has
             files of somebody else's that would be replaced
     """
+    there = sorted(file.name for file in output.glob(f"*{described['dataset.json']['file_ending']}"))
     if (output / RECORD).exists():
         before = read_record(output / RECORD)
-        if before != made_by and not overwrite and any(output.glob(f"*{described['dataset.json']['file_ending']}")):
+        of_others = before.pop(OF_OTHERS, [])
+        before.pop(UNUSUAL, None)
+        if before == made_by:
+            return True, [name for name in there if name in of_others]
+        if there and not overwrite:
             differs = [key for key in made_by if before.get(key) != made_by[key]]
             raise UserError(
                 f"{output} holds segmentations of another model or with other options ({', '.join(differs)}): choose "
                 "another folder with -o, or use --overwrite."
             )
-        return True
+        return True, there
     for name, content in described.items():
         if (output / name).exists() and read_record(output / name) != json.loads(json.dumps(content)):
             raise UserError(f"{output / name} is there already and not this model's: choose another folder with -o.")
-    return False
+    return False, there if overwrite else []
 
 
 def _check_no_input_is_output(cases: Mapping[str, list[Path]], targets: Mapping[str, Path]) -> None:
@@ -415,8 +446,9 @@ def find_cases(source: Path, ending: str) -> dict[str, list[Path]]:
     Raises:
         UserError: nothing there, or names of both kinds, with and without the channel's number
     """
-    if not source.exists():
-        raise UserError(f"{source} does not exist: give -i an image or a folder of images.")
+    if not (source.is_file() or source.is_dir()):
+        there = "is neither a file nor a folder" if source.exists() else "does not exist"
+        raise UserError(f"{source} {there}: give -i an image or a folder of images.")
     files = [source] if source.is_file() else sorted(p for p in source.iterdir() if p.is_file())
     images = [f for f in files if f.name.endswith(ending) and (f == source or not _is_segmentation(f, ending))]
     if not images:
@@ -447,7 +479,7 @@ def _passed_over(source: Path, ending: str) -> list[str]:
     """A sentence for each file in a folder of images that is an image, by its name, and of no case."""
     said = []
     for file in sorted(source.iterdir()) if source.is_dir() else []:
-        if file.name.endswith((ending, *FILE_ENDINGS)):
+        if file.name.lower().endswith((ending, *FILE_ENDINGS)):
             if file.is_symlink() and not file.exists():
                 said.append(f"{file} is a link to a file that is not there.")
             elif not file.name.endswith(ending):

@@ -59,6 +59,9 @@ def export(
             network is not the one of the plans
     """
     check_name(name)
+    for option, text in (("summary", summary), ("licence", licence), ("citation", citation)):
+        if not text.isprintable():
+            raise UserError(f"The {option} is {text!r:.80}: give it in one line.")
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists already: use --overwrite to replace it.")
     if not target.absolute().parent.is_dir():

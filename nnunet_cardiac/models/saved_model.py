@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -30,7 +31,7 @@ from nnunet_cardiac.models.stage import Stage
 from nnunet_cardiac.models.training_images import TrainingImages
 from nnunet_cardiac.system import versions
 from nnunet_cardiac.texts import LINES, printable, reason, unforeseen
-from nnunet_cardiac.training.memory import build_network
+from nnunet_cardiac.training.memory import LOOKS_AT_VALUES, build_network, prediction_memory
 from nnunet_cardiac.training.trust import OURS, check_plans
 
 FORMAT = 1
@@ -38,6 +39,8 @@ DESCRIPTION, PLANS, DATASET, CARD = "model.json", "plans.json", "dataset.json", 
 LARGEST_TEXT = 5_000_000
 """Bytes of a file that is no weights."""
 GET_AGAIN = "get it again"
+LARGEST_PASS = 40_000_000_000
+"""Bytes that a forward pass of one patch may take."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,98}[A-Za-z0-9_]|[A-Za-z0-9]")
 """Of a model, and of everything that names a folder."""
 WEIGHTS = re.compile(r"[A-Za-z0-9_]+/fold_(all|\d{1,3})\.safetensors")
@@ -103,8 +106,8 @@ class SavedModel:
         description = _json(folder, DESCRIPTION, where)
         if description.get("format") != FORMAT:
             raise UserError(
-                f"{where}: {DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}: update "
-                "nnunet-cardiac, or get the model for this version."
+                f"{where}: {DESCRIPTION} has format {description.get('format')!r:.40}; this version reads {FORMAT}: "
+                "update nnunet-cardiac, or get the model for this version."
             )
         way_out = _way_out(description)
         try:
@@ -167,7 +170,7 @@ class SavedModel:
                 for key, tensor in weights.items():
                     if tensor.is_floating_point() != own[key].is_floating_point():
                         raise TypeError(f"{key} is {tensor.dtype}")
-                    if not tensor.isfinite().all():
+                    if not tensor.to(own[key].dtype).isfinite().all():
                         raise ValueError(f"{key} has values that are NaN or infinite")
                 network.load_state_dict(weights, strict=False)  # the names left out are those of tensors that are there
             except SafetensorError as e:
@@ -180,15 +183,31 @@ class SavedModel:
         return networks
 
     def try_out(self) -> None:
-        """Builds all networks with their weights, and prepares and finishes a small image for each stage.
+        """Builds all networks with their weights, prepares and finishes a small image for each stage, and has the
+        network take its patch, without values.
 
         Raises:
-            UserError: it cannot be done
+            UserError: it cannot be done, or would take more than ``LARGEST_PASS``
         """
         plans = PlansManager(self.plans)
         for stage in self.stages:
-            self.build_networks(stage)
-            Stage(plans, plans.get_configuration(stage.configuration), self.dataset_json).try_out()
+            network, configuration = self.build_networks(stage)[0], plans.get_configuration(stage.configuration)
+            Stage(plans, configuration, self.dataset_json).try_out()
+            channels = determine_num_input_channels(plans, configuration, self.dataset_json)
+            try:
+                n_bytes = prediction_memory(network, channels, configuration.patch_size)
+            except LOOKS_AT_VALUES:  # it cannot be told
+                continue
+            except Exception as e:  # whatever a network raises of sizes that are not its own
+                raise UserError(
+                    f"the network of '{stage.configuration}' in {PLANS} does not take a patch of "
+                    f"{configuration.patch_size} ({unforeseen(e)}): get it again."
+                ) from e
+            if n_bytes > LARGEST_PASS:
+                raise UserError(
+                    f"the network of '{stage.configuration}' in {PLANS} would take {n_bytes / 1e9:.0f} GB for a patch "
+                    f"of {configuration.patch_size}: it is not used."
+                )
 
 
 def own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -267,7 +286,9 @@ def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]
     check_plans(plans, dataset_json, chain, PLANS, OURS)
     for stage in stages:
         n_axes = len(manager.get_configuration(stage.configuration).patch_size)
-        if not set(stage.mirroring_axes) <= set(range(n_axes)) or len(stage.mirroring_axes) > n_axes:
+        if not set(stage.mirroring_axes) <= set(range(n_axes)) or len(set(stage.mirroring_axes)) < len(
+            stage.mirroring_axes
+        ):
             raise ValueError(f"mirroring along {stage.mirroring_axes}")
 
 

@@ -34,6 +34,8 @@ class Stage:
             previous = np.zeros((4, 4, 4)) if self.configuration.previous_stage_name else None
             spacing = max(self.configuration.spacing)
             data, properties = self.preprocess(image, {"spacing": [spacing] * 3}, previous)
+            if not data.isfinite().all():
+                raise ValueError("an image has values that are NaN or infinite when it is prepared")
             heads = self.labels.num_segmentation_heads
             self.segment(torch.zeros(heads, *data.shape[1:]), properties)
         except Exception as e:  # whatever nnU-Net raises of plans that are not plans

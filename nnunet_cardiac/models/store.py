@@ -123,6 +123,8 @@ def unpack(source: Path, folder: Path) -> None:
                     f"{source} unpacks to more than a model has ({LARGEST_MODEL / 1e9:g} GB, {MOST_FILES} files): it "
                     "is not installed."
                 )
+            if len({member.filename for member in members}) < len(members):
+                raise UserError(f"{source} holds two files of one name: it is not installed.")
             for member in members:
                 check_path(member.filename, source)
                 if stat.S_ISLNK(member.external_attr >> 16):

@@ -10,7 +10,13 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeCopyMode,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -20,6 +26,8 @@ CUDNN_BYTES = 80_000_000
 """Workspace of the convolutions, measured on an H200: the same to 25 MB for two networks at six patches and batches."""
 PLANNED_MEMORY = "planned_memory_GB"
 """In a configuration of plans: what a training step of its patch and batch takes. nnU-Net passes it over."""
+LOOKS_AT_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+"""What networks raise on tensors that have none."""
 SAMPLES = (2, 12)
 """Batches of which the memory is counted; it grows linearly between and beyond them."""
 
@@ -107,6 +115,28 @@ def training_memory(
     of_sample = (many - few) // (SAMPLES[1] - SAMPLES[0])
     parameters = sum(p.numel() for p in model.parameters())
     return StepMemory(few - SAMPLES[0] * of_sample + 4 * moments * parameters + CUDNN_BYTES, of_sample)
+
+
+def prediction_memory(network: torch.nn.Module, input_channels: int, patch_size: Sequence[int]) -> int:
+    """Bytes at the peak of a forward pass of one patch in float32, counted as in ``training_memory``.
+
+    Args:
+        network: with values; it is left as it is
+        input_channels, patch_size: of its input
+
+    Raises:
+        LOOKS_AT_VALUES: it cannot be counted
+        whatever the network raises of an input that it does not take
+    """
+    mode = FakeTensorMode()
+    with FakeCopyMode(mode):
+        model = deepcopy(network)
+    with mode, torch.no_grad(), LiveStorage() as memory:
+        if isinstance(model, Network):
+            model.look_nowhere()
+        memory.add(*model.parameters(), *model.buffers())
+        model.eval()(torch.empty(1, input_channels, *patch_size))
+    return memory.peak
 
 
 def _peak_of_a_step(model: torch.nn.Module, shape: Sequence[int], half_precision: bool) -> int:

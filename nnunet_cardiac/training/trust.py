@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
@@ -38,8 +39,11 @@ MOST_LAYERS, LARGEST_SIZE, MOST_ENTRIES = 64, 4096, 64
 """Of a network: layers of a stage, and stages; any other number, of features for one; entries of a list."""
 MOST_CHANNELS, MOST_ANISOTROPIC = 256, 100
 """Channels of an image, or labels; times that a spacing is as large as another. A small image is tried with these."""
-LARGEST_PATCH = 20_000_000
-"""Voxels."""
+LARGEST_PATCH, LONGEST_PATCH = 20_000_000, 2048
+"""Voxels, and along an axis."""
+MOST_THREADS = 64
+"""Of resampling."""
+RESAMPLING = ("resampling_fn_data_kwargs", "resampling_fn_seg_kwargs", "resampling_fn_probabilities_kwargs")
 MOST_DEPTH = 50
 """Of lists and dictionaries in each other: what copies and saves them would fail far beyond."""
 SMALL_KERNEL = 7
@@ -81,8 +85,17 @@ def check_plans(
             raise ValueError(f"{heads} labels")
         if not isinstance(dataset_json.get("modality", dataset_json.get("channel_names")), Mapping):
             raise ValueError("no names of channels")
-        if manager.image_reader_writer_class is None or sorted(manager.transpose_forward) != [0, 1, 2]:
-            raise ValueError("no reader of images, or no order of axes")
+        values = dataset_json["labels"].values()
+        single = {label for value in values for label in (value if isinstance(value, list | tuple) else [value])}
+        if single != set(range(len(single))):
+            raise ValueError(f"labels {sorted(single)!s:.80}, where they must be 0, 1, 2 and so on")
+        reader: Any = manager.image_reader_writer_class  # whatever class has the name
+        if not (isinstance(reader, type) and issubclass(reader, BaseReaderWriter)):
+            raise ValueError("no reader of images")
+        if dataset_json["file_ending"] not in getattr(reader, "supported_file_endings", ()):
+            raise ValueError(f"{reader.__name__} reads no {dataset_json['file_ending']!r:.40}")
+        if sorted(manager.transpose_forward) != [0, 1, 2]:
+            raise ValueError("no order of axes")
         if sorted(manager.transpose_backward) != [0, 1, 2]:
             raise ValueError("no order of axes")
         for name in configurations:
@@ -91,8 +104,10 @@ def check_plans(
                 raise ValueError(f"no preprocessed data of '{name}'")
             if not isinstance(configuration.preprocessor_class, type):
                 raise ValueError(f"no preprocessor of '{name}'")
-            if len(configuration.patch_size) not in (2, 3) or not _are_sizes(configuration.patch_size):
-                raise ValueError(f"a patch of {configuration.patch_size!r:.80}")
+            sides = configuration.patch_size
+            if len(sides) not in (2, 3) or not _are_sizes(sides) or max(sides) > LONGEST_PATCH:
+                raise ValueError(f"a patch of {sides!r:.80}")
+            check_resampling(configuration.configuration)
             if math.prod(configuration.patch_size) * configuration.batch_size > 100 * LARGEST_PATCH:
                 raise ValueError(f"{configuration.batch_size} images in a batch")
             if not _are_sizes([configuration.batch_size]):
@@ -201,6 +216,23 @@ def check_sizes(arguments: Any, name: str = "") -> None:
             check_sizes(value, name)
     elif isinstance(arguments, int) and abs(arguments) > (MOST_LAYERS if name.startswith("n_") else LARGEST_SIZE):
         raise ValueError(f"{name} is too large")
+
+
+def check_resampling(configuration: Mapping[str, Any]) -> None:
+    """What images and segmentations are resampled with: of a million threads, the process dies without a word.
+
+    Args:
+        configuration: of plans
+
+    Raises:
+        ValueError: a number that is no order and no count of threads, or a device that has no values
+    """
+    for key in RESAMPLING:
+        for name, value in configuration[key].items():
+            if isinstance(value, int | float) and not 0 <= value <= MOST_THREADS:
+                raise ValueError(f"{key}: {name} of {value!r:.80}")
+            if name == "device" and torch.device(value).type not in ("cpu", "cuda", "mps"):
+                raise ValueError(f"{key}: {name} {value!r:.80}")
 
 
 def depth(content: Any) -> int:
