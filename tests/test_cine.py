@@ -18,6 +18,7 @@ from pydicom.errors import BytesLengthException
 from nnunet_cardiac.cine import cohort as cine_cohort
 from nnunet_cardiac.cine import run as cine_run
 from nnunet_cardiac.cine.cohort import folder_name, report_cohort
+from nnunet_cardiac.cine.dicom import is_dicom
 from nnunet_cardiac.cine.read import read_cine
 from nnunet_cardiac.cine.run import Options, Segmenter, load_segmenter, report_patient
 from nnunet_cardiac.cine.segment import segment_cine
@@ -200,6 +201,20 @@ def test_what_is_finished_is_kept(study, tmp_path):
     assert report_patient(study.folder, tmp_path, segmenter(idle), Options(ed=1, overwrite=True))["ed_phase"] == 2
 
 
+@pytest.mark.parametrize("attribute", ["PatientName", "StudyInstanceUID"])
+def test_a_report_is_of_the_study_as_it_is_now(study, tmp_path, attribute):
+    """Its DICOM objects name patient and study."""
+    folder, options = shutil.copytree(study.folder, tmp_path / "in"), Options(keep_identifiers=True)
+    report_patient(folder, tmp_path / "out", segmenter(Oracle(study)), options)
+    for file in folder.rglob("*"):
+        if file.is_file() and is_dicom(file):
+            dicom = pydicom.dcmread(file)
+            setattr(dicom, attribute, "1.2.3.4")
+            dicom.save_as(file)
+    with pytest.raises(UserError, match="use --overwrite"):
+        report_patient(folder, tmp_path / "out", segmenter(Oracle(study)), options)
+
+
 def test_what_was_interrupted_goes_on(study, tmp_path):
     """With the phases that were done, and to the same end."""
     stage = Oracle(study)
@@ -378,6 +393,8 @@ def test_a_trained_cascade_from_the_command_line(trained_crocnet, tmp_path, caps
 
 
 def test_list(study, capsys):
+    main(["cine", "-i", str(study.folder), "--list", "--series", "99"])
+    assert "There is no series 99" in capsys.readouterr().out
     main(["cine", "-i", str(study.folder), "--list"])
     printed = capsys.readouterr().out
     assert printed.count("short-axis cine") == 5 and "cine of one plane" in printed

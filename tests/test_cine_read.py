@@ -56,6 +56,69 @@ def test_a_slice_that_was_taken_twice(study):
     assert "Slice 3 was taken 2 times" in " ".join(cine.remarks)
 
 
+def test_a_second_take_of_slightly_longer_beats_is_no_part_of_the_first(study):
+    """Its times differ from all of the first one's; the clock tells that it was another."""
+    written = study("ge", "slice_twice", others=False)
+    first_take = {source.sop_instance for source in written.sources.values()}
+    for file in (file for file in written.folder.rglob("*") if file.is_file()):
+        dicom = pydicom.dcmread(file)
+        if dicom.SOPInstanceUID not in first_take:
+            dicom.TriggerTime = f"{float(dicom.TriggerTime) * 1.03 + 1:.2f}"
+            dicom.AcquisitionTime = "235900"
+            dicom.save_as(file)
+    cine = read_cine(written.folder)
+    assert not first_take & {phase[2].sop_instance for phase in cine.sources}
+    assert "Slice 3 was taken 2 times" in " ".join(cine.remarks)
+
+
+def test_two_takes_that_nothing_tells_apart_are_doubted(study):
+    cine = read_cine(study("ge", "slice_twice", "anonymised").folder)
+    assert [title for title, _ in cine.doubts] == ["Too many phases"] and "16 images" in cine.doubts[0][1]
+
+
+def test_phases_that_no_slice_has_are_doubted(study):
+    written = study("ge", others=False, n_phases=24)
+    assert not read_cine(written.folder).doubts
+    for (t, _), source in written.sources.items():
+        if 8 <= t <= 14:
+            source.file.unlink()
+    ((title, reason),) = read_cine(written.folder).doubts
+    assert title == "Cycle not covered" and "between phases" in reason
+    for (t, _), source in written.sources.items():
+        if t < 8:
+            source.file.unlink()
+    ((title, reason),) = read_cine(written.folder).doubts
+    assert title == "Cycle not covered" and "of the cycle's" in reason
+
+
+@pytest.mark.parametrize("slices, n_beyond", [([4], 1), ([0, 1], 2), ([2], 0)])
+def test_slices_beyond_the_ends_that_are_no_part_of_the_stack_are_told(study, slices, n_beyond):
+    """Cut by two rows, as a technician may plan them again. Of a slice in between the gap tells."""
+    written = study("ge", others=False)
+
+    def lower(dicom, t, z, n):
+        if z in slices:
+            pixels = dicom.pixel_array[:-2]
+            dicom.Rows, dicom.PixelData = pixels.shape[0], pixels.tobytes()
+
+    changed(written, lower)
+    doubts = dict(read_cine(written.folder).doubts)
+    assert ("Slices left out" in doubts) == bool(n_beyond) and ("Slices missing" in doubts) == (not n_beyond)
+    if n_beyond:
+        assert doubts["Slices left out"].startswith(f"{n_beyond} cine slices beyond")
+    (row,) = table(read_frames(written.folder)[0], find_short_axis(read_frames(written.folder)[0]))
+    assert row.what == f"short-axis cine, {5 - len(slices)} of 5 slices"
+
+
+def test_a_slice_that_lost_its_last_phases_keeps_the_others_in_their_places(study):
+    """Without times, by the temporal positions."""
+    written = study("ge", "no_trigger_times", others=False, n_phases=20)
+    for (t, z), source in written.sources.items():
+        if z == 2 and t >= 16:
+            source.file.unlink()
+    np.testing.assert_array_equal(read_cine(written.folder).voxels[:16], written.images[:16])
+
+
 def test_a_slice_with_fewer_phases_gets_the_nearest(study):
     written = study("siemens", "missing_phase")
     cine = read_cine(written.folder)
@@ -463,7 +526,17 @@ def test_without_uids_of_the_study_there_is_a_cine_but_no_sources(study):
 
     changed(written, nameless)
     cine = read_cine(written.folder)
-    assert cine.sources is None and "no DICOM objects can refer to them" in " ".join(cine.remarks)
+    assert cine.sources is None and "have no UIDs of study and series: no DICOM objects can" in " ".join(cine.remarks)
+
+
+def test_of_several_studies_there_is_a_cine_but_no_sources(study):
+    """Each series in one of its own, as an anonymiser may write them."""
+    written = study("siemens", others=False)
+    studies = [pydicom.uid.generate_uid() for _ in range(5)]
+    changed(written, lambda d, t, z, n: setattr(d, "StudyInstanceUID", studies[z]))
+    cine = read_cine(written.folder)
+    np.testing.assert_array_equal(cine.voxels, written.images)
+    assert cine.sources is None and "are of several studies: no DICOM objects can" in " ".join(cine.remarks)
 
 
 def test_a_header_that_is_cut_anywhere_is_one_file_less(study):
@@ -474,7 +547,7 @@ def test_a_header_that_is_cut_anywhere_is_one_file_less(study):
         assert len(read_frames(written.folder)[0]) in (39, 40)
 
 
-def test_frames_of_a_multi_frame_object_are_rescaled_each(study):
+def test_frames_of_a_multi_frame_object_are_rescaled_each(study, monkeypatch):
     written = study("enhanced", others=False)
     (file,) = {source.file for source in written.sources.values()}
     dicom = pydicom.dcmread(file)
@@ -488,6 +561,26 @@ def test_frames_of_a_multi_frame_object_are_rescaled_each(study):
     cine = read_cine(written.folder)
     for (t, z), source in written.sources.items():
         np.testing.assert_allclose(cine.voxels[t, z], written.images[t, z] * float(source.frame) + 5)
+    # where pydicom cannot decode them: GDCM rescales all frames as the first
+    monkeypatch.setattr("nnunet_cardiac.cine.dicom._has_decoder", lambda dicom: False)
+    monkeypatch.setattr(
+        "nnunet_cardiac.cine.dicom._decode_with_gdcm", lambda file: pydicom.dcmread(file).pixel_array * 1.0 + 5
+    )
+    np.testing.assert_allclose(read_cine(written.folder).voxels, cine.voxels)
+
+
+def test_multi_frame_objects_of_one_frame_each(study):
+    written = study("enhanced", others=False)
+    (file,) = {source.file for source in written.sources.values()}
+    dicom = pydicom.dcmread(file)
+    frames, pixels = list(dicom.PerFrameFunctionalGroupsSequence), dicom.pixel_array
+    file.unlink()
+    dicom.NumberOfFrames = 1
+    for i, frame in enumerate(frames):
+        dicom.PerFrameFunctionalGroupsSequence, dicom.PixelData = [frame], pixels[i].tobytes()
+        dicom.SOPInstanceUID = dicom.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        dicom.save_as(file.with_name(f"{i}.dcm"))
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
 
 
 def nifti(file, voxels, spacing=(1.5, 1.5, 8, 40), unit="msec"):

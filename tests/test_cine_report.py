@@ -362,6 +362,16 @@ def test_in_a_browser(frames, analysis, tmp_path):
     assert width / height == pytest.approx(2 * data["width"] / data["height"], rel=0.02)
 
 
+@pytest.mark.parametrize("patient", [Patient("F", 54, 1.68, 70), Patient()])
+def test_a_flag_counts_the_indices_that_the_page_has(frames, patient):
+    """Those divided by the body surface are there only where it is known."""
+    analysis = analysis_of(*frames, heart_rate=60.0, patient=patient)
+    everything = Flag("All", "Everything.", tuple(analysis.indices))
+    shown = [cell for row in report.index_table(analysis, {}) for cell in row["cells"] if cell]
+    (flag,) = report.flags(replace(analysis, flags=(everything,)))
+    assert flag["indices"] == f"{len(shown)} of {len(shown)} indices, marked below"
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_on_paper_it_has_two_pages_however_many_flags(analysis, tmp_path):
     flags = tuple(replace(UNSURE, reason="Mirrored copies differ by more than is usual. " * 3) for _ in range(30))

@@ -361,7 +361,8 @@ def read_pixels(frames: Sequence[Frame]) -> tuple[dict[Source, np.ndarray], list
     for file, own in progress(wanted.items(), desc="Reading images", unit="file", leave=False):
         try:
             stack = _decode(file)
-            images = {f.source: stack if f.source.frame is None else stack[f.source.frame - 1] for f in own}
+            several = stack.ndim == 3  # an enhanced object may hold one frame
+            images = {f.source: stack[(f.source.frame or 1) - 1] if several else stack for f in own}
             if any(image.shape != f.shape for f, image in zip(own, images.values(), strict=True)):
                 raise ValueError(f"its pixels are {stack.shape}, not {own[0].shape}")
             pixels |= images
@@ -374,14 +375,15 @@ def _decode(file: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dicom = read_dicom(file, force=True)
+        slopes, intercepts = np.array([_rescale(group) for group in _rescale_groups(dicom)], np.float32).T
+        if len(slopes) > 1:
+            slopes, intercepts = slopes[:, None, None], intercepts[:, None, None]
         if not _has_decoder(dicom):  # JPEG lossless and others, which pydicom needs more packages for
-            return np.asarray(_decode_with_gdcm(file), np.float32)
+            stored = np.asarray(_decode_with_gdcm(file), np.float32)  # all frames rescaled as the first one
+            return stored if len(slopes) == 1 else (stored - intercepts[0]) / slopes[0] * slopes + intercepts
         stored = dicom.pixel_array.astype(np.float32)
         if dicom.get("PhotometricInterpretation") == "MONOCHROME1":  # small values are bright
             stored = (-1 if dicom.PixelRepresentation else 2**dicom.BitsStored - 1) - stored
-    slopes, intercepts = np.array([_rescale(group) for group in _rescale_groups(dicom)], np.float32).T
-    if len(slopes) > 1:
-        slopes, intercepts = slopes[:, None, None], intercepts[:, None, None]
     return stored * slopes + intercepts
 
 

@@ -21,6 +21,9 @@ NIFTI = (".nii", ".nii.gz")
 FAR, FEW, CHANGED = 1.5, 0.8, 1.3
 """What is flagged: slices so many times as far apart as usual, with fewer than this share of the phases, and beats that
 are so many times as long as in another slice."""
+LONG_STEP, UNSEEN = 1.8, 0.25
+"""What is flagged: phases so many times as far apart as usual, and a share of the cycle before the first one and after
+the last one that has no images. Triggered acquisitions miss the end of the cycle, up to a fifth of it."""
 SHORTEST_CYCLE = 300
 """ms; where a file's times make a shorter cycle, or one longer than ``LONGEST_CYCLE``, they are something else."""
 
@@ -198,7 +201,9 @@ def _read_dicom(source: Path, series: Sequence[int]) -> Cine:
     heart_rate, derived = _heart_rate(stack, times)
     identified = all(frame.is_identified for own in chosen for frame in own)
     if not identified:
-        remarks.append("The images have no UIDs of study and series: no DICOM objects can refer to them.")
+        of_several = len({frame.study for frame in frames if frame.study}) > 1
+        why = "are of several studies" if of_several else "have no UIDs of study and series"
+        remarks.append(f"The images {why}: no DICOM objects can refer to them.")
     first = stack.loops[0].frames[0]
     numbers = sorted({f.series_number for loop in stack.loops for f in loop.frames if f.series_number is not None})
     named = f"series {numbers[0]}" if len(numbers) == 1 else f"{len(stack.series)} series"
@@ -251,6 +256,21 @@ def _doubts(stack: Stack) -> tuple[tuple[str, str], ...]:
         number = stack.loops.index(fewest) + 1
         reason = f"Slice {number} has {n} of {stack.n_phases} phases: for the others the nearest stand in."
         doubts.append(("Phases missing", reason))
+    most = max(stack.loops, key=lambda loop: len(loop.frames))
+    if FEW * (n := len(most.frames)) > stack.n_phases:
+        reason = (
+            f"Slice {stack.loops.index(most) + 1} has {n} images where most have {stack.n_phases}: it may have been "
+            "taken twice, and its phases may be mixed."
+        )
+        doubts.append(("Too many phases", reason))
+    if gap := _gap(_reference(stack)):
+        doubts.append(("Cycle not covered", gap))
+    if stack.n_beyond:
+        reason = (
+            f"{stack.n_beyond} cine slices beyond the stack's ends differ from it in matrix, pixels, direction or "
+            "series, and are left out: volumes may lack them. --list shows all series."
+        )
+        doubts.append(("Slices left out", reason))
     beats = [interval for loop in stack.loops if (interval := loop.frames[0].interval)]
     if beats and max(beats) > CHANGED * min(beats):
         reason = (
@@ -259,6 +279,23 @@ def _doubts(stack: Stack) -> tuple[tuple[str, str], ...]:
         )
         doubts.append(("Heart rate changed", reason))
     return tuple(doubts)
+
+
+def _gap(loop: Loop) -> str:
+    """What part of the cycle has no images in any slice, in a sentence; "" where there is none."""
+    times = _times(loop)
+    if times is None:
+        return ""
+    steps = np.diff(times)
+    usual = float(np.median(steps))
+    if steps.max() > LONG_STEP * usual:
+        return f"Up to {steps.max():.0f} ms lie between phases, where {usual:.0f} ms are usual: phases are missing."
+    covered = float(times[-1] - times[0]) + usual
+    interval = loop.frames[0].interval
+    cycle = interval if interval and SHORTEST_CYCLE <= interval <= LONGEST_CYCLE else float(times[-1]) + usual
+    if covered < (1 - UNSEEN) * cycle:
+        return f"The images show {covered:.0f} of the cycle's {cycle:.0f} ms: the others are missing."
+    return ""
 
 
 def _even_slices(stack: Stack, remarks: list[str]) -> list[int]:
@@ -278,7 +315,7 @@ def _even_slices(stack: Stack, remarks: list[str]) -> list[int]:
 def _even_phases(stack: Stack, remarks: list[str]) -> list[list[Frame]]:
     """Each slice's image for each phase: where a slice has fewer or more than most, the nearest in the cycle."""
     reference = _reference(stack)
-    targets, cycle = _moments(reference, None)
+    targets, cycle = _moments(reference, None, stack.n_phases)
     chosen = []
     for number, loop in enumerate(stack.loops, 1):
         n = len(loop.frames)
@@ -288,21 +325,25 @@ def _even_phases(stack: Stack, remarks: list[str]) -> list[list[Frame]]:
         remarks.append(
             f"Slice {number} has {n} phases where most have {stack.n_phases}: the nearest in the cycle are used."
         )
-        moments, _ = _moments(loop, cycle if reference.has_times else None)
+        moments, _ = _moments(loop, cycle if reference.has_times else None, stack.n_phases)
         apart = np.abs((moments - targets[:, None] + 0.5) % 1 - 0.5)
         chosen.append([loop.frames[i] for i in apart.argmin(1)])
     return chosen
 
 
-def _moments(loop: Loop, cycle: float | None) -> tuple[np.ndarray, float | None]:
+def _moments(loop: Loop, cycle: float | None, n_phases: int) -> tuple[np.ndarray, float | None]:
     """Each image's share of the cycle, and the cycle's length in ms where times tell it.
 
     Args:
         loop: a slice
         cycle: ms, for a slice that does not tell its own; None where nobody does
+        n_phases: of most slices
     """
     times = _times(loop)
     if times is None:
+        positions = [frame.order[0] for frame in loop.frames if frame.order[0] is not None]
+        if len(set(positions)) == len(loop.frames) and max(positions) <= n_phases:
+            return (np.array(positions) - 1) / n_phases, None
         return np.arange(len(loop.frames)) / len(loop.frames), None
     length = loop.frames[0].interval or cycle or times[-1] - times[0] + float(np.median(np.diff(times)))
     return times / length, length

@@ -125,18 +125,26 @@ def flags(analysis: Analysis) -> list[dict[str, str]]:
 
 def _listed(flag: Flag, analysis: Analysis) -> str:
     """The indices that rest on a flag, where they are few enough to be read."""
-    measured = [index for index in flag.indices if index in analysis.indices]
+    shown = _shown(analysis)
+    measured = [index for index in flag.indices if index in shown]
     if len(measured) > MOST_LISTED:
-        return f"{len(measured)} of {len(analysis.indices)} indices, marked below"
+        return f"{len(measured)} of {len(shown)} indices, marked below"
     return ", ".join(INDICES[index].title for index in measured)
+
+
+def _shown(analysis: Analysis) -> list[str]:
+    """The indices that the page has: those divided by the body surface only where it is known."""
+    divided = {indexed(index) for index in analysis.indices}
+    unknown = analysis.cine.patient.body_surface is None
+    return [index for index in analysis.indices if not (unknown and index in divided)]
 
 
 def index_table(analysis: Analysis, ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
     """A row for each index, that divided by the body surface in its second cell; a cell is None where there is none."""
-    divided = {indexed(index) for index in analysis.indices} & set(analysis.indices)
+    divided, shown_indices = {indexed(index) for index in analysis.indices} & set(analysis.indices), _shown(analysis)
 
     def cell(index: str) -> dict[str, Any] | None:
-        if index not in analysis.indices or (index in divided and analysis.cine.patient.body_surface is None):
+        if index not in shown_indices:
             return None
         value = analysis.indices[index]
         title, unit = INDICES[index].title, INDICES[index].unit

@@ -16,6 +16,7 @@ from nnunet_cardiac.cine.cine import Cine
 from nnunet_cardiac.cine.output import DICOM, INDICES_JSON, write_output
 from nnunet_cardiac.cine.read import read_cine, with_size
 from nnunet_cardiac.cine.segment import SegmentedPhase, segment_cine
+from nnunet_cardiac.dicom import read_dicom
 from nnunet_cardiac.errors import UserError
 from nnunet_cardiac.evaluation.segmentation import Structures
 from nnunet_cardiac.files import DISK_FULL, remove_partial, writing, written_whole
@@ -181,4 +182,11 @@ def _check_phases(cine: Cine, options: Options) -> None:
 def _key(cine: Cine, pixels: str, segmenter: Segmenter, options: Options) -> str:
     facts = (cine.affine.tolist(), None if cine.times is None else cine.times.tolist(), cine.heart_rate, cine.patient)
     asked = (options.ed, options.es, options.keep_identifiers)
-    return sha256(f"{pixels} {segmenter.identity} {facts} {asked}".encode()).hexdigest()
+    told = (cine.remarks, cine.doubts, [(s.sop_instance, s.frame) for phase in cine.sources or () for s in phase])
+    named: tuple[str, ...] = ()
+    if cine.sources:  # of whom the DICOM objects are
+        header = read_dicom(cine.sources[0][0].file, stop_before_pixels=True, force=True)
+        kept = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyID")
+        keywords = ("StudyInstanceUID", *(kept if options.keep_identifiers else ()))
+        named = tuple(str(header.get(keyword, "")) for keyword in keywords)
+    return sha256(f"{pixels} {segmenter.identity} {facts} {asked} {told} {named}".encode()).hexdigest()

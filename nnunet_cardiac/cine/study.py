@@ -33,10 +33,15 @@ OVER_THE_BEAT = 0.5
 """Of the interval between R waves: images over more of it are a cine, whenever they were acquired."""
 RESTARTS = 2
 """How often the time from the R wave starts anew, in the order of acquisition, in images of several beats."""
+BREAK = 5.0
+"""s between the acquisitions of neighbouring images of a slice, from which on it was taken again."""
 SAME_PLACE = 1.0
 """mm along the normal, within which two loops are of the same slice; in the plane, from where on a shift is told."""
 SAME_DIRECTION = 0.999
 """Cosine between normals that are parallel: 2.6 degrees."""
+NEARLY_PARALLEL, UNEQUAL_ENDS, NEXT = 0.985, 0.5, 1.5
+"""Cosine between normals, 10 degrees, and in slice distances how far a slice lies beyond another that would be the next
+one of a stack."""
 ALIKE = 1.6
 """How many times as many phases a slice may have as another of its stack."""
 LONG_AXIS = np.array([0.63, -0.62, -0.46])
@@ -130,11 +135,13 @@ class Stack:
         loops: one for each slice
         remarks: what was left out, in sentences
         of_flow: whether velocities were taken with it
+        n_beyond: cine slices of the study that lie just beyond its ends and are none of it
     """
 
     loops: tuple[Loop, ...]
     remarks: tuple[str, ...] = ()
     of_flow: bool = False
+    n_beyond: int = 0
 
     @property
     def n_phases(self) -> int:
@@ -238,9 +245,11 @@ def table(frames: Sequence[Frame], chosen: Stack | None = None) -> list[SeriesRo
 
 
 def _what(frames: Sequence[Frame], loops: Sequence[Loop], n_slices: int, n_phases: int, chosen: Stack | None) -> str:
-    if chosen is not None:
-        return "short-axis cine" if chosen.lies_across else "cine of an unusual direction"
     first = frames[0]
+    if chosen is not None:
+        used = len({round(loop.place) for loop in chosen.loops if loop.frames[0].series == first.series})
+        part = f", {used} of {n_slices} slices" if used < n_slices else ""
+        return ("short-axis cine" if chosen.lies_across else "cine of an unusual direction") + part
     if first.modality != "MR":
         return f"no MR ({first.modality or 'no modality'})"
     for what, values in (("orientation", first.orientation), ("position", first.position), ("spacing", first.spacing)):
@@ -304,7 +313,29 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
         more.append(
             f"The images are of {len(studies)} studies: is it one patient at several times, or are they several?"
         )
-    return replace(chosen, remarks=(*chosen.remarks, *more))
+    return replace(chosen, remarks=(*chosen.remarks, *more), n_beyond=_beyond(chosen, stacks))
+
+
+def _beyond(chosen: Stack, stacks: Sequence[Stack]) -> int:
+    """How many cine slices, nearly parallel, lie just beyond the ends of the chosen stack, at places of their own."""
+    normal = chosen.loops[0].frames[0].normal
+    places = [loop.place for loop in chosen.loops]
+    distance = float(np.median(np.diff(places)))
+    found: list[float] = []
+    others = [
+        float(frame.position @ normal)
+        for stack in stacks
+        for loop in stack.loops
+        if len(loop.frames) >= LEAST_PHASES and not stack.of_flow and not _why_no_cine([loop])
+        for frame in loop.frames[:1]
+        if frame.position is not None and frame.normal @ normal > NEARLY_PARALLEL
+    ]
+    for near, sign in ((places[0], -1), (places[-1], 1)):
+        for place in sorted(others, key=lambda place: sign * place):
+            if UNEQUAL_ENDS * distance < sign * (place - near) <= NEXT * distance:
+                found.append(place)
+                near = place
+    return len(found)
 
 
 def _why_none(stacks: Sequence[Stack], frames: Sequence[Frame]) -> str:
@@ -459,17 +490,30 @@ def _loops(frames: Sequence[Frame]) -> list[Loop]:
         times = {frame.time for frame in own}
         if len(times) == 1 or None in times:  # as anonymisers write it, nothing; or no order of all
             own = [replace(frame, time=None) for frame in own]
-        takes: list[list[Frame]] = []
-        for frame in sorted(own, key=_acquisition):
-            moment = frame.time if frame.time is not None else frame.order[0]
-            for take in takes:  # the first that has no image of that moment yet
-                if moment is None or all(moment != (o.time if o.time is not None else o.order[0]) for o in take):
-                    take.append(frame)
-                    break
-            else:
-                takes.append([frame])
-        loops += [Loop(tuple(sorted(take, key=_moment))) for take in takes]
+        for sitting in _sittings(own):
+            takes: list[list[Frame]] = []
+            for frame in sitting:
+                moment = frame.time if frame.time is not None else frame.order[0]
+                for take in takes:  # the first that has no image of that moment yet
+                    if moment is None or all(moment != (o.time if o.time is not None else o.order[0]) for o in take):
+                        take.append(frame)
+                        break
+                else:
+                    takes.append([frame])
+            loops += [Loop(tuple(sorted(take, key=_moment))) for take in takes]
     return loops
+
+
+def _sittings(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Images of one place in the order of acquisition, those before and after a break apart where both are a cine's."""
+    ordered = sorted(frames, key=_acquisition)
+    clocks = [_seconds(frame.order[1]) for frame in ordered]
+    parts = [[ordered[0]]]
+    for before, clock, frame in zip(clocks, clocks[1:], ordered[1:], strict=False):
+        if before is not None and clock is not None and not 0 <= clock - before <= BREAK:
+            parts.append([])
+        parts[-1].append(frame)
+    return parts if all(len(part) >= LEAST_PHASES for part in parts) else [ordered]
 
 
 def _place(frame: Frame) -> float:

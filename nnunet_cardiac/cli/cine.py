@@ -127,8 +127,9 @@ def _print_study(source: Path, series: list[int]) -> None:
     try:
         stack = find_short_axis(frames, series)
         remarks += stack.remarks
-    except UserError:
+    except UserError as e:
         stack = None
+        remarks.append(str(e).splitlines()[0].removesuffix(" What there is:"))
     for text in (format_table(table(frames, stack)), *remarks):
         print(printable(text, more=LINES))
     print_problems([], problems)
