@@ -71,6 +71,40 @@ def test_a_second_take_of_slightly_longer_beats_is_no_part_of_the_first(study):
     assert "Slice 3 was taken 2 times" in " ".join(cine.remarks)
 
 
+@pytest.mark.parametrize("times", ["of one cycle", "over midnight"])
+def test_one_take_in_two_parts_stays_one(study, times):
+    """In two breath-holds, each of half the cycle, or over midnight."""
+    written = study("ge", others=False, n_phases=12)
+
+    def parts(dicom, t, z, n):
+        dicom.AcquisitionDate = "20250101" if t < 6 or times == "of one cycle" else "20250102"
+        late, early = ("110000", "110100") if times == "of one cycle" else ("235959.6", "000000.4")
+        dicom.AcquisitionTime = late if t < 6 else early
+
+    changed(written, parts)
+    np.testing.assert_array_equal(read_cine(written.folder).voxels, written.images)
+
+
+def test_a_slice_of_more_even_phases_is_not_doubted(study):
+    """Prospective gating in longer beats."""
+    written = study("siemens", others=False, n_phases=20)
+
+    def prospective(dicom, t, z, n):
+        dicom.TriggerTime, dicom.NominalInterval = 40.0 * t, 850
+
+    changed(written, prospective)
+    for (t, z), source in written.sources.items():
+        if z == 2 and t < 6:
+            dicom = pydicom.dcmread(source.file)
+            dicom.SOPInstanceUID = dicom.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+            dicom.TriggerTime, dicom.InstanceNumber = 800 + 40.0 * t, 100 + t
+            if "TemporalPositionIdentifier" in dicom:
+                dicom.TemporalPositionIdentifier = 21 + t
+            dicom.save_as(source.file.with_name(f"more{t}"))
+    cine = read_cine(written.folder)
+    assert "Slice 3 has 26 phases" in " ".join(cine.remarks) and not cine.doubts
+
+
 def test_two_takes_that_nothing_tells_apart_are_doubted(study):
     cine = read_cine(study("ge", "slice_twice", "anonymised").folder)
     assert [title for title, _ in cine.doubts] == ["Too many phases"] and "16 images" in cine.doubts[0][1]
@@ -110,13 +144,14 @@ def test_slices_beyond_the_ends_that_are_no_part_of_the_stack_are_told(study, sl
     assert row.what == f"short-axis cine, {5 - len(slices)} of 5 slices"
 
 
-def test_a_slice_that_lost_its_last_phases_keeps_the_others_in_their_places(study):
+def test_a_slice_that_lost_phases_keeps_the_others_in_their_places(study):
     """Without times, by the temporal positions."""
     written = study("ge", "no_trigger_times", others=False, n_phases=20)
     for (t, z), source in written.sources.items():
-        if z == 2 and t >= 16:
+        if z == 2 and 6 <= t <= 8:
             source.file.unlink()
-    np.testing.assert_array_equal(read_cine(written.folder).voxels[:16], written.images[:16])
+    there = [t for t in range(20) if not 6 <= t <= 8]
+    np.testing.assert_array_equal(read_cine(written.folder).voxels[there], written.images[there])
 
 
 def test_a_slice_with_fewer_phases_gets_the_nearest(study):

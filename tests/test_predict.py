@@ -168,8 +168,9 @@ def test_what_another_model_made_is_told_until_it_is_replaced(trained_nnunet, im
     output, one = tmp_path / "out", images / "patient101_ED_0000.nii.gz"
     options = ("-o", output, *NNUNET, "-f", "0", "--disable_tta")
     run("-i", images, *options)
+    (output / "folder.nii.gz").mkdir()
     run("-i", one, *options, "-step_size", "0.6", "--overwrite")
-    assert f"{output}: patient101_ES.nii.gz are of another model, or with other options" in capsys.readouterr().err
+    assert f"{output}: patient101_ES.nii.gz may be of another model, or with other options" in capsys.readouterr().err
     assert json.loads((output / RECORD).read_text())[OF_OTHERS] == ["patient101_ES.nii.gz"]
     run("-i", images, *options, "-step_size", "0.6", "--continue_prediction")
     said = capsys.readouterr()
@@ -188,6 +189,12 @@ def test_who_continues_hears_what_was_unusual_before(trained_nnunet, images, tmp
     run(*options, "--continue_prediction")
     said = capsys.readouterr()
     assert "1 kept" in said.out and len(warned) == 1 and warned[0] in said.err.splitlines()
+    # of cases that a call does not ask for, the record keeps them
+    other = images / "patient101_ES_0000.nii.gz"
+    run("-i", other, *options[2:], "--overwrite")
+    assert warned[0] not in capsys.readouterr().err
+    run(*options, "--continue_prediction")
+    assert warned[0] in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize("name", ["dataset.json", "plans.json"])

@@ -237,7 +237,6 @@ def test_plans_that_no_image_can_be_prepared_with_are_refused(folder):
         (lambda p, c: c["resampling_fn_data_kwargs"].update(num_threads=10**6), "num_threads of 1000000"),
         (lambda p, c: c["resampling_fn_seg_kwargs"].update(device="meta"), "device 'meta'"),
         (lambda p, c: p.update(image_reader_writer="List"), "no reader of images"),
-        (lambda p, c: p.update(image_reader_writer="Tiff3DIO"), "Tiff3DIO reads no '.nii.gz'"),
         (
             lambda p, c: (
                 c.update(normalization_schemes=["CTNormalization"]),

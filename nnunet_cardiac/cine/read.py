@@ -257,7 +257,7 @@ def _doubts(stack: Stack) -> tuple[tuple[str, str], ...]:
         reason = f"Slice {number} has {n} of {stack.n_phases} phases: for the others the nearest stand in."
         doubts.append(("Phases missing", reason))
     most = max(stack.loops, key=lambda loop: len(loop.frames))
-    if FEW * (n := len(most.frames)) > stack.n_phases:
+    if FEW * (n := len(most.frames)) > stack.n_phases and not _is_even(most):
         reason = (
             f"Slice {stack.loops.index(most) + 1} has {n} images where most have {stack.n_phases}: it may have been "
             "taken twice, and its phases may be mixed."
@@ -281,6 +281,13 @@ def _doubts(stack: Stack) -> tuple[tuple[str, str], ...]:
     return tuple(doubts)
 
 
+def _is_even(loop: Loop) -> bool:
+    """Whether its images have times at about the same distance, as those of one take."""
+    times = _times(loop)
+    steps = np.diff(times) if times is not None else np.zeros(1)
+    return bool(0 < steps.max() <= LONG_STEP * steps.min())
+
+
 def _gap(loop: Loop) -> str:
     """What part of the cycle has no images in any slice, in a sentence; "" where there is none."""
     times = _times(loop)
@@ -293,7 +300,7 @@ def _gap(loop: Loop) -> str:
     covered = float(times[-1] - times[0]) + usual
     interval = loop.frames[0].interval
     cycle = interval if interval and SHORTEST_CYCLE <= interval <= LONGEST_CYCLE else float(times[-1]) + usual
-    if covered < (1 - UNSEEN) * cycle:
+    if covered < (1 - UNSEEN) * cycle <= LONGEST_CYCLE:
         return f"The images show {covered:.0f} of the cycle's {cycle:.0f} ms: the others are missing."
     return ""
 
@@ -342,7 +349,7 @@ def _moments(loop: Loop, cycle: float | None, n_phases: int) -> tuple[np.ndarray
     times = _times(loop)
     if times is None:
         positions = [frame.order[0] for frame in loop.frames if frame.order[0] is not None]
-        if len(set(positions)) == len(loop.frames) and max(positions) <= n_phases:
+        if len(set(positions)) == len(loop.frames) < max(positions) <= n_phases:  # some are missing in between
             return (np.array(positions) - 1) / n_phases, None
         return np.arange(len(loop.frames)) / len(loop.frames), None
     length = loop.frames[0].interval or cycle or times[-1] - times[0] + float(np.median(np.diff(times)))

@@ -138,8 +138,8 @@ def _report(cine: Cine, output: Path, segmenter: Segmenter, options: Options) ->
         return before
     if before and not options.overwrite:
         raise UserError(
-            f"{output} holds a report of other images, options or another model: choose another folder with -o, or use "
-            "--overwrite."
+            f"{output} holds a report of another study, other images, options or another model: choose another folder "
+            "with -o, or use --overwrite."
         )
     of_pieces = f"{pixels} {cine.affine.tolist()} {segmenter.identity}"
     pieces = output / UNFINISHED / sha256(of_pieces.encode()).hexdigest()[:16]
@@ -182,7 +182,7 @@ def _check_phases(cine: Cine, options: Options) -> None:
 def _key(cine: Cine, pixels: str, segmenter: Segmenter, options: Options) -> str:
     facts = (cine.affine.tolist(), None if cine.times is None else cine.times.tolist(), cine.heart_rate, cine.patient)
     asked = (options.ed, options.es, options.keep_identifiers)
-    told = (cine.remarks, cine.doubts, [(s.sop_instance, s.frame) for phase in cine.sources or () for s in phase])
+    told = (cine.doubts, [(s.sop_instance, s.frame) for phase in cine.sources or () for s in phase])
     named: tuple[str, ...] = ()
     if cine.sources:  # of whom the DICOM objects are
         header = read_dicom(cine.sources[0][0].file, stop_before_pixels=True, force=True)

@@ -33,8 +33,8 @@ OVER_THE_BEAT = 0.5
 """Of the interval between R waves: images over more of it are a cine, whenever they were acquired."""
 RESTARTS = 2
 """How often the time from the R wave starts anew, in the order of acquisition, in images of several beats."""
-BREAK = 5.0
-"""s between the acquisitions of neighbouring images of a slice, from which on it was taken again."""
+BREAK, DAY = 5.0, 86400
+"""s: between the acquisitions of neighbouring images of a slice, from which on it was taken again; of a day."""
 SAME_PLACE = 1.0
 """mm along the normal, within which two loops are of the same slice; in the plane, from where on a shift is told."""
 SAME_DIRECTION = 0.999
@@ -317,18 +317,24 @@ def find_short_axis(frames: Sequence[Frame], wanted: Sequence[int] = ()) -> Stac
 
 
 def _beyond(chosen: Stack, stacks: Sequence[Stack]) -> int:
-    """How many cine slices, nearly parallel, lie just beyond the ends of the chosen stack, at places of their own."""
-    normal = chosen.loops[0].frames[0].normal
+    """How many cine slices, nearly parallel, lie just beyond the ends of the chosen stack, at places of their own.
+
+    Those of other series that are a cine by themselves have a remark.
+    """
+    first = chosen.loops[0].frames[0]
     places = [loop.place for loop in chosen.loops]
     distance = float(np.median(np.diff(places)))
     found: list[float] = []
     others = [
-        float(frame.position @ normal)
+        float(_centre(frame) @ first.normal)
         for stack in stacks
+        if not stack.of_flow and (not stack.is_cine or set(stack.series) & set(chosen.series))
         for loop in stack.loops
-        if len(loop.frames) >= LEAST_PHASES and not stack.of_flow and not _why_no_cine([loop])
+        if len(loop.frames) >= LEAST_PHASES and not _why_no_cine([loop])
         for frame in loop.frames[:1]
-        if frame.position is not None and frame.normal @ normal > NEARLY_PARALLEL
+        if frame.study == first.study and _alike(frame.interval, first.interval, INTERVALS_OF_TAKES)
+        if ((frame.flip_angle or 90) > SPOILED) == ((first.flip_angle or 90) > SPOILED)
+        if frame.normal @ first.normal > NEARLY_PARALLEL
     ]
     for near, sign in ((places[0], -1), (places[-1], 1)):
         for place in sorted(others, key=lambda place: sign * place):
@@ -510,15 +516,24 @@ def _sittings(frames: Sequence[Frame]) -> list[list[Frame]]:
     clocks = [_seconds(frame.order[1]) for frame in ordered]
     parts = [[ordered[0]]]
     for before, clock, frame in zip(clocks, clocks[1:], ordered[1:], strict=False):
-        if before is not None and clock is not None and not 0 <= clock - before <= BREAK:
+        if before is not None and clock is not None and (clock - before) % DAY > BREAK:
             parts.append([])
         parts[-1].append(frame)
-    return parts if all(len(part) >= LEAST_PHASES for part in parts) else [ordered]
+    times = [[frame.time for frame in part if frame.time is not None] for part in parts]
+    one_after_the_other = all(times) and any(max(a) < min(b) or max(b) < min(a) for a, b in pairwise(times))
+    return parts if min(map(len, parts)) >= LEAST_PHASES and not one_after_the_other else [ordered]
 
 
 def _place(frame: Frame) -> float:
     assert frame.position is not None
     return float(frame.position @ frame.normal)
+
+
+def _centre(frame: Frame) -> np.ndarray:
+    """Of an image, in the patient's mm."""
+    assert frame.position is not None and frame.orientation is not None and frame.spacing is not None
+    halves = [(n - 1) / 2 * step for n, step in zip(frame.shape[::-1], frame.spacing[::-1], strict=True)]
+    return frame.position + halves @ frame.orientation
 
 
 def _acquisition(frame: Frame) -> tuple:

@@ -278,26 +278,32 @@ def predict(
         "mirroring": use_mirroring, "step_size": tile_step_size, "clean_up": bool(clean_up), "bfloat16": bfloat16,
     }  # fmt: skip
     described = {"dataset.json": dataset_json, "plans.json": last.plans.plans}
-    known, of_others = _check_same_model(output, made_by, described, overwrite)
+    known, of_others = _check_same_model(
+        output, made_by, described, overwrite, [targets[case].name for case in present]
+    )
     result = Prediction(problems=_passed_over(source, ending))
+    folders = [case for case in present if targets[case].is_dir()]
+    result.problems += [f"{targets[case]} is a folder: move it away." for case in folders]
     experts = [f.name for f in sorted(source.iterdir()) if _is_segmentation(f, ending)] if source.is_dir() else []
     if experts:
         more = " and others" * (len(experts) > 1)
         result.warnings.append(f"{source}: segmentations lie among the images ({experts[0]}{more}) and are left out.")
     if continue_prediction:
         whole = [case for case in present if not save_probabilities or (output / f"{case}.npz").exists()]
-        result.kept = [case for case in whole if targets[case].name not in of_others]
+        result.kept = [case for case in whole if case not in folders and targets[case].name not in of_others]
     if result.kept and not known:
         result.warnings.append(f"{output}: nothing tells which model made the segmentations that are kept.")
     before = read_record(output / RECORD).get(UNUSUAL) if known else None
-    unusual: dict[str, list[str]] = {
+    earlier = {  # of segmentations that stay, whether or not this call asks for them
         case: [printable(str(said)) for said in sentences]
         for case, sentences in (before if isinstance(before, dict) else {}).items()
-        if case in result.kept and isinstance(sentences, list)
+        if isinstance(sentences, list) and (case not in cases or case in result.kept)
+        if (name := f"{case}{ending}") not in of_others and (output / name).is_file()
     }
+    unusual: dict[str, list[str]] = {}
 
     def write_record() -> None:
-        said = {case: sentences for case, sentences in unusual.items() if sentences}
+        said = earlier | {case: sentences for case, sentences in list(unusual.items()) if sentences}
         write_json(made_by | {OF_OTHERS: of_others, UNUSUAL: said}, output / RECORD)
 
     output.mkdir(parents=True, exist_ok=True)
@@ -334,8 +340,6 @@ def predict(
         else:
             write(case, finished, properties)
 
-    folders = [case for case in present if targets[case].is_dir()]
-    result.problems += [f"{targets[case]} is a folder: move it away." for case in folders]
     started = time.perf_counter()
     todo = {case: files for case, files in cases.items() if case not in (*result.kept, *folders)}
     with (
@@ -374,10 +378,11 @@ def predict(
             del logits
         if written is not None:
             written.result()
+    unusual = {case: earlier[case] for case in result.kept if case in earlier} | unusual
     result.warnings += [f"{case}: {sentence}." for case, sentences in unusual.items() for sentence in sentences]
     if of_others:
         more = f" and {len(of_others) - 1} more" if len(of_others) > 1 else ""
-        result.warnings.append(f"{output}: {of_others[0]}{more} are of another model, or with other options.")
+        result.warnings.append(f"{output}: {of_others[0]}{more} may be of another model, or with other options.")
     remove_partial(output)
     result.seconds = time.perf_counter() - started
     return result
@@ -399,21 +404,23 @@ def identity(model: Model | SavedModel, folds: Sequence[int | str] | None, check
 
 
 def _check_same_model(
-    output: Path, made_by: dict, described: Mapping[str, dict], overwrite: bool
+    output: Path, made_by: dict, described: Mapping[str, dict], overwrite: bool, present: Sequence[str]
 ) -> tuple[bool, list[str]]:
-    """Whether a record in ``output`` tells which model its segmentations are of, and those that another model made.
+    """Whether a record in ``output`` tells which model its segmentations are of, and those that another model may have
+    made; ``present`` are those that are asked for and there.
 
     Raises:
         UserError: they are of another model, or other options, and nobody wants to overwrite them; or ``output`` has
             files of somebody else's that would be replaced
     """
-    there = sorted(file.name for file in output.glob(f"*{described['dataset.json']['file_ending']}"))
+    files = output.glob(f"*{described['dataset.json']['file_ending']}")
+    there = sorted(file.name for file in files if file.is_file())
     if (output / RECORD).exists():
         before = read_record(output / RECORD)
         of_others = before.pop(OF_OTHERS, [])
         before.pop(UNUSUAL, None)
         if before == made_by:
-            return True, [name for name in there if name in of_others]
+            return True, [name for name in there if isinstance(of_others, list) and name in of_others]
         if there and not overwrite:
             differs = [key for key in made_by if before.get(key) != made_by[key]]
             raise UserError(
@@ -424,7 +431,7 @@ def _check_same_model(
     for name, content in described.items():
         if (output / name).exists() and read_record(output / name) != json.loads(json.dumps(content)):
             raise UserError(f"{output / name} is there already and not this model's: choose another folder with -o.")
-    return False, there if overwrite else []
+    return False, [name for name in there if overwrite and name in present]
 
 
 def _check_no_input_is_output(cases: Mapping[str, list[Path]], targets: Mapping[str, Path]) -> None:

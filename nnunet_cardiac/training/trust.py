@@ -85,15 +85,14 @@ def check_plans(
             raise ValueError(f"{heads} labels")
         if not isinstance(dataset_json.get("modality", dataset_json.get("channel_names")), Mapping):
             raise ValueError("no names of channels")
-        values = dataset_json["labels"].values()
-        single = {label for value in values for label in (value if isinstance(value, list | tuple) else [value])}
-        if single != set(range(len(single))):
-            raise ValueError(f"labels {sorted(single)!s:.80}, where they must be 0, 1, 2 and so on")
+        every = labels.all_labels
+        if not (
+            0 <= min(every) and max(every) < MOST_CHANNELS if labels.has_regions else every == [*range(len(every))]
+        ):
+            raise ValueError(f"labels {every!s:.80}, where they must be 0, 1, 2 and so on")
         reader: Any = manager.image_reader_writer_class  # whatever class has the name
         if not (isinstance(reader, type) and issubclass(reader, BaseReaderWriter)):
             raise ValueError("no reader of images")
-        if dataset_json["file_ending"] not in getattr(reader, "supported_file_endings", ()):
-            raise ValueError(f"{reader.__name__} reads no {dataset_json['file_ending']!r:.40}")
         if sorted(manager.transpose_forward) != [0, 1, 2]:
             raise ValueError("no order of axes")
         if sorted(manager.transpose_backward) != [0, 1, 2]:
