@@ -89,7 +89,7 @@ def _cases(folder: Path) -> list[Case]:
         if label is None and split == "train":
             raise UserError(f"{folder / stem}_gt.nii.gz is missing: {folder.name} has no label at {phase}.")
         image = _nifti(folder, stem) or folder / f"{stem}.nii.gz"
-        group = info.get("Group", "unknown")
+        group = info.get("Group") or "unknown"
         cases.append(Case(f"{folder.name}_{phase}", folder.name, phase, group, "Siemens", split, image, label))
     return cases
 

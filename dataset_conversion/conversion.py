@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,14 +16,15 @@ from typing import cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from scipy.linalg import polar
 from sklearn.model_selection import StratifiedKFold
 
 from nnunet_cardiac.environment import folder
 from nnunet_cardiac.errors import UserError
-from nnunet_cardiac.files import DISK_FULL, remove_partial, write_text, writing, written_whole
+from nnunet_cardiac.files import DISK_FULL, check_utf8, remove_partial, write_text, writing, written_whole
 from nnunet_cardiac.lock import locked
-from nnunet_cardiac.nifti import read_nifti
+from nnunet_cardiac.nifti import open_nifti, read_nifti
 from nnunet_cardiac.processes import worker_processes
 from nnunet_cardiac.progress import progress
 from nnunet_cardiac.texts import plain, read_cases, unforeseen
@@ -79,11 +80,13 @@ def dataset_folder(dataset_id: int, name: str) -> Path:
     """``nnUNet_raw/DatasetNNN_NAME``.
 
     Raises:
-        UserError: nnUNet_raw is not set, or the ID or the folder belongs to another data set
+        UserError: nnUNet_raw is not set, no ID of nnU-Net's, or the ID or the folder belongs to another data set
     """
+    if not 1 <= dataset_id <= 999:
+        raise UserError(f"nnU-Net's data set IDs have three digits: choose another than {dataset_id} with -d.")
     raw = folder("nnUNet_raw")
     path = raw / f"Dataset{dataset_id:03d}_{name}"
-    others = [p.name for p in raw.glob(f"Dataset{dataset_id:03d}_*") if p != path]
+    others = [p.name for p in raw.glob(f"Dataset{dataset_id:03d}_*") if p != path and p.is_dir()]
     if others:
         raise UserError(f"Data set ID {dataset_id} already belongs to {others[0]} in {raw}: choose another with -d.")
     if (path / "dataset.json").exists() and not (path / "cases.csv").exists():
@@ -153,11 +156,9 @@ def write_dataset(
                 done.append(jobs[job])
                 result.warnings += remarks + repairs
                 result.repaired += bool(repairs)
-                if converted:
-                    result.converted += 1
-                    volumes[jobs[job]] = volume
-                else:
-                    result.kept += 1
+                volumes[jobs[job]] = volume
+                result.converted += converted
+                result.kept += not converted
         remove_partial(result.folder, *(place for place in result.folder.iterdir() if place.is_dir()))
         done.sort(key=lambda case: case.case)
         for split in ("train", "test"):
@@ -205,6 +206,7 @@ def _delete_others(result: Conversion, done: Sequence[Case]) -> None:
                 continue
             (deleted if case in before else foreign).append(str(file.relative_to(dataset)))
             if case in before:
+                (dataset / "dataset.json").unlink(missing_ok=True)
                 file.unlink()
     if deleted:
         result.warnings.append(
@@ -320,7 +322,7 @@ def repair_affine(affine: np.ndarray, file: Path) -> tuple[np.ndarray, list[str]
     if not np.isfinite(affine).all() or (spacing == 0).any():
         raise UserError(f"{file} has no usable geometry: its affine is {affine[:3].tolist()}.")
     directions = affine[:3, :3] / spacing
-    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
+    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-5):
         return affine, []
     nearest, _ = polar(directions)
     if abs(np.linalg.det(directions)) < 0.5:
@@ -343,17 +345,24 @@ def _convert_case(
         dataset / f"{folder}{suffix}" / f"{case.case}{channel}.nii.gz"
         for folder, channel in (("images", "_0000"), ("labels", ""))
     )
+    check_utf8(image_file)
     made_of = _made_of(case, labels, source_labels)
+    n_values = max(labels.values()) + 1
     if _description(image_file) == made_of and (case.label is None or label_file.exists()):
-        return False, [], [], None
+        with suppress(UserError):  # a label that was damaged since is made again
+            spacing = voxel_sizes(open_nifti(image_file).affine)
+            kept = None if case.label is None else read_nifti(label_file)[0].astype(np.uint8)
+            mm3 = None if kept is None else np.bincount(kept.ravel(), minlength=n_values) * spacing.prod()
+            return False, _unusual_spacing(case, spacing), [], mm3
 
     volume = read(case)
-    volume.image.header["descrip"] = made_of
-    remarks = volume.remarks
-    spacing = np.array(volume.image.header.get_zooms()[:3], dtype=float)
-    if (spacing < PLAUSIBLE_SPACING[0]).any() or (spacing > PLAUSIBLE_SPACING[1]).any():
-        remarks.append(f"{case.image} has an unusual voxel spacing of {' x '.join(f'{s:g}' for s in spacing)} mm.")
-    written = {image_file: volume.image}
+    voxels = np.asanyarray(volume.image.dataobj)
+    # a header of its own: the source's may tell programs that look elsewhere in it of another geometry than the label's
+    image = nib.Nifti1Image(voxels, volume.image.affine, dtype=voxels.dtype)
+    image.header["descrip"] = made_of
+    spacing = voxel_sizes(image.affine)
+    remarks = volume.remarks + _unusual_spacing(case, spacing)
+    written = {image_file: image}
     mm3 = None
     if volume.segmentation is not None:
         unknown = sorted(set(np.unique(volume.segmentation).tolist()) - set(source_labels.values()))
@@ -364,8 +373,9 @@ def _convert_case(
             values[value] = labels.get(name, 0)
         segmentation = values[volume.segmentation.astype(np.uint8)]
         written[label_file] = nib.Nifti1Image(segmentation, volume.image.affine)
-        mm3 = np.bincount(segmentation.ravel(), minlength=max(labels.values()) + 1) * spacing.prod()
+        mm3 = np.bincount(segmentation.ravel(), minlength=n_values) * spacing.prod()
     with writing(label_file, DISK_FULL):
+        (dataset / "dataset.json").unlink(missing_ok=True)  # until all is done: it is not finished now
         if volume.segmentation is None:
             label_file.unlink(missing_ok=True)
     with ExitStack() as both:  # image and label come into place together, last the image, which tells of both
@@ -373,6 +383,12 @@ def _convert_case(
             both.enter_context(writing(target, DISK_FULL))
             nib.save(nifti, both.enter_context(written_whole(target)))
     return True, remarks, volume.repairs, mm3
+
+
+def _unusual_spacing(case: Case, spacing: np.ndarray) -> list[str]:
+    if ((spacing >= PLAUSIBLE_SPACING[0]) & (spacing <= PLAUSIBLE_SPACING[1])).all():
+        return []
+    return [f"{case.image} has an unusual voxel spacing of {' x '.join(f'{s:g}' for s in spacing)} mm."]
 
 
 def _made_of(case: Case, *labels: dict[str, int]) -> str:
@@ -414,6 +430,6 @@ def _cases_csv(cases: Sequence[Case]) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     """Replaces ``path`` in one step, and only if its text changes."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
     write_text(text, path)

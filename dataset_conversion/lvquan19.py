@@ -45,7 +45,7 @@ def convert(source: Path, dataset_id: int | None = None, n_folds: int = 5, n_pro
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a folder: give -i the folder with the .mat files of LVQuan19.")
-    files = sorted(source.rglob("*.mat"))
+    files = sorted(file for file in source.rglob("*") if file.suffix.lower() == ".mat")
     if not files:
         raise UserError(
             f"There is no .mat file in {source} or below: give -i the folder that LVQuan19 was unpacked into."

@@ -179,7 +179,7 @@ def _dicom_files(source: Path, problems: list[str]) -> dict[str, list[Path]]:
                 problems.append(f"{file}: original_id '{row['original_id']}' is no patient named as SC-HF-I-4.")
     files: dict[str, list[Path]] = defaultdict(list)
     unknown: Counter[Path] = Counter()
-    for file in sorted(source.rglob("*.dcm")):
+    for file in sorted(file for file in source.rglob("*") if file.suffix.lower() == ".dcm"):
         parts = file.relative_to(source).parts
         patient = patient_of(file.relative_to(source)) or next((links[p] for p in parts[-2::-1] if p in links), None)
         if patient:

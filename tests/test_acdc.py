@@ -8,6 +8,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from nnunet_cardiac.cli import main
@@ -234,6 +235,85 @@ def test_phases_come_from_info_and_swapped_ones_are_noticed(source, raw):
     rows = {row["case"]: row for row in read_cases(raw / DATASET)}
     assert rows["patient002_ES"]["source"] == "patient002_frame01.nii.gz"
     assert rows["patient002_ES"]["group"] == "unknown"
+    again = acdc.convert(source, n_folds=2)  # whoever was interrupted hears of it too
+    assert again.kept == 10 and again.warnings == result.warnings
+
+
+def qform_of_another_place(image):
+    image.header.set_qform(image.affine @ np.diag([-1, -1, 1, 1]), code=1)
+
+
+def no_form(image):
+    image.header.set_qform(None, code=0)
+    image.header.set_sform(None, code=0)
+
+
+def other_units(image):
+    image.header.set_xyzt_units("meter")
+
+
+def other_steps(image):
+    image.header["pixdim"][1:4] = 1
+
+
+@pytest.mark.parametrize("change", [qform_of_another_place, no_form, other_units, other_steps])
+def test_image_and_label_are_of_one_geometry_for_every_program(source, raw, change):
+    """Headers have places for more than one; SimpleITK, and so nnU-Net, may look elsewhere than nibabel."""
+    file = patient_file(source, "frame01.nii.gz")
+    image = nib.load(file)
+    image = nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine, image.header)
+    change(image)
+    affine = image.header.get_best_affine()
+    header = image.header.copy()
+    image.to_filename(file.with_name("plain.nii"))  # which writes a header that agrees with itself
+    plain = file.with_name("plain.nii")
+    content = plain.read_bytes()
+    file.write_bytes(gzip.compress(header.binaryblock + content[len(header.binaryblock) :]))
+    plain.unlink()
+    rewrite(patient_file(source, "frame01_gt.nii.gz"), lambda array, _: (array, affine))
+    assert acdc.convert(source, n_folds=2).problems == []
+    verify_dataset_integrity(str(raw / DATASET))
+    written, label = (
+        SimpleITK.ReadImage(str(raw / DATASET / name))
+        for name in ("imagesTr/patient002_ED_0000.nii.gz", "labelsTr/patient002_ED.nii.gz")
+    )
+    for of in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(written, of)(), getattr(label, of)(), atol=1e-4)
+    steps = np.linalg.norm(nib.load(file).affine[:3, :3], axis=0)
+    np.testing.assert_allclose(written.GetSpacing(), steps, rtol=1e-4)
+
+
+def test_a_second_run_that_is_killed_leaves_no_finished_data_set(source, raw, monkeypatch):
+    acdc.convert(source, n_folds=2)
+    os.utime(patient_file(source, "frame01.nii.gz"))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnunet_cardiac.dataset_conversion.conversion._describe", killed)
+    with pytest.raises(KeyboardInterrupt):
+        acdc.convert(source, n_folds=2)
+    assert not (raw / DATASET / "dataset.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("nnUNet_raw", str(raw))
+    assert acdc.convert(source, n_folds=2).kept == 10 and (raw / DATASET / "dataset.json").exists()
+
+
+def test_a_number_that_nnunet_does_not_know_or_a_file_of_that_name(source, raw):
+    with pytest.raises(UserError, match="have three digits: choose another than 1027"):
+        acdc.convert(source, dataset_id=1027, n_folds=2)
+    (raw / f"{DATASET}.zip").touch()
+    assert acdc.convert(source, n_folds=2).converted == 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_that_is_not_in_utf8_is_told(source, raw):
+    name = os.fsdecode(b"patient\xff2")
+    folder = (source / "training" / "patient002").rename(source / "training" / name)
+    for file in list(folder.glob("patient002*")):
+        file.rename(folder / file.name.replace("patient002", name))
+    result = acdc.convert(source, n_folds=2)
+    assert result.converted == 8 and all("not in UTF-8" in problem for problem in result.problems)
 
 
 def remove_label(source):

@@ -242,7 +242,7 @@ def test_info_says_what_is_missing_and_how_to_mend_it(three_folders, monkeypatch
         "nnunetv2 1.0 is another version than",
         "PyTorch cannot be imported",
         "nnUNet_raw is not set: export nnUNet_raw=FOLDER",
-        f"nnUNet_preprocessed names a folder that does not exist: mkdir -p '{three_folders / 'nnUNet_preprocessed'}'",
+        f"nnUNet_preprocessed names a folder that does not exist: mkdir -p {three_folders / 'nnUNet_preprocessed'}",
         "nnUNet_results cannot be written",
         'eval "$(nnunet_cardiac env)"',
     ):
@@ -365,6 +365,8 @@ def test_finished_preprocessing_is_kept_and_unfinished_is_not(planned, capsys):
 def test_demo_does_not_write_into_a_full_folder(tmp_path):
     (tmp_path / "mine").touch()
     assert "is not empty" in error_of("demo", "-o", tmp_path)
+    (tmp_path / "file").touch()
+    assert "file is a file: give the demo a folder" in error_of("demo", "-o", tmp_path / "file")
 
 
 def test_output_that_nobody_reads_to_the_end_is_no_fault(tmp_path):

@@ -65,6 +65,12 @@ def test_nnunet_accepts_it_and_finds_the_slice_axis(source, raw, tmp_path, monke
     assert plans["configurations"]["2d_roi"]["architecture"]["arch_kwargs"]["box_labels"] == [1, 2]
 
 
+def test_an_ending_in_capitals_is_one_too(source, raw):
+    file = source / "TrainingData" / "patient2.mat"
+    file.rename(file.with_name("patient2.MAT"))
+    assert "patient2" in {row["patient"] for row in read_cases(lvquan19.convert(source, n_folds=2).folder)}
+
+
 def test_both_versions_of_the_format_say_the_same(tmp_path, raw):
     for v73 in (False, True):
         write_patients(tmp_path / str(v73), [1], v73=v73)

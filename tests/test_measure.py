@@ -120,6 +120,29 @@ def test_every_patient_without_ground_truth_is_named(folders):
         measure(folders / "measured", folders / "expert")
 
 
+def test_a_patient_without_ground_truth_is_named_beside_one_whose_name_ends_alike(folders):
+    for folder in ("measured", "expert"):
+        for phase in ("ED", "ES"):
+            (folders / folder / f"b_{phase}.nii.gz").rename(folders / folder / f"xa_{phase}.nii.gz")
+    for name in ("a_ED", "a_ES", "xa_ED"):
+        (folders / "expert" / f"{name}.nii.gz").unlink()
+    assert [p.split(":")[0] for p in measure(folders / "measured", folders / "expert").problems] == ["xa", "a"]
+
+
+@pytest.mark.parametrize("rows", ["case,phase\na_ED,ED\n", "case,patient,phase\na_ED,a,\n"])
+def test_a_table_that_lacks_patient_or_phase_leaves_it_to_the_name(folders, rows):
+    (folders / "cases.csv").write_text(rows)
+    assert len(measure(folders / "measured", folders / "expert").indices) == 3
+
+
+def test_two_cases_of_one_patient_and_phase_are_named(folders):
+    rows = [f"{name}_{phase},{'a' if name == 'b' else name},{phase}" for name in "abc" for phase in ("ED", "ES")]
+    (folders / "cases.csv").write_text("\n".join(["case,patient,phase", *rows]))
+    result = measure(folders / "measured")
+    assert list(result.indices.index) == ["a", "c"]
+    assert [("b_E" in p and "once more" in p) for p in result.problems] == [True, True]
+
+
 def test_labels_without_a_ventricle_cannot_be_measured(folders):
     (folders / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "tumour": 1}}))
     with pytest.raises(UserError, match=r"None of the labels in .* \(tumour\) is called LV or RV: .* --labels"):

@@ -202,6 +202,14 @@ def test_a_newer_outer_contour_is_converted_again(source, raw):
     assert sunnybrook.convert(source, n_folds=2, labels=["lv", "myo"]).converted == 1
 
 
+def test_endings_in_capitals_are_read_too(source, raw):
+    expected = sunnybrook.convert(source, n_folds=2).converted
+    for file in image_files(source):
+        file.rename(file.with_suffix(".DCM"))
+    again = sunnybrook.convert(source, n_folds=2)
+    assert again.converted + again.kept == expected
+
+
 def test_names_of_folders_are_read_as_people_write_them(source, raw):
     (source / "challenge_training" / "SC-HF-I-1").rename(source / "challenge_training" / "sc-hf-i-01")
     dicom = source / "challenge_training" / "SC-N-4" / "DICOM"

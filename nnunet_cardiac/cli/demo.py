@@ -66,6 +66,8 @@ def demonstrate(output: Path, device: str = "cpu") -> None:
         raise UserError(
             "The demo ends with a benchmark, which runs on Snakemake: pip install 'nnunet-cardiac[benchmark]'."
         )
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file: give the demo a folder with -o.")
     if output.exists() and any(output.iterdir()):
         raise UserError(f"{output} is not empty: give the demo another folder with -o, or delete it.")
     output.mkdir(parents=True, exist_ok=True)

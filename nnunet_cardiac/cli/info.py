@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from shlex import quote
 
 import psutil
 
@@ -96,11 +97,11 @@ def folders(missing: list[str]) -> Iterator[tuple[str, str]]:
         path = Path(value)
         if not path.is_dir():
             yield variable, f"{path}, which does not exist"
-            missing.append(f"{variable} names a folder that does not exist: mkdir -p '{path}'")
+            missing.append(f"{variable} names a folder that does not exist: mkdir -p {quote(value)}")
             continue
         writable = os.access(path, os.W_OK)
         if not writable:
-            missing.append(f"{variable} cannot be written: chmod u+w '{path}', or choose another folder")
+            missing.append(f"{variable} cannot be written: chmod u+w {quote(value)}, or choose another folder")
         free = shutil.disk_usage(path).free / 1e9
         yield variable, f"{path}, {'writable' if writable else 'not writable'}, {free:.0f} GB free"
         for data_set in sorted(p for p in path.glob("Dataset[0-9][0-9][0-9]_*") if p.is_dir()):

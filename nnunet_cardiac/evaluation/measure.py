@@ -101,7 +101,9 @@ def measure(
     reference, more = _measure_folder(ground_truth, structures, table, set(indices.index))
     if reference.empty:
         raise UserError(f"No patient of {segmentations} has ground truth at ED and ES in {ground_truth}.")
-    unnamed = [p for p in indices.index.difference(reference.index) if not any(f"{p}:" in text for text in more)]
+    unnamed = [
+        p for p in indices.index.difference(reference.index) if not any(text.startswith(f"{p}:") for text in more)
+    ]
     more += [f"{patient}: not measured in {ground_truth}." for patient in unnamed]
     return Measurement(indices, reference, problems + more, remarks)
 
@@ -114,14 +116,20 @@ def _measure_folder(
     patients: dict[str, dict[str, Path]] = {}
     about: dict[str, dict[str, str]] = {}
     for case, file in find_segmentations(folder, structures.file_ending).items():
-        row = table.get(case) or (match.groupdict() if (match := PHASE_IN_NAME.fullmatch(case)) else None)
-        if row is None or row.get("phase") not in ("ED", "ES"):
+        row, match = table.get(case), PHASE_IN_NAME.fullmatch(case)
+        if match and not (row and row.get("patient") and row.get("phase")):
+            row = match.groupdict()
+        if row is None or not row.get("patient") or row.get("phase") not in ("ED", "ES"):
             problems.append(
                 f"{file}: patient and phase (ED, ES) are neither in cases.csv nor in the name: call it PATIENT_ED or "
                 "PATIENT_ES, or name a table with --case_table."
             )
             continue
-        patients.setdefault(row["patient"], {})[row["phase"]] = file
+        own = patients.setdefault(row["patient"], {})
+        if row["phase"] in own:
+            problems.append(f"{file} is {row['patient']} at {row['phase']} once more, after {own[row['phase']]}.")
+            continue
+        own[row["phase"]] = file
         about[row["patient"]] = {key: row[key] for key in ("group", "vendor") if row.get(key)}
     rows = {}
     for patient, files in progress(sorted(patients.items()), desc="Measuring", unit="patient"):
