@@ -127,7 +127,9 @@ def _measure_folder(
             continue
         own = patients.setdefault(row["patient"], {})
         if row["phase"] in own:
-            problems.append(f"{file} is {row['patient']} at {row['phase']} once more, after {own[row['phase']]}.")
+            problems.append(
+                f"{file} is {row['patient']} at {row['phase']} once more, after {own[row['phase']]}: left out."
+            )
             continue
         own[row["phase"]] = file
         about[row["patient"]] = {key: row[key] for key in ("group", "vendor") if row.get(key)}
