@@ -24,7 +24,7 @@ from nnunet_cardiac.model import CHECKPOINT
 ROOT = Path(__file__).parents[1]
 MEMORY_TARGETS = (8, 11, 24)
 """GB, of the table of plans."""
-LEAST_DICE = 0.81
+LEAST_DICE = 0.79
 """Of the picture of Dice against hours; what is below is left out."""
 BASELINE = ("Dataset027_ACDC", "nnUNetTrainer_250epochs", "nnUNetPlans", "2d")
 CURVES = {
@@ -135,14 +135,15 @@ def draw_half_width() -> None:
             ax.plot(hours, dice, "s" if own else "o", color=colour(own), fillstyle="none" if another_seed else "full")
             if not another_seed:
                 name, up = row["contender"].removeprefix("nnU-Net's ").split(", an ")[0], row["recipe"] == "nnU-Net's"
-                place = dict(rotation=30 if up else -20, rotation_mode="anchor", fontsize=7)
+                place = dict(rotation=60 if up else -20, rotation_mode="anchor", fontsize=7)
                 ax.annotate(name, (hours, dice), (4, 4) if up else (6, -6), textcoords="offset points", **place)
         for own, label in enumerate(("nnU-Net's recipe", "own recipe")):
             ax.plot([], [], "os"[own], color=colour(own), label=label)
         ax.plot([], [], "o", color=colour(0), fillstyle="none", label="another seed")
-        ax.set(xlabel="hours of a core, all stages", ylabel="mean Dice", xlim=(0.2, 1.9), ylim=(LEAST_DICE, 0.915))
+        ax.set(xlabel="hours of a core, all stages", ylabel="mean Dice", xlim=(0.2, 1.9))
+        ax.set_ylim(LEAST_DICE - 0.01, 0.93)
         ax.grid(alpha=0.3)
-        ax.legend(loc="lower right", fontsize=8)
+        ax.legend(loc="lower left", fontsize=8)
         figure.savefig(ROOT / "docs" / "half_width.png", dpi=130)
     print("docs/half_width.png", flush=True)
 
