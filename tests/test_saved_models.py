@@ -545,6 +545,7 @@ def test_the_commands(trained_crocnet, store, phantom_acdc, tmp_path, monkeypatc
     assert "stage_1, 1 networks" in run("models", "export", *which, *more, "-o", tmp_path / "model.zip")
     assert "stage_1 is installed" in run("models", "install", tmp_path / "model.zip")
     assert "stage_1: Stage 1." in run("models", "list")
+    assert run("models") == run("models", "list")
     assert "Hearts of phantoms" in run("models", "show", "stage_1")
     image = tmp_path / "heart.nii.gz"
     shutil.copy(next(phantom_acdc.glob("testing/*/*_frame01.nii.gz")), image)

@@ -13,13 +13,13 @@ from nnunet_cardiac.model import Model
 def add_parser(commands) -> None:
     """The command, and a command in it for everything that is done with models."""
     p = add_command(
-        commands, "models", run=None,
+        commands, "models", run=list_models,
         help="list, show, export and install trained models",
         description="Trained models that are passed on. A model is one file; nothing in it is executed, neither when "
-        "it is installed nor when it segments.",
-        examples=("nnunet_cardiac models list", "nnunet_cardiac models export --help"),
+        "it is installed nor when it segments. Without an action: what is installed.",
+        examples=("nnunet_cardiac models", "nnunet_cardiac models export --help"),
     )  # fmt: skip
-    actions = p.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions = p.add_subparsers(title="actions", metavar="ACTION")
     add_command(
         actions, "list", run=list_models,
         help="what is installed",
