@@ -122,7 +122,7 @@ def export_model(options: argparse.Namespace) -> None:
             overwrite=options.overwrite,
         )
     n = sum(len(stage.weights) for stage in model.stages)
-    print(f"{options.o}: {model.name}, {n} networks, {options.o.stat().st_size / 1e6:.1f} MB.")
+    print(f"{options.o}: {model.name}, {n} network{'s' * (n > 1)}, {options.o.stat().st_size / 1e6:.1f} MB.")
 
 
 def install_model(options: argparse.Namespace) -> None:

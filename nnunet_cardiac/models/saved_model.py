@@ -6,6 +6,7 @@ A model is a folder:
 - ``plans.json``, ``dataset.json``: nnU-Net's
 - ``card.md``: the model card
 - ``CONFIGURATION/fold_F.safetensors``: the weights of a stage
+- other texts, a licence for one
 
 It is passed on as a zip file of that folder.
 """
@@ -38,6 +39,10 @@ FORMAT = 1
 DESCRIPTION, PLANS, DATASET, CARD = "model.json", "plans.json", "dataset.json", "card.md"
 LARGEST_TEXT = 5_000_000
 """Bytes of a file that is no weights."""
+LARGEST_HEADER = 1_000_000
+"""Bytes of what a file of weights has before them: names and shapes of some thousand tensors."""
+SMALLEST_SPACING = 0.01
+"""mm; with less, no machine has the memory for a resampled heart."""
 GET_AGAIN = "get it again"
 LARGEST_PASS = 40_000_000_000
 """Bytes that a forward pass of one patch may take."""
@@ -151,8 +156,7 @@ class SavedModel:
     @property
     def card(self) -> str:
         """The model card, in Markdown, without characters that a terminal would obey."""
-        text = (self.folder / CARD).read_text(encoding="utf-8", errors="replace")
-        return printable(text, LINES)
+        return printable((self.folder / CARD).read_text(encoding="utf-8"), LINES)
 
     def build_networks(self, stage: SavedStage) -> list[nn.Module]:
         """The networks of a stage with their weights, one for each fold. The trainer is not needed.
@@ -164,10 +168,12 @@ class SavedModel:
         for name in stage.weights:
             try:
                 network = build_network(PlansManager(self.plans), self.dataset_json, stage.configuration)
-                weights, own = load_file(self.folder / name), own_tensors(network)
+                weights, own = _weights(self.folder / name), own_tensors(network)
                 if weights.keys() != own.keys():
                     raise KeyError(f"other tensors: {min(weights.keys() ^ own.keys())}")
                 for key, tensor in weights.items():
+                    if tensor.shape != own[key].shape:
+                        raise ValueError(f"{key} is {tuple(tensor.shape)}, not {tuple(own[key].shape)}")
                     if tensor.is_floating_point() != own[key].is_floating_point():
                         raise TypeError(f"{key} is {tensor.dtype}")
                     if not tensor.to(own[key].dtype).isfinite().all():
@@ -208,6 +214,19 @@ class SavedModel:
                     f"the network of '{stage.configuration}' in {PLANS} would take {n_bytes / 1e9:.0f} GB for a patch "
                     f"of {configuration.patch_size}: it is not used."
                 )
+
+
+def _weights(file: Path) -> dict[str, torch.Tensor]:
+    """What a file holds; its header is looked at first, as safetensors reads one of 100 MB for minutes.
+
+    Raises:
+        SafetensorError: it is no file of weights, or damaged
+    """
+    with open(file, "rb") as opened:
+        n_bytes = int.from_bytes(opened.read(8), "little")
+    if n_bytes > LARGEST_HEADER:
+        raise SafetensorError(f"it does not begin with a header of at most {LARGEST_HEADER / 1e6:g} MB")
+    return load_file(file)
 
 
 def own_tensors(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -284,7 +303,12 @@ def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]
         raise UserError(f"its stages are not those that lead to '{stages[-1].configuration}' in {PLANS}: get it again.")
     Structures.named(dataset_json["labels"])
     check_plans(plans, dataset_json, chain, PLANS, OURS)
+    reader = manager.image_reader_writer_class
+    if dataset_json["file_ending"] not in reader.supported_file_endings:
+        raise ValueError(f"{reader.__name__} reads no {dataset_json['file_ending']!r:.40}")
     for stage in stages:
+        if min(spacing := manager.get_configuration(stage.configuration).spacing) < SMALLEST_SPACING:
+            raise ValueError(f"a spacing of {spacing!r:.80}")
         n_axes = len(manager.get_configuration(stage.configuration).patch_size)
         if not set(stage.mirroring_axes) <= set(range(n_axes)) or len(set(stage.mirroring_axes)) < len(
             stage.mirroring_axes
@@ -332,6 +356,13 @@ def _json(folder: Path, name: str, where: Path) -> dict:
     return content
 
 
+def _is_text(file: Path) -> bool:
+    try:
+        return file.stat().st_size <= LARGEST_TEXT and "\0" not in file.read_text(encoding="utf-8")
+    except ValueError:
+        return False
+
+
 def _check_files(folder: Path, files: Mapping[str, tuple[int, str]], where: Path) -> None:
     there = list(folder.rglob("*"))
     if links := [file for file in there if file.is_symlink()]:
@@ -349,6 +380,8 @@ def _check_files(folder: Path, files: Mapping[str, tuple[int, str]], where: Path
         file = folder / path
         if path not in present:
             raise UserError(f"{where}: {path} is missing: get the model again.")
+        if not WEIGHTS.fullmatch(path) and not _is_text(file):
+            raise UserError(f"{where}: {path} is neither a text nor weights in safetensors: the model is not used.")
         if file.stat().st_size != size or sha256(file) != digest:
             raise UserError(
                 f"{where}: {path} is damaged, its size or SHA-256 is not what {DESCRIPTION} says: get it again."

@@ -56,8 +56,10 @@ def find_model(name: str) -> SavedModel:
     """
     folders = installed_folders()
     if name not in folders:
-        known = f"there are {', '.join(folders)}"
-        raise UserError(f"There is no model '{name}': {known}; nnunet_cardiac models install FILE installs one.")
+        raise UserError(
+            f"There is no model '{name}': installed are {', '.join(folders)}; nnunet_cardiac models install FILE "
+            "installs one."
+        )
     return SavedModel.load(folders[name])
 
 
@@ -112,8 +114,10 @@ def unpack(source: Path, folder: Path) -> None:
     """Unpacks a model's zip file into a folder that does not exist yet; nothing lands outside it.
 
     Raises:
-        UserError: no zip file, too large, or a member that is no plain file in the folder
+        UserError: no such file, no zip file, too large, or a member that is no plain file in the folder
     """
+    if not source.is_file():
+        raise UserError(f"There is no file {source}: give one that models export has written.")
     try:
         with zipfile.ZipFile(source) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]
@@ -123,7 +127,7 @@ def unpack(source: Path, folder: Path) -> None:
                     f"{source} unpacks to more than a model has ({LARGEST_MODEL / 1e9:g} GB, {MOST_FILES} files): it "
                     "is not installed."
                 )
-            if len({member.filename for member in members}) < len(members):
+            if len({member.filename.casefold() for member in members}) < len(members):
                 raise UserError(f"{source} holds two files of one name: it is not installed.")
             for member in members:
                 check_path(member.filename, source)
@@ -134,6 +138,8 @@ def unpack(source: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as packed, open(target, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
+    except UserError:
+        raise
     except NO_ZIP as e:
         raise UserError(f"{source} is no model's file, or is cut off ({e}): get it again.") from e
     except OSError as e:

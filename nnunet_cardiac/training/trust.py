@@ -89,7 +89,7 @@ def check_plans(
         if not (
             0 <= min(every) and max(every) < MOST_CHANNELS if labels.has_regions else every == [*range(len(every))]
         ):
-            raise ValueError(f"labels {every!s:.80}, where they must be 0, 1, 2 and so on")
+            raise ValueError(f"labels {[int(v) for v in every]!s:.80}, where they must be 0, 1, 2 and so on")
         reader: Any = manager.image_reader_writer_class  # whatever class has the name
         if not (isinstance(reader, type) and issubclass(reader, BaseReaderWriter)):
             raise ValueError("no reader of images")
@@ -320,9 +320,10 @@ def check_classes(configuration: ConfigurationManager, networks: Sequence[str] =
         if not (
             isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(tuple(allowed))
         ):
+            way_out = "; if you trust whoever made the plans, say --allow_code" if networks is NETWORKS else ""
             raise UntrustedError(
                 f"it names {name!r:.200}, which is none of the networks and layers of nnU-Net, PyTorch and "
-                "this project: it is not built. If you trust whoever made the plans, say --allow_code."
+                f"this project: it is not built{way_out}."
             )
 
 
