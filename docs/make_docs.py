@@ -128,17 +128,18 @@ def draw_half_width() -> None:
         ax = figure.subplots()
         for cells in rows:
             row = dict(zip(titles, cells, strict=True))
-            hours, dice, own = float(row["hours"]), float(row["Dice"].split()[0]), row["recipe"] == "own"
+            hours, dice = float(row["hours"]), float(row["Dice"].split()[0])
             if dice < LEAST_DICE or not row["RV"]:
                 continue
+            kind = 2 if row["recipe"].startswith("own, rate") else int(row["recipe"] == "own")
             another_seed = "seed" in row["contender"]
-            ax.plot(hours, dice, "s" if own else "o", color=colour(own), fillstyle="none" if another_seed else "full")
+            ax.plot(hours, dice, "os^"[kind], color=colour(kind), fillstyle="none" if another_seed else "full")
             if not another_seed:
                 name, up = row["contender"].removeprefix("nnU-Net's ").split(", an ")[0], row["recipe"] == "nnU-Net's"
                 place = dict(rotation=60 if up else -20, rotation_mode="anchor", fontsize=7)
                 ax.annotate(name, (hours, dice), (4, 4) if up else (6, -6), textcoords="offset points", **place)
-        for own, label in enumerate(("nnU-Net's recipe", "own recipe")):
-            ax.plot([], [], "os"[own], color=colour(own), label=label)
+        for kind, label in enumerate(("nnU-Net's recipe", "own recipe", "own recipe, rate searched for")):
+            ax.plot([], [], "os^"[kind], color=colour(kind), label=label)
         ax.plot([], [], "o", color=colour(0), fillstyle="none", label="another seed")
         ax.set(xlabel="hours of a core, all stages", ylabel="mean Dice", xlim=(0.2, 1.9))
         ax.set_ylim(LEAST_DICE - 0.01, 0.93)
