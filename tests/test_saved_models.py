@@ -368,8 +368,10 @@ def test_wrong_stages_are_refused(folder, changes, because):
 
 
 def test_a_second_stage_does_not_come_alone(folder):
-    _, second = json.loads((folder / DESCRIPTION).read_text())["stages"]
-    described(folder, stages=[second])
+    description = json.loads((folder / DESCRIPTION).read_text())
+    shutil.rmtree(folder / "2d")
+    files = {path: entry for path, entry in description["files"].items() if not path.startswith("2d/")}
+    described(folder, stages=description["stages"][1:], files=files)
     refused(folder, "its stages are not those")
 
 
@@ -419,14 +421,19 @@ def test_a_file_that_nobody_listed_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    "name, content", [("checkpoint_final.pth", torch.zeros(2)), ("LICENCE", pickle.dumps(torch.zeros(2)))]
+    "name, because",
+    [
+        ("checkpoint_final.pth", "checkpoint_final.pth is neither a text nor weights"),
+        ("LICENCE", "LICENCE is neither a text nor weights"),
+        ("2d/fold_7.safetensors", "names no weights, or others than are there"),
+    ],
 )
-def test_what_is_neither_text_nor_weights_is_refused(folder, name, content):
-    torch.save(content, folder / name)
+def test_what_is_neither_text_nor_weights_is_refused(folder, name, because):
+    (folder / name).write_bytes(pickle.dumps(torch.zeros(2)))
     description = json.loads((folder / DESCRIPTION).read_text())
     (folder / DESCRIPTION).write_text(json.dumps(description | {"files": description["files"] | {name: {}}}))
     described(folder)
-    refused(folder, f"{name} is neither a text nor weights")
+    refused(folder, because)
 
 
 def zipped(place, **members):

@@ -137,8 +137,12 @@ class SavedModel:
             raise UserError(f"{where}: {DESCRIPTION} does not describe a model ({unforeseen(e)}): {way_out}.") from e
         _check_files(folder, files, where)
         named = {weights for stage in stages for weights in stage.weights}
-        if not stages or not all(stage.weights for stage in stages) or not named <= files.keys():
-            raise UserError(f"{where}: {DESCRIPTION} names no weights, or weights that are not there: get it again.")
+        if (
+            not stages
+            or not all(stage.weights for stage in stages)
+            or named != {path for path in files if WEIGHTS.fullmatch(path)}
+        ):
+            raise UserError(f"{where}: {DESCRIPTION} names no weights, or others than are there: get it again.")
         plans, dataset_json = _json(folder, PLANS, where), _json(folder, DATASET, where)
         try:
             _check_plans(plans, dataset_json, stages)
@@ -217,7 +221,7 @@ class SavedModel:
 
 
 def _weights(file: Path) -> dict[str, torch.Tensor]:
-    """What a file holds; its header is looked at first, as safetensors reads one of 100 MB for minutes.
+    """The tensors of a file. The length of its header is checked first: safetensors reads one of 100 MB for minutes.
 
     Raises:
         SafetensorError: it is no file of weights, or damaged
@@ -304,7 +308,7 @@ def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]
     Structures.named(dataset_json["labels"])
     check_plans(plans, dataset_json, chain, PLANS, OURS)
     reader = manager.image_reader_writer_class
-    if dataset_json["file_ending"] not in reader.supported_file_endings:
+    if dataset_json["file_ending"].lower() not in reader.supported_file_endings:
         raise ValueError(f"{reader.__name__} reads no {dataset_json['file_ending']!r:.40}")
     for stage in stages:
         if min(spacing := manager.get_configuration(stage.configuration).spacing) < SMALLEST_SPACING:
@@ -380,9 +384,9 @@ def _check_files(folder: Path, files: Mapping[str, tuple[int, str]], where: Path
         file = folder / path
         if path not in present:
             raise UserError(f"{where}: {path} is missing: get the model again.")
-        if not WEIGHTS.fullmatch(path) and not _is_text(file):
-            raise UserError(f"{where}: {path} is neither a text nor weights in safetensors: the model is not used.")
         if file.stat().st_size != size or sha256(file) != digest:
             raise UserError(
                 f"{where}: {path} is damaged, its size or SHA-256 is not what {DESCRIPTION} says: get it again."
             )
+        if not WEIGHTS.fullmatch(path) and not _is_text(file):
+            raise UserError(f"{where}: {path} is neither a text nor weights in safetensors: the model is not used.")

@@ -138,7 +138,7 @@ def unpack(source: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as packed, open(target, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
-    except UserError:
+    except UserError:  # which is one of NO_ZIP's
         raise
     except NO_ZIP as e:
         raise UserError(f"{source} is no model's file, or is cut off ({e}): get it again.") from e
