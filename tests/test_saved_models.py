@@ -423,8 +423,8 @@ def test_a_file_that_nobody_listed_is_refused(folder):
 @pytest.mark.parametrize(
     "name, because",
     [
-        ("checkpoint_final.pth", "checkpoint_final.pth is neither a text nor weights"),
-        ("LICENCE", "LICENCE is neither a text nor weights"),
+        ("checkpoint_final.pth", "checkpoint_final.pth is neither a text of at most 5 MB nor weights"),
+        ("LICENCE", "LICENCE is neither a text of at most 5 MB nor weights"),
         ("2d/fold_7.safetensors", "names no weights, or others than are there"),
     ],
 )
@@ -450,10 +450,12 @@ def test_no_path_leads_out_of_the_folder(tmp_path, store, name):
     assert list(store.glob("*")) == [] and not list(tmp_path.rglob("*outside*"))
 
 
-def test_two_files_of_one_name_are_refused(tmp_path, store):
-    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["plans.json", "Plans.json"])
+def test_two_files_of_one_name_are_refused(tmp_path, store, second):
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr("plans.json", "{}")
-        archive.writestr("plans.json", "{}")
+        archive.writestr(second, "{}")
     with pytest.raises(UserError, match=r"holds two files of one name: it is not installed\.$"):
         install(tmp_path / "model.zip")
 
@@ -569,7 +571,7 @@ def test_the_commands(trained_crocnet, store, phantom_acdc, tmp_path, monkeypatc
     card.write_text("# Hearts of phantoms")
     which = ("-d", "27", "-tr", TRAINER, "-p", PLANS, "-c", "2d")
     more = ("--name", "stage_1", "--card", card, "--summary", "Stage 1.", "--licence", "CC0", "-f", "0")
-    assert "stage_1, 1 network" in run("models", "export", *which, *more, "-o", tmp_path / "model.zip")
+    assert "stage_1, 1 network, " in run("models", "export", *which, *more, "-o", tmp_path / "model.zip")
     assert "stage_1 is installed" in run("models", "install", tmp_path / "model.zip")
     assert "stage_1: Stage 1." in run("models", "list")
     assert run("models") == run("models", "list")

@@ -311,9 +311,10 @@ def _check_plans(plans: dict, dataset_json: dict, stages: tuple[SavedStage, ...]
     if dataset_json["file_ending"].lower() not in reader.supported_file_endings:
         raise ValueError(f"{reader.__name__} reads no {dataset_json['file_ending']!r:.40}")
     for stage in stages:
-        if min(spacing := manager.get_configuration(stage.configuration).spacing) < SMALLEST_SPACING:
-            raise ValueError(f"a spacing of {spacing!r:.80}")
-        n_axes = len(manager.get_configuration(stage.configuration).patch_size)
+        configuration = manager.get_configuration(stage.configuration)
+        if min(configuration.spacing) < SMALLEST_SPACING:
+            raise ValueError(f"a spacing of {configuration.spacing!r:.80}")
+        n_axes = len(configuration.patch_size)
         if not set(stage.mirroring_axes) <= set(range(n_axes)) or len(set(stage.mirroring_axes)) < len(
             stage.mirroring_axes
         ):
@@ -375,8 +376,6 @@ def _check_files(folder: Path, files: Mapping[str, tuple[int, str]], where: Path
     for path in (PLANS, DATASET, CARD):
         if path not in files:
             raise UserError(f"{where}: {DESCRIPTION} does not list {path}: get the model again.")
-        if files[path][0] > LARGEST_TEXT:
-            raise UserError(f"{where}: {path} is too large to be a text: it is not read.")
     if unknown := present - files.keys():
         raise UserError(f"{where}: {min(unknown)} is no part of the model that {DESCRIPTION} describes: remove it.")
     for path, (size, digest) in files.items():
@@ -389,4 +388,7 @@ def _check_files(folder: Path, files: Mapping[str, tuple[int, str]], where: Path
                 f"{where}: {path} is damaged, its size or SHA-256 is not what {DESCRIPTION} says: get it again."
             )
         if not WEIGHTS.fullmatch(path) and not _is_text(file):
-            raise UserError(f"{where}: {path} is neither a text nor weights in safetensors: the model is not used.")
+            raise UserError(
+                f"{where}: {path} is neither a text of at most {LARGEST_TEXT / 1e6:g} MB nor weights in safetensors: "
+                "the model is not used."
+            )
